@@ -1,0 +1,163 @@
+//! Why no token could be had, whether that may pass, and when to ask again.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_bearer::TokenError;
+//!
+//! let busy = TokenError::transient("the vault is sealed").with_retry_after(Duration::from_secs(20));
+//! assert!(busy.is_transient());
+//! assert_eq!(busy.to_string(), "the vault is sealed");
+//! assert!(!TokenError::permanent("no such role").is_transient());
+//! ```
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use crate::BoxError;
+
+/// A fetch that brought no token.
+///
+/// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
+/// does; the cause itself is had by [`downcast_ref`](Self::downcast_ref), as with
+/// [`std::io::Error`].
+#[derive(Clone)]
+pub struct TokenError {
+    cause: Arc<dyn Error + Send + Sync>,
+    transient: bool,
+    retry_after: Option<Duration>,
+}
+
+// ===== impl TokenError =====
+
+impl TokenError {
+    /// A failure that may pass by itself: the fetch is tried again soon.
+    #[must_use]
+    pub fn transient(cause: impl Into<BoxError>) -> Self {
+        Self::new(cause.into(), true)
+    }
+
+    /// A failure that stays until somebody mends something: the source rests for longer.
+    #[must_use]
+    pub fn permanent(cause: impl Into<BoxError>) -> Self {
+        Self::new(cause.into(), false)
+    }
+
+    /// Adds how long the token service asked to be left alone (RFC 9110 §10.2.3).
+    ///
+    /// Any duration may be given; the cache heeds five minutes of it at most, if the
+    /// [`RefreshPolicy`](crate::RefreshPolicy) does not say otherwise.
+    #[must_use]
+    pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
+        self.retry_after = Some(retry_after);
+        self
+    }
+
+    /// Whether the failure may pass by itself.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+
+    /// How long the token service asked to be left alone.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The cause, if it is of this type: for instance a [`CacheError`].
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.cause.downcast_ref()
+    }
+
+    fn new(cause: BoxError, transient: bool) -> Self {
+        Self { cause: Arc::from(cause), transient, retry_after: None }
+    }
+}
+
+impl fmt::Debug for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenError")
+            .field("cause", &self.cause)
+            .field("transient", &self.transient)
+            .field("retry_after", &self.retry_after)
+            .finish()
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.source()
+    }
+}
+
+// ===== impl CacheError =====
+
+/// Why a [`TokenCache`](crate::TokenCache) has no token to give, where the source did not say.
+///
+/// It is the cause of a [`TokenError`]: `error.downcast_ref::<CacheError>()`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// There is no tokio runtime, with its timer, to fetch a token on.
+    #[error(
+        "no tokio runtime with a timer to fetch an access token on: call this from inside one \
+         (`#[tokio::main]`, or a runtime built with `enable_all()`)"
+    )]
+    NoRuntime,
+    /// One attempt, or all of them together, took too long.
+    #[error("the token source did not answer within {0:?}")]
+    FetchTimeout(Duration),
+    /// The caller waited as long as the policy lets it; the flight goes on.
+    #[error("no access token within {0:?}, which is how long the policy lets a caller wait")]
+    WaitTimeout(Duration),
+    /// The source panicked.
+    #[error("the token source panicked")]
+    SourcePanicked,
+    /// The runtime that the flight was on has shut down, or nobody drives it.
+    #[error("the runtime that was fetching the access token is gone or stands still")]
+    FlightLost,
+    /// The origin has rejected fresh tokens: its next renewal has to wait.
+    #[error("the API rejects every fresh access token: the next renewal is due in {0:?}")]
+    Held(Duration),
+    /// The source answered a renewal with the token that had been rejected.
+    #[error("the token source returned the very access token that was rejected")]
+    SameToken,
+    /// A renewal in the background came too soon after another one.
+    #[error("a renewal has only just been made")]
+    TooSoon,
+    /// The challenge says that a new token would be rejected too (RFC 6750 §3.1).
+    #[error("the API says that another access token is no cure: {0}")]
+    NoCure(&'static str),
+}
+
+impl From<CacheError> for TokenError {
+    fn from(error: CacheError) -> Self {
+        let retry_after = match error {
+            CacheError::Held(wait) => Some(wait),
+            _ => None,
+        };
+        let transient = !matches!(error, CacheError::NoRuntime | CacheError::NoCure(_));
+        Self { retry_after, ..Self::new(error.into(), transient) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_shown_once_and_can_be_had_back() {
+        let io = std::io::Error::new(std::io::ErrorKind::TimedOut, "slow");
+        let error = TokenError::transient(io).clone();
+        assert_eq!(error.to_string(), "slow");
+        assert!(error.source().is_none());
+        let cause = error.downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,18 @@
+//! Outbound bearer authentication for tower client stacks.
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod challenge;
+mod error;
+mod origin;
+mod source;
+mod token;
+
+pub use challenge::Challenge;
+pub use error::{CacheError, TokenError};
+pub use origin::{InvalidOrigin, Origin};
+pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
+pub use token::{AccessToken, InvalidToken};
+
+/// Any error, as tower's own middleware has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

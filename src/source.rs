@@ -1,0 +1,223 @@
+//! Where tokens come from.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), TokenError> {
+//! let source = from_fn(|request: TokenRequest| async move {
+//!     // Ask a vault, a metadata server, a colleague…
+//!     let secret = format!("token-for-{:?}", request.reason());
+//!     let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
+//!     Ok(token.with_lifetime(Duration::from_secs(600)))
+//! });
+//! let cache = TokenCache::new(source);
+//! assert_eq!(cache.get().await?.secret(), "token-for-First");
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+
+use crate::{AccessToken, Challenge, TokenError};
+
+/// Fetches an access token from wherever tokens come from.
+///
+/// A source is slow, may fail, and remembers nothing: the [`TokenCache`](crate::TokenCache)
+/// above it keeps the token, makes many askers share one fetch, and tries again. So a source
+/// makes one attempt and says by [`TokenError::transient`] or [`TokenError::permanent`] how
+/// it went. It is `Send + Sync + 'static` because fetches run on tasks of their own.
+///
+/// # Cancellation
+///
+/// The future is dropped if it takes longer than
+/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It is not dropped because
+/// somebody who asked has gone.
+pub trait TokenSource: Send + Sync + 'static {
+    /// Fetches a token, once.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the token from being had; the cache decides when to ask again.
+    fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
+
+    /// Whether a token from this source can satisfy a challenge that is otherwise held to be
+    /// beyond cure: `insufficient_scope`, `insufficient_user_authentication`,
+    /// `invalid_request`, or DPoP. The challenge is then part of the [`TokenRequest`].
+    fn cures(&self, challenge: &Challenge) -> bool {
+        let _ = challenge;
+        false
+    }
+
+    /// How long one fetch may take, if this source knows better than the
+    /// [policy](crate::RefreshPolicyBuilder::attempt_timeout): some services are slow.
+    fn attempt_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether something that the source is configured with has changed since its last
+    /// permanent failure, so that trying again makes sense before the rest is over. It is
+    /// asked once a second at most.
+    fn recovered(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+}
+
+impl<T: TokenSource> TokenSource for Arc<T> {
+    fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        T::fetch(self, request)
+    }
+
+    fn cures(&self, challenge: &Challenge) -> bool {
+        T::cures(self, challenge)
+    }
+
+    fn attempt_timeout(&self) -> Option<Duration> {
+        T::attempt_timeout(self)
+    }
+
+    fn recovered(&self) -> impl Future<Output = bool> + Send {
+        T::recovered(self)
+    }
+}
+
+// ===== impl TokenRequest =====
+
+/// Why a token is wanted, and what is known from before.
+#[derive(Clone, Debug)]
+pub struct TokenRequest {
+    reason: Reason,
+    previous: Option<AccessToken>,
+    rejected: Option<AccessToken>,
+    challenge: Option<Challenge>,
+}
+
+/// Why a token is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There has been none yet.
+    First,
+    /// The current one is near its end.
+    Due,
+    /// The last one is past its end.
+    Expired,
+    /// An API rejected the current one.
+    Rejected,
+}
+
+impl TokenRequest {
+    /// A request for that reason and nothing else.
+    #[must_use]
+    pub fn new(reason: Reason) -> Self {
+        Self { reason, previous: None, rejected: None, challenge: None }
+    }
+
+    /// Adds the last token that was fetched.
+    #[must_use]
+    pub fn with_previous(mut self, previous: AccessToken) -> Self {
+        self.previous = Some(previous);
+        self
+    }
+
+    /// Adds the token that was rejected.
+    #[must_use]
+    pub fn with_rejected(mut self, rejected: AccessToken) -> Self {
+        self.rejected = Some(rejected);
+        self
+    }
+
+    /// Adds the challenge that the rejection came with.
+    #[must_use]
+    pub fn with_challenge(mut self, challenge: Challenge) -> Self {
+        self.challenge = Some(challenge);
+        self
+    }
+
+    /// Why a token is wanted.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// The last token that was fetched, whatever has become of it: it carries the refresh
+    /// token and the scope.
+    #[must_use]
+    pub fn previous(&self) -> Option<&AccessToken> {
+        self.previous.as_ref()
+    }
+
+    /// The token that was rejected: another one is wanted.
+    #[must_use]
+    pub fn rejected(&self) -> Option<&AccessToken> {
+        self.rejected.as_ref()
+    }
+
+    /// The challenge that the rejection came with. Nothing that it names may be fetched: it
+    /// comes from the API, not from the token service.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&Challenge> {
+        self.challenge.as_ref()
+    }
+}
+
+// ===== impl FromFn =====
+
+/// Makes a source of an async function.
+pub fn from_fn<F, Fut>(fetch: F) -> FromFn<F>
+where
+    F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<AccessToken, TokenError>> + Send,
+{
+    FromFn(fetch)
+}
+
+/// A source made by [`from_fn`].
+#[derive(Clone)]
+pub struct FromFn<F>(F);
+
+impl<F, Fut> TokenSource for FromFn<F>
+where
+    F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<AccessToken, TokenError>> + Send,
+{
+    fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        (self.0)(request)
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn").finish_non_exhaustive()
+    }
+}
+
+// ===== Erasure =====
+
+type Fetch<'a> = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send + 'a>>;
+
+/// A source whose type is forgotten. A fetch happens once an hour: its box is free.
+pub(crate) trait AnySource: Send + Sync {
+    fn fetch(&self, request: TokenRequest) -> Fetch<'_>;
+    fn cures(&self, challenge: &Challenge) -> bool;
+}
+
+impl<T: TokenSource> AnySource for T {
+    fn fetch(&self, request: TokenRequest) -> Fetch<'_> {
+        Box::pin(TokenSource::fetch(self, request))
+    }
+
+    fn cures(&self, challenge: &Challenge) -> bool {
+        TokenSource::cures(self, challenge)
+    }
+}

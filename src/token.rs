@@ -1,0 +1,289 @@
+//! The access token: the secret that a request carries.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_bearer::AccessToken;
+//!
+//! let token = AccessToken::new("mF_9.B5f-4.1JqM")?.with_lifetime(Duration::from_secs(3600));
+//! assert_eq!(token.header_value(), "Bearer mF_9.B5f-4.1JqM");
+//! assert!(token.header_value().is_sensitive());
+//! assert!(!format!("{token:?}").contains("mF_9"));
+//! # Ok::<(), tower_bearer::InvalidToken>(())
+//! ```
+
+mod jwt;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+const SCHEME: &str = "Bearer ";
+
+/// A bearer token, ready to be sent, with what its token service said about it.
+///
+/// The header value is prepared once, so that using the token costs a reference count. All
+/// clones share one copy of the secret, which is wiped when the last of them goes. `Debug`
+/// never shows a secret.
+///
+/// A token carries no clock: a lifetime counts from the moment its fetch began, which the
+/// [`TokenCache`](crate::TokenCache) knows.
+#[derive(Clone)]
+pub struct AccessToken {
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    header: HeaderValue,
+    lifetime: Option<Duration>,
+    expiry: Option<SystemTime>,
+    refresh_token: Option<Zeroizing<String>>,
+    scope: Option<String>,
+}
+
+// ===== impl AccessToken =====
+
+impl AccessToken {
+    /// Makes a token of a secret: visible ASCII (`%x21-7E`), without the word `Bearer`.
+    ///
+    /// A `String` that is given away is wiped.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidToken`] if the secret is empty or has a character that no header may carry
+    /// (RFC 6750 §2.1, RFC 6749 appendix A.12). The error does not show the secret.
+    pub fn new(secret: impl Into<String>) -> Result<Self, InvalidToken> {
+        let secret = Zeroizing::new(secret.into());
+        InvalidToken::check(&secret)?;
+
+        // One allocation of the right size: a vector that grew would leave copies behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(SCHEME.len() + secret.len()));
+        line.extend_from_slice(SCHEME.as_bytes());
+        line.extend_from_slice(secret.as_bytes());
+        let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(line))
+            .expect("visible ASCII is a header value");
+        header.set_sensitive(true);
+
+        Ok(Self {
+            inner: Arc::new(Inner {
+                header,
+                lifetime: None,
+                expiry: None,
+                refresh_token: None,
+                scope: None,
+            }),
+        })
+    }
+
+    /// Says how long the token lives, from the moment its fetch began.
+    ///
+    /// Any duration may be given; the cache clamps it. It wins over
+    /// [`with_expiry`](Self::with_expiry), because it needs no common clock.
+    #[must_use]
+    pub fn with_lifetime(self, lifetime: Duration) -> Self {
+        self.with(|inner| inner.lifetime = Some(lifetime))
+    }
+
+    /// Says when the token expires, by the clock of the wall.
+    #[must_use]
+    pub fn with_expiry(self, expiry: SystemTime) -> Self {
+        self.with(|inner| inner.expiry = Some(expiry))
+    }
+
+    /// Adds the refresh token that came with this token (RFC 6749 §1.5).
+    ///
+    /// The next fetch is shown it by [`TokenRequest::previous`](crate::TokenRequest::previous).
+    #[must_use]
+    pub fn with_refresh_token(self, refresh_token: impl Into<String>) -> Self {
+        let refresh_token = Zeroizing::new(refresh_token.into());
+        self.with(|inner| inner.refresh_token = Some(refresh_token))
+    }
+
+    /// Adds the scope that was granted (RFC 6749 §3.3).
+    #[must_use]
+    pub fn with_scope(self, scope: impl Into<String>) -> Self {
+        let scope = scope.into();
+        self.with(|inner| inner.scope = Some(scope))
+    }
+
+    /// The secret itself, without `Bearer`.
+    ///
+    /// # Panics
+    ///
+    /// Never: the constructor has checked that the secret is visible ASCII.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        let line = self.inner.header.to_str().expect("checked when made");
+        &line[SCHEME.len()..]
+    }
+
+    /// `Bearer …`, marked as sensitive: cloning it allocates nothing.
+    #[must_use]
+    pub fn header_value(&self) -> &HeaderValue {
+        &self.inner.header
+    }
+
+    /// How long the token lives, from the moment its fetch began, if it was said.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Duration> {
+        self.inner.lifetime
+    }
+
+    /// When the token expires by the clock of the wall: as said by
+    /// [`with_expiry`](Self::with_expiry), else the `exp` of a JWT (RFC 7519 §4.1.4), which is
+    /// read and not verified.
+    #[must_use]
+    pub fn expiry(&self) -> Option<SystemTime> {
+        self.inner.expiry.or_else(|| jwt::expiry(self.secret()))
+    }
+
+    /// The refresh token that came with this token.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<&str> {
+        self.inner.refresh_token.as_ref().map(|token| token.as_str())
+    }
+
+    /// The scope that was granted.
+    #[must_use]
+    pub fn scope(&self) -> Option<&str> {
+        self.inner.scope.as_deref()
+    }
+
+    /// Whether both carry the same secret, whatever else is known about them.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner) || self.inner.header == other.inner.header
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        change(Arc::make_mut(&mut self.inner));
+        self
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken")
+            .field("secret", &Redacted)
+            .field("lifetime", &self.inner.lifetime)
+            .field("expiry", &self.inner.expiry)
+            .field("refresh_token", &self.inner.refresh_token.as_ref().map(|_| Redacted))
+            .field("scope", &self.inner.scope)
+            .finish()
+    }
+}
+
+/// Stands in `Debug` output where a secret is.
+pub(crate) struct Redacted;
+
+impl fmt::Debug for Redacted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+// ===== impl InvalidToken =====
+
+/// A text that is no bearer token. It says what is wrong and never shows the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// There is nothing.
+    #[error("the access token is empty")]
+    Empty,
+    /// The text starts with the scheme, which the crate adds itself.
+    #[error("the access token starts with `Bearer `: give the token alone")]
+    Scheme,
+    /// A character that a header may not carry here.
+    #[error(
+        "the access token has {what} at byte {at}: only visible ASCII may be sent \
+         (a line end at its end often comes from a file: trim it)"
+    )]
+    Character {
+        /// What kind of character it is.
+        what: &'static str,
+        /// Where it stands, in bytes from 0.
+        at: usize,
+    },
+}
+
+impl InvalidToken {
+    fn check(secret: &str) -> Result<(), Self> {
+        if secret.is_empty() {
+            return Err(Self::Empty);
+        }
+        let has_scheme =
+            secret.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME));
+        if has_scheme {
+            return Err(Self::Scheme);
+        }
+        match secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
+            None => Ok(()),
+            Some(at) => Err(Self::Character {
+                what: match secret.as_bytes()[at] {
+                    b'\r' | b'\n' => "a line end",
+                    b' ' => "a space",
+                    0x80.. => "a character beyond ASCII",
+                    _ => "a control character",
+                },
+                at,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_header_may_carry_is_refused_without_being_shown() {
+        for (secret, at) in [
+            ("hush\r", 4),
+            ("hush\nx", 4),
+            ("hush\0", 4),
+            ("hush hush", 4),
+            ("\thush", 0),
+            ("hush\u{7f}", 4),
+            ("hushé", 4),
+        ] {
+            let error = AccessToken::new(secret).unwrap_err();
+            assert!(matches!(error, InvalidToken::Character { at: found, .. } if found == at));
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
+        assert_eq!(AccessToken::new("").unwrap_err(), InvalidToken::Empty);
+        assert_eq!(AccessToken::new("bearer abc").unwrap_err(), InvalidToken::Scheme);
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let token = AccessToken::new("hush").unwrap().with_refresh_token("quiet");
+        let shown = format!("{token:?} {token:#?} {:?}", token.header_value());
+        assert!(!shown.contains("hush") && !shown.contains("quiet"), "{shown}");
+    }
+
+    #[test]
+    fn a_change_to_a_clone_leaves_the_other_as_it_was() {
+        let token = AccessToken::new("hush").unwrap();
+        let changed = token.clone().with_lifetime(Duration::from_secs(9)).with_scope("a b");
+        assert_eq!((token.lifetime(), token.scope()), (None, None));
+        assert_eq!(changed.lifetime(), Some(Duration::from_secs(9)));
+        assert_eq!(changed.scope(), Some("a b"));
+        assert!(token.is_same(&changed));
+    }
+
+    #[test]
+    fn an_expiry_that_was_said_wins_over_the_one_inside() {
+        let said = SystemTime::UNIX_EPOCH + Duration::from_secs(7);
+        // {"alg":"none"} . {"exp":9}
+        let token = AccessToken::new("eyJhbGciOiJub25lIn0.eyJleHAiOjl9.x").unwrap();
+        let inside = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(token.expiry(), Some(inside));
+        assert_eq!(token.with_expiry(said).expiry(), Some(said));
+    }
+}

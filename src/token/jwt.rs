@@ -1,0 +1,121 @@
+//! The `exp` of a JSON Web Token (RFC 7519 §4.1.4): read as a hint, never verified.
+//!
+//! Only a number beside the name `exp` at the top of the payload is wanted, so this looks for
+//! just that: a full JSON parser would be a dependency that a plain user does not need.
+
+use std::time::{Duration, SystemTime};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+/// A payload longer than this (in base64 characters) is not looked into.
+const MAX_PAYLOAD: usize = 64 * 1024;
+
+/// When the token expires, if it is a JWT that says so.
+pub(super) fn expiry(token: &str) -> Option<SystemTime> {
+    let mut parts = token.split('.');
+    let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() || payload.len() > MAX_PAYLOAD || !header.starts_with("ey") {
+        return None;
+    }
+    let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
+    let seconds = Duration::try_from_secs_f64(number_member(&payload, b"exp")?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(seconds)
+}
+
+/// The number beside `name` at the top level of a JSON object.
+fn number_member(json: &[u8], name: &[u8]) -> Option<f64> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            b'"' => {
+                let end = string_end(json, at)?;
+                let is_name = depth == 1 && &json[at + 1..end] == name;
+                at = end;
+                if let (true, Some(value)) = (is_name, after_colon(&json[end + 1..])) {
+                    return number(value);
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Where the string that opens at `start` is closed.
+fn string_end(json: &[u8], start: usize) -> Option<usize> {
+    let mut at = start + 1;
+    loop {
+        match json.get(at)? {
+            b'"' => return Some(at),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+fn after_colon(json: &[u8]) -> Option<&[u8]> {
+    Some(json.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
+}
+
+fn number(json: &[u8]) -> Option<f64> {
+    let end = json
+        .iter()
+        .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+        .unwrap_or(json.len());
+    std::str::from_utf8(&json[..end]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jwt(payload: &str) -> String {
+        let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.c2ln", encode(r#"{"alg":"RS256"}"#), encode(payload))
+    }
+
+    fn exp(payload: &str) -> Option<f64> {
+        let since = expiry(&jwt(payload))?.duration_since(SystemTime::UNIX_EPOCH);
+        Some(since.unwrap().as_secs_f64())
+    }
+
+    #[test]
+    fn the_exp_at_the_top_is_found_and_no_other() {
+        assert_eq!(exp(r#"{"exp":1700000000}"#), Some(1_700_000_000.0));
+        assert_eq!(exp(r#"{ "a" : [1,{"exp":1}], "exp" : 5.5 }"#), Some(5.5));
+        assert_eq!(exp(r#"{"a":"\"exp\":1","exp":2}"#), Some(2.0));
+        assert_eq!(exp(r#"{"a":"exp","exp":1.7e9}"#), Some(1_700_000_000.0));
+        assert_eq!(exp(r#"{"a":{"exp":1}}"#), None);
+    }
+
+    #[test]
+    fn what_is_no_jwt_or_has_no_sane_exp_says_nothing() {
+        for payload in [
+            r#"{"exp":-1}"#,
+            r#"{"exp":1e300}"#,
+            r#"{"exp":"soon"}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp"}"#,
+            r#"{"exp":"#,
+            r#"{"exp"#,
+            r#"}{"exp":1}"#,
+            "\"\\",
+            "[]",
+            "",
+        ] {
+            assert_eq!(exp(payload), None, "{payload}");
+        }
+        for token in ["opaque", "a.b", "a.b.c", "ey.%.c", "ey.b.c.d.e", "..", "ey..x"] {
+            assert_eq!(expiry(token), None, "{token}");
+        }
+        assert_eq!(
+            expiry(&jwt(&format!("{{\"a\":\"{}\",\"exp\":1}}", "x".repeat(MAX_PAYLOAD)))),
+            None
+        );
+    }
+}
