@@ -2,12 +2,17 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod cache;
 mod challenge;
 mod error;
+mod log;
 mod origin;
 mod source;
 mod token;
 
+pub use cache::{
+    InvalidPolicy, RefreshPolicy, RefreshPolicyBuilder, Rejection, Status, TokenCache,
+};
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use origin::{InvalidOrigin, Origin};
