@@ -26,7 +26,7 @@ mod status;
 mod strikes;
 mod sync;
 
-use std::{fmt, pin::pin, sync::Arc};
+use std::{fmt, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     Stream, StreamExt,
@@ -226,6 +226,16 @@ impl TokenCache {
         let outcome = self.core.wait(wait, end).await;
         // A renewal that failed leaves the suspect token: a 401 is one server's opinion.
         outcome.or_else(|error| self.current().ok_or(error))
+    }
+
+    /// How long a caller is to wait for anything, at most.
+    pub(crate) fn wait_limit(&self) -> Duration {
+        self.core.policy.wait_limit()
+    }
+
+    /// Whether both are handles of one cache.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
     }
 
     fn check_cure(&self, rejection: &Rejection) -> Result<(), CacheError> {

@@ -5,8 +5,10 @@
 mod cache;
 mod challenge;
 mod error;
+mod layer;
 mod log;
 mod origin;
+mod service;
 mod source;
 mod token;
 
@@ -15,7 +17,12 @@ pub use cache::{
 };
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
+pub use layer::{BearerAuthLayer, Elsewhere, Refused};
 pub use origin::{InvalidOrigin, Origin};
+pub use service::{
+    BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
+    SkipAuth,
+};
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
 

@@ -36,3 +36,9 @@ pub(crate) fn renewal_failed(error: &TokenError) {
     #[cfg(not(feature = "tracing"))]
     let _ = error;
 }
+
+/// A rejected request is sent again.
+pub(crate) fn replaying() {
+    #[cfg(feature = "tracing")]
+    tracing::debug!("sending a rejected request again with another access token");
+}
