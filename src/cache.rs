@@ -20,7 +20,9 @@
 
 mod flight;
 mod policy;
+mod ready;
 mod rejection;
+mod rest;
 mod state;
 mod status;
 mod strikes;
@@ -40,7 +42,8 @@ use tokio::{
 
 use self::{
     flight::{Manifest, Outcome, Seat},
-    state::{Answer, Arrival, FlightId, Ready, State, Takeoff},
+    ready::Ready,
+    state::{Answer, Arrival, FlightId, State, Takeoff},
     sync::{Lock, Published},
 };
 pub use self::{
@@ -258,10 +261,7 @@ impl fmt::Debug for TokenCache {
 impl Core {
     /// The published token, while it may be used with no further question.
     fn ready_token(&self, now: Instant) -> Option<AccessToken> {
-        self.ready.read(|ready| {
-            let ready = ready.filter(|ready| ready.until.is_none_or(|until| now < until))?;
-            Some(ready.token.clone())
-        })
+        self.ready.read(|ready| ready?.token_at(now).cloned())
     }
 
     /// Puts a question to the state, and starts the flight that it asks for.
@@ -297,10 +297,8 @@ impl Core {
     }
 
     fn accepted(&self, token: &AccessToken, origin: Option<&Origin>) {
-        let is_news = self.ready.read(|ready| match ready {
-            Some(ready) => ready.watched && ready.token.is_same(token) && !ready.knows(origin),
-            None => true,
-        });
+        let is_news =
+            self.ready.read(|ready| ready.is_none_or(|ready| ready.is_news(token, origin)));
         if is_news {
             self.change(|shelf, _| shelf.state.accepted(token, origin));
         }
