@@ -382,8 +382,8 @@ pub(super) struct Dates {
 impl Dates {
     /// A refresh that brought no later end is not tried again before half of what is left.
     pub(super) fn wait_if_nothing_was_gained(&mut self, before: Option<Self>, now: Instant) {
-        // The end may come from the clock of the wall, which is read to no better than this.
-        let tolerance = SECOND;
+        // The end may come from the clock of the wall, which is no steady one.
+        let tolerance = SECOND / 10;
         let nothing_gained =
             before.is_some_and(|before| now < before.end && self.end <= before.end + tolerance);
         if nothing_gained {
