@@ -5,12 +5,14 @@
 mod challenge;
 mod error;
 mod origin;
+mod secret;
 mod source;
 mod token;
 
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use origin::{InvalidOrigin, Origin};
+pub use secret::{Secret, SecretError, SecretFault};
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
 
