@@ -4,6 +4,7 @@
 
 mod challenge;
 mod error;
+pub mod local;
 mod origin;
 mod secret;
 mod source;
