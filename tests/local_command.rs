@@ -60,17 +60,16 @@ impl Life {
         std::thread::spawn(move || {
             let mut life = BufReader::new(File::open(watched).unwrap());
             life.read_line(&mut String::new()).unwrap();
-            is_up.send(()).unwrap();
+            let _ = is_up.send(());
             life.read_to_end(&mut Vec::new()).unwrap();
             let _ = is_over.send(());
         });
         Self { _dir: dir, pipe, up, over }
     }
 
-    /// A shell with a child, both of which live on after `script` has begun with `$0`, the pipe.
+    /// A shell that has the pipe open as 3, as have its children.
     fn shell(&self, script: &str) -> TokenCommand {
-        let script = format!("exec 3>\"$0\"; sleep 600 & echo up >&3; {script}");
-        sh(&script).arg(&self.pipe)
+        sh(&format!("exec 3>\"$0\"; {script}")).arg(&self.pipe)
     }
 }
 
@@ -199,7 +198,7 @@ async fn a_command_in_another_format_than_was_set_gives_no_token() {
 #[tokio::test]
 async fn a_command_that_prints_1_gib_is_killed() {
     let life = Life::watch();
-    let command = life.shell("head -c 1073741824 /dev/zero; wait");
+    let command = life.shell("head -c 1073741824 /dev/zero");
     let (fault, error) = failure(&command).await;
     assert!(matches!(fault, CommandFault::TooLong));
     assert!(!error.is_transient());
@@ -215,7 +214,13 @@ async fn a_mebibyte_is_taken_and_a_byte_more_is_not() {
 
 #[tokio::test]
 async fn a_command_that_hangs_is_killed_with_its_children() {
-    for hang in ["wait", "exec >&-; wait"] {
+    for hang in [
+        // It is waited for while its output is open, and after that.
+        "sleep 600 >&3 & echo up >&3; wait",
+        "sleep 600 >&3 & exec >&-; echo up >&3; wait",
+        // It has ended, but its child holds the output open.
+        "sleep 600 & echo up >&3",
+    ] {
         let life = Life::watch();
         let command = life.shell(hang).with_timeout(Duration::from_secs(3600));
         let flight = tokio::spawn(async move { failure(&command).await });
@@ -236,7 +241,7 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
 #[tokio::test]
 async fn a_command_whose_fetch_is_dropped_is_killed_with_its_children() {
     let life = Life::watch();
-    let command = life.shell("wait");
+    let command = life.shell("sleep 600 & echo up >&3; wait");
     let flight = tokio::spawn(async move { fetch(&command).await });
     within(life.up).await;
     flight.abort();

@@ -50,7 +50,7 @@ fn an_empty_variable_is_an_error_that_names_it() {
 #[test]
 fn a_variable_that_is_no_token_is_named_and_not_shown() {
     let report = report("hush quiet".as_ref());
-    let token = report.split("token: ").nth(1).unwrap();
+    let (_, token) = report.split_once("token: ").unwrap();
     assert!(token.contains(NAME) && token.contains("a space at byte 4"), "{token}");
     assert!(!token.contains("hush") && !token.contains("quiet"), "{token}");
 }
