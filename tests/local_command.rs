@@ -92,7 +92,9 @@ async fn arguments_reach_the_program_without_a_shell() {
 #[tokio::test]
 async fn a_command_has_nothing_to_read_and_the_environment_it_was_given() {
     assert!(matches!(failure(&sh("cat")).await.0, CommandFault::Nothing));
-    assert_eq!(fetch(&sh("echo $MINE").env("MINE", "hush")).await.unwrap().secret(), "hush");
+    let inherits = sh("[ \"$PATH\" = \"$MINE\" ] && echo hush");
+    let path = std::env::var_os("PATH").unwrap();
+    assert_eq!(fetch(&inherits.env("MINE", path)).await.unwrap().secret(), "hush");
 }
 
 #[tokio::test]
@@ -134,6 +136,24 @@ fn install(path: &Path, script: &str) {
         .args([path.as_os_str(), script.as_ref()])
         .status();
     assert!(status.unwrap().success());
+}
+
+/// The standard error of this process can be seen by a parent: hence a child that fetches.
+#[test]
+fn what_a_command_says_on_standard_error_is_not_shown() {
+    let child = process::Command::new(std::env::current_exe().unwrap())
+        .args(["the_child", "--exact", "--ignored", "--nocapture"])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8([child.stdout, child.stderr].concat()).unwrap();
+    assert!(shown.contains("the child has fetched") && !shown.contains("hush"), "{shown}");
+}
+
+#[tokio::test]
+#[ignore = "it is run by another test, as a child"]
+async fn the_child() {
+    fetch(&sh("echo hush; echo hush >&2")).await.unwrap();
+    println!("the child has fetched");
 }
 
 // ===== Commands that fail =====

@@ -18,7 +18,9 @@ pub(super) async fn output(
     mut command: Command,
     limit: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, CommandFault> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // All there is where there are no process groups.
+    command.kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
 
