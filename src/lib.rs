@@ -6,8 +6,10 @@ mod cache;
 mod challenge;
 mod error;
 mod layer;
+pub mod local;
 mod log;
 mod origin;
+mod secret;
 mod service;
 mod source;
 mod token;
@@ -19,6 +21,7 @@ pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use layer::{BearerAuthLayer, Elsewhere, Refused};
 pub use origin::{InvalidOrigin, Origin};
+pub use secret::{Secret, SecretError, SecretFault};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
     SkipAuth,
