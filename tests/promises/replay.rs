@@ -41,7 +41,9 @@ pin_project! {
 
     impl PinnedDrop for Fed {
         fn drop(this: Pin<&mut Self>) {
-            this.project().dropped.take().into_iter().for_each(|dropped| drop(dropped.send(())));
+            if let Some(dropped) = this.project().dropped.take() {
+                let _ = dropped.send(());
+            }
         }
     }
 }

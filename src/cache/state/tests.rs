@@ -262,6 +262,23 @@ fn a_due_token_is_used_and_the_first_asker_starts_a_refresh() {
 }
 
 #[test]
+fn a_refresh_that_takes_long_is_not_started_twice() {
+    let mut world = World::holding(&token("a"), 100);
+    world.pass(80.0).ask().1.unwrap();
+    for _ in 0..9 {
+        assert!(world.pass(1.0).ask().1.is_none());
+    }
+}
+
+#[test]
+fn a_refresh_that_brings_an_expired_token_takes_nothing_away() {
+    let mut world = World::holding(&token("a"), 100);
+    let takeoff = world.pass(80.0).ask().1.unwrap();
+    world.land(&takeoff, Ok(&token("b").with_lifetime(Duration::ZERO))).unwrap().unwrap();
+    assert_eq!(given(&world.ask().0), Some("a"));
+}
+
+#[test]
 fn what_is_published_may_be_used_exactly_until_the_state_has_something_to_say() {
     let mut world = World::holding(&token("a"), 100);
     assert_eq!(world.seconds(world.state.ready(world.now).unwrap().until), 80.0);
