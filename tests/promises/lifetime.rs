@@ -231,8 +231,8 @@ async fn a_refresh_that_gains_nothing_is_not_tried_with_every_request() {
 
 #[tokio::test(start_paused = true)]
 async fn background_flights_start_at_most_once_a_second() {
-    // Always due: each token lives 100 s and is due from the start.
-    let mint = Mint::living(101 * S);
+    // Each token is due a tenth of a second after it came.
+    let mint = Mint::living(Duration::from_millis(10_500));
     let policy = exact().due_share(0.99).due_jitter(0.0).build().unwrap();
     let cache = TokenCache::with_policy(mint.clone(), policy);
     cache.get().await.unwrap();
@@ -241,9 +241,8 @@ async fn background_flights_start_at_most_once_a_second() {
         cache.get().await.unwrap();
         settle().await;
     }
-    // Ten seconds; the first token was due after one.
-    assert!(mint.fetches() <= 11, "{}", mint.fetches());
-    assert!(mint.fetches() >= 5, "{}", mint.fetches());
+    // Ten seconds.
+    assert!((9..=11).contains(&mint.fetches()), "{}", mint.fetches());
 }
 
 // ===== Status =====

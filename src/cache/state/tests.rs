@@ -315,21 +315,16 @@ fn a_refresh_that_brings_no_later_expiry_is_not_repeated_before_half_of_the_rest
 
 #[test]
 fn background_flights_start_at_most_once_a_second() {
-    let mut world = World::holding(&token("a"), 100);
-    for _ in 0..5 {
-        // A token that is due when it comes; each later than the last.
-        world.pass(80.0);
-        let takeoff = world.ask().1.expect("due");
-        world
-            .land(&takeoff, Ok(&token("b").with_lifetime(Duration::from_millis(1500))))
-            .unwrap()
-            .unwrap();
-        world.pass(0.99);
-        assert!(world.ask().1.is_none());
-        let next = world.state.ready(world.now).unwrap().until.unwrap();
-        assert!(next >= world.now + Duration::from_millis(10));
-        world = World::holding(&token("a"), 100);
-    }
+    // Each token is due a tenth of a second after it came.
+    let mut world = World::with(|policy| policy.due_share(0.99).due_jitter(0.0));
+    let short = token("a").with_lifetime(Duration::from_millis(10_500));
+    world.fetch(&short);
+    let first = world.pass(0.2).ask().1.expect("due");
+    world.land(&first, Ok(&short)).unwrap().unwrap();
+    assert!(world.pass(0.2).ask().1.is_none());
+    let next = world.state.ready(world.now).unwrap().until;
+    assert!((world.seconds(next) - 1.2).abs() < 1e-6);
+    assert!(world.pass(0.8).ask().1.is_some());
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
-use tower_bearer::{Reason, Secret, TokenRequest, TokenSource, local::StoredToken};
+use tower_bearer::{
+    AccessToken, Reason, Rejection, Secret, TokenCache, TokenError, TokenRequest, TokenSource,
+    from_fn, local::StoredToken,
+};
 
 const NEEDLE: &str = "a-needle-that-is-nowhere-else";
 
@@ -43,11 +46,40 @@ async fn fetch(source: impl TokenSource) -> usize {
     token.secret().len()
 }
 
+/// A token goes through the cache and two renewals, and its header value outlives them all.
+async fn tokens() {
+    let cache = TokenCache::new(from_fn(|request: TokenRequest| async move {
+        let refresh_token = request.previous().and_then(AccessToken::refresh_token);
+        let refresh_token = refresh_token.unwrap_or(NEEDLE).to_owned();
+        // Another one each time, in a buffer that does not grow.
+        let mut secret = String::with_capacity(100);
+        secret.push_str(NEEDLE);
+        secret.push_str(&"+".repeat(request.previous().map_or(0, |p| p.secret().len())));
+        let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
+        Ok(token.with_refresh_token(refresh_token).with_scope("a"))
+    }));
+    let mut header = cache.get().await.unwrap().header_value().clone();
+    for _ in 0..2 {
+        let token = cache.get().await.unwrap();
+        cache.accepted(&token, None);
+        if let Ok(renewed) = cache.renew(Rejection::new(token)).await {
+            header = renewed.header_value().clone();
+        }
+    }
+    drop(cache);
+    // The task of the last flight lets go of the cache too.
+    tokio::task::yield_now().await;
+    assert!(header.to_str().unwrap().contains(NEEDLE));
+}
+
 /// One test, because the inspector sees all threads.
 #[tokio::test]
 async fn a_secret_is_wiped_when_the_last_clone_goes() {
     drop(String::from(NEEDLE));
     assert_eq!(leaks(), 1, "the inspector sees a leak");
+
+    tokens().await;
+    assert_eq!(leaks(), 0, "token, refresh token, header value");
 
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("secret");
