@@ -4,6 +4,9 @@
 
 mod challenge;
 mod error;
+#[cfg(feature = "oauth2")]
+#[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
+pub mod oauth2;
 mod origin;
 mod secret;
 mod source;
