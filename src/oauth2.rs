@@ -145,9 +145,8 @@ impl TokenEndpoint {
             if !outcome.as_ref().is_err_and(EndpointError::blames_the_request) {
                 return (outcome, LastRead::Known(readings));
             }
-            let fresh = match self.read(request).await {
-                Ok(fresh) => fresh,
-                Err(_) => return (outcome, LastRead::Unreadable),
+            let Ok(fresh) = self.read(request).await else {
+                return (outcome, LastRead::Unreadable);
             };
             if fresh == readings {
                 return (outcome, LastRead::Known(readings));

@@ -231,3 +231,11 @@ async fn each_exchange_is_made_on_a_service_that_was_polled_ready() {
     fetch(&endpoint).await.unwrap();
     fetch(&endpoint).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_secret_that_is_part_of_a_code_changes_nothing_about_its_meaning() {
+    let builder = client().param("zone", "server").param("kind", "grant");
+    let error = fetch_with(builder, answer(400, r#"{"error":"server_error"}"#)).await.unwrap_err();
+    assert_eq!(cause(&error).error(), Some("***_error"));
+    assert!(error.is_transient());
+}

@@ -1,11 +1,6 @@
 //! The ready-made transport, against real sockets on loopback.
 
-use std::{
-    error::Error,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
@@ -184,4 +179,22 @@ async fn an_error_of_the_adapter_keeps_the_host_and_nothing_secret_of_the_url() 
 
     let error = ReqwestService::default().oneshot(request("/relative".into())).await.unwrap_err();
     assert!(error.is_builder(), "{error:?}");
+}
+
+/// Runs a test of this file in a process whose environment names a proxy that is not there.
+#[tokio::test]
+async fn an_endpoint_on_this_machine_is_not_reached_through_a_proxy_of_the_environment() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "sockets::the_request_on_the_wire_is_the_documented_one"])
+        .envs(["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"].map(|name| (name, &nobody)))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY")
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(BOUND, child).await.expect("bounded").unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
