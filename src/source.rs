@@ -18,7 +18,9 @@
 //! # }
 //! ```
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
 
 use crate::{AccessToken, Challenge, TokenError};
 
@@ -141,6 +143,16 @@ impl TokenRequest {
         self
     }
 
+    /// What the cache asks for.
+    pub(crate) fn from_parts(
+        reason: Reason,
+        previous: Option<AccessToken>,
+        rejected: Option<AccessToken>,
+        challenge: Option<Challenge>,
+    ) -> Self {
+        Self { reason, previous, rejected, challenge }
+    }
+
     /// Why a token is wanted.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -204,20 +216,23 @@ impl<F> fmt::Debug for FromFn<F> {
 
 // ===== Erasure =====
 
-type Fetch<'a> = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send + 'a>>;
-
 /// A source whose type is forgotten. A fetch happens once an hour: its box is free.
 pub(crate) trait AnySource: Send + Sync {
-    fn fetch(&self, request: TokenRequest) -> Fetch<'_>;
+    fn fetch(&self, request: TokenRequest) -> BoxFuture<'_, Result<AccessToken, TokenError>>;
     fn cures(&self, challenge: &Challenge) -> bool;
+    fn recovered(&self) -> BoxFuture<'_, bool>;
 }
 
 impl<T: TokenSource> AnySource for T {
-    fn fetch(&self, request: TokenRequest) -> Fetch<'_> {
+    fn fetch(&self, request: TokenRequest) -> BoxFuture<'_, Result<AccessToken, TokenError>> {
         Box::pin(TokenSource::fetch(self, request))
     }
 
     fn cures(&self, challenge: &Challenge) -> bool {
         TokenSource::cures(self, challenge)
+    }
+
+    fn recovered(&self) -> BoxFuture<'_, bool> {
+        Box::pin(TokenSource::recovered(self))
     }
 }

@@ -1,0 +1,266 @@
+//! The way of one request, as a state machine.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, Response, header::AUTHORIZATION, request};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower_service::Service;
+
+use super::replay::Replay;
+use crate::{
+    AccessToken, BoxError, Challenge, Origin, Rejection, TokenCache, TokenError, cache::Wait,
+    layer::Config, log,
+};
+
+type Fetched = Result<AccessToken, TokenError>;
+
+pin_project! {
+    /// The response future of [`BearerAuth`](super::BearerAuth).
+    pub struct ResponseFuture<S, R, B>
+    where
+        R: Replay<B>,
+        S: Service<Request<R::Body>>,
+    {
+        #[pin]
+        step: Step<S::Future, S::Response, B, R::Body>,
+        // What the request needs on its way; `None` for one that passes untouched.
+        errand: Option<Errand<S, R, B>>,
+    }
+}
+
+pin_project! {
+    /// What is awaited. Each value that a step is left with is taken once, on leaving it.
+    #[project = StepProj]
+    enum Step<F, Res, B, W> {
+        /// Nothing: there was nothing to send.
+        Failed { error: Option<BoxError> },
+        /// The cache: the first token. The inner service is not held ready meanwhile.
+        Waiting { token: BoxFuture<'static, Fetched>, request: Option<Request<B>> },
+        /// The inner service's readiness, for the first call or the second.
+        Readying { request: Option<Request<W>> },
+        /// The inner service's response.
+        Calling { #[pin] future: F },
+        /// The cache: another token than the one that was rejected by this response.
+        Renewing { token: BoxFuture<'static, Fetched>, response: Option<Res> },
+        /// The body of the first call, which the inner service still has.
+        Restoring {
+            token: AccessToken,
+            response: Option<Res>,
+            limit: Option<Pin<Box<Sleep>>>,
+        },
+    }
+}
+
+/// What one request carries along.
+pub(super) struct Errand<S, R: Replay<B>, B> {
+    config: Arc<Config>,
+    replay: R,
+    origin: Origin,
+    cache: TokenCache,
+    /// For what is still to be called; not known to be ready.
+    pub(super) service: Option<S>,
+    /// What the request that is on its way carries.
+    token: Option<AccessToken>,
+    /// For the second call; `None` once that is made, or if there can be none.
+    kept: Option<Kept<R, B>>,
+}
+
+struct Kept<R: Replay<B>, B> {
+    parts: request::Parts,
+    body: R::Kept,
+}
+
+// ===== impl Errand =====
+
+impl<S, R: Replay<B>, B> Errand<S, R, B> {
+    pub(super) fn new(config: Arc<Config>, replay: R, origin: Origin, cache: TokenCache) -> Self {
+        Self { config, replay, origin, cache, service: None, token: None, kept: None }
+    }
+
+    /// The request with the token, for the first call.
+    pub(super) fn prepare(&mut self, request: Request<B>, token: AccessToken) -> Request<R::Body> {
+        let (parts, body) = request.into_parts();
+        let body = if self.config.may_replay(&parts) {
+            let (body, kept) = self.replay.keep(body);
+            self.kept = kept.map(|body| Kept { parts: parts.clone(), body });
+            body
+        } else {
+            self.replay.pass(body)
+        };
+        self.put(token, parts, body)
+    }
+
+    pub(super) fn may_replay(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    fn put<W>(&mut self, token: AccessToken, mut parts: request::Parts, body: W) -> Request<W> {
+        parts.headers.insert(AUTHORIZATION, token.header_value().clone());
+        self.token = Some(token);
+        Request::from_parts(parts, body)
+    }
+
+    /// What is to be sent again, once the inner service has let go of it; `None` if that cannot
+    /// be, or takes too long.
+    fn poll_restore(
+        &mut self,
+        limit: &mut Option<Pin<Box<Sleep>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<(request::Parts, R::Body)>> {
+        let kept = self.kept.as_mut().expect("who replays has kept something");
+        if let Poll::Ready(body) = R::poll_restore(&mut kept.body, cx) {
+            let kept = self.kept.take();
+            return Poll::Ready(kept.map(|kept| kept.parts).zip(body));
+        }
+        let wait = self.cache.wait_limit();
+        let limit = limit.get_or_insert_with(|| Box::pin(sleep(wait)));
+        limit.as_mut().poll(cx).map(|()| None)
+    }
+
+    /// Drops what is kept: there will be no second call.
+    fn settle(&mut self) {
+        self.kept = None;
+        self.service = None;
+    }
+
+    fn rejection<ResBody>(&self, response: &Response<ResBody>) -> Rejection {
+        let token = self.token.clone().expect("a request was sent with a token");
+        let rejection = Rejection::new(token).with_origin(self.origin.clone());
+        match Challenge::decisive(Challenge::from_headers(response.headers())) {
+            Some(challenge) => rejection.with_challenge(challenge),
+            None => rejection,
+        }
+    }
+
+    fn accepted(&self) {
+        if let Some(token) = &self.token {
+            self.cache.accepted(token, Some(&self.origin));
+        }
+    }
+}
+
+// ===== impl ResponseFuture =====
+
+impl<S, R, B> ResponseFuture<S, R, B>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>>,
+{
+    pub(super) fn failed(error: BoxError) -> Self {
+        Self { step: Step::Failed { error: Some(error) }, errand: None }
+    }
+
+    pub(super) fn bare(future: S::Future) -> Self {
+        Self { step: Step::Calling { future }, errand: None }
+    }
+
+    pub(super) fn calling(future: S::Future, errand: Errand<S, R, B>) -> Self {
+        Self { step: Step::Calling { future }, errand: Some(errand) }
+    }
+
+    pub(super) fn waiting(wait: Wait, request: Request<B>, errand: Errand<S, R, B>) -> Self {
+        let cache = errand.cache.clone();
+        let token = async move { cache.wait(wait).await }.boxed();
+        Self { step: Step::Waiting { token, request: Some(request) }, errand: Some(errand) }
+    }
+}
+
+impl<S, R, B, ResBody> Future for ResponseFuture<S, R, B>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>, Response = Response<ResBody>>,
+    S::Error: Into<BoxError>,
+{
+    type Output = Result<Response<ResBody>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match this.step.as_mut().project() {
+                StepProj::Failed { error } => {
+                    return Poll::Ready(Err(error.take().expect("polled after completion")));
+                }
+                StepProj::Waiting { token, request } => {
+                    let token = ready!(token.poll_unpin(cx))?;
+                    let request = request.take().expect("polled after completion");
+                    let errand = this.errand.as_mut().expect("who waits has an errand");
+                    Step::Readying { request: Some(errand.prepare(request, token)) }
+                }
+                StepProj::Readying { request } => {
+                    let errand = this.errand.as_mut().expect("who calls has an errand");
+                    let service = errand.service.as_mut().expect("kept for this call");
+                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
+                    let request = request.take().expect("polled after completion");
+                    let future = service.call(request);
+                    if !errand.may_replay() {
+                        errand.service = None;
+                    }
+                    Step::Calling { future }
+                }
+                StepProj::Calling { future } => {
+                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    let Some(errand) = this.errand.as_mut() else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    let (rejected, response) = errand.config.is_rejection(response);
+                    if !rejected {
+                        errand.settle();
+                        if response.status().as_u16() < 400 {
+                            errand.accepted();
+                        }
+                        return Poll::Ready(Ok(response));
+                    }
+                    let rejection = errand.rejection(&response);
+                    let cache = errand.cache.clone();
+                    if !errand.may_replay() {
+                        cache.reject(rejection);
+                        return Poll::Ready(Ok(response));
+                    }
+                    let token = async move { cache.renew(rejection).await }.boxed();
+                    Step::Renewing { token, response: Some(response) }
+                }
+                StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
+                    Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
+                    Err(error) => {
+                        log::renewal_failed(&error);
+                        return Poll::Ready(Ok(response.take().expect("polled after completion")));
+                    }
+                },
+                StepProj::Restoring { token, response, limit } => {
+                    let errand = this.errand.as_mut().expect("who replays has an errand");
+                    match ready!(errand.poll_restore(limit, cx)) {
+                        Some((parts, body)) => {
+                            log::replaying();
+                            let request = errand.put(token.clone(), parts, body);
+                            Step::Readying { request: Some(request) }
+                        }
+                        None => {
+                            errand.settle();
+                            return Poll::Ready(Ok(response
+                                .take()
+                                .expect("polled after completion")));
+                        }
+                    }
+                }
+            };
+            this.step.set(next);
+        }
+    }
+}
+
+impl<S, R, B> fmt::Debug for ResponseFuture<S, R, B>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
