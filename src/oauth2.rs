@@ -13,7 +13,7 @@
 //! let service = tower::service_fn(async |request: Request<Full<bytes::Bytes>>| {
 //!     assert_eq!(request.headers()["authorization"], "Basic bXktYXBwOnMzY3IzdA==");
 //!     let answer = r#"{"access_token":"mF_9.B5f-4.1JqM","expires_in":3600}"#;
-//!     Ok::<_, Infallible>(Response::new(Full::from(answer)))
+//!     Ok::<_, Infallible>(Response::new(answer.to_owned()))
 //! });
 //! let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
 //!     .client_id("my-app")
