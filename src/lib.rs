@@ -8,6 +8,9 @@ mod error;
 mod layer;
 pub mod local;
 mod log;
+#[cfg(feature = "oauth2")]
+#[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
+pub mod oauth2;
 mod origin;
 mod secret;
 mod service;
