@@ -276,3 +276,21 @@ async fn a_refresh_token_that_no_grant_of_ours_can_use_is_dropped() {
         assert_eq!(token.refresh_token(), None);
     }
 }
+
+#[tokio::test]
+async fn what_an_answer_has_settled_is_no_longer_in_doubt() {
+    let (builder, _) = refreshing([cut(), answer(200, OK), answer(400, INVALID_GRANT)]);
+    let endpoint = builder.build().unwrap();
+    let token = fetch(&endpoint).await.unwrap();
+    let error = again(&endpoint, &token).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Refused);
+}
+
+#[tokio::test]
+async fn of_two_grants_the_last_one_counts() {
+    let builder = || client().refresh_token("rt-0").grant_type("urn:x").refresh_token("rt-1");
+    let seen = super::support::sent(builder()).await;
+    assert_eq!(seen.body, "grant_type=refresh_token&refresh_token=rt-1");
+    let seen = super::support::sent(builder().grant_type("urn:x")).await;
+    assert_eq!(seen.body, "grant_type=urn%3Ax");
+}

@@ -175,3 +175,15 @@ async fn a_projected_workload_token_is_read_from_its_file_for_each_fetch() {
     }
     assert_eq!(secrets_sent(&service), ["eyJ.one", "eyJ.two"]);
 }
+
+#[tokio::test]
+async fn only_a_permanent_failure_is_waited_out_for_a_changed_secret() {
+    let turning = Turning::new("one");
+    let service = Scripted::new([answer(503, ""), answer(200, OK)]);
+    let endpoint = in_body(turning.secret(), &service);
+    for changed in ["two", "three"] {
+        let _ = fetch(&endpoint).await;
+        turning.turn(Ok(changed));
+        assert!(!endpoint.recovered().await);
+    }
+}

@@ -93,12 +93,13 @@ async fn the_request_on_the_wire_is_the_documented_one() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
+    // 302: reqwest would follow it with a request that needs no body.
     let (elsewhere, followed) = server(http("200 OK", "", OK)).await;
     let location = format!("location: http://{elsewhere}/\r\n");
-    let (address, _) = server(http("307 Temporary Redirect", &location, "")).await;
+    let (address, _) = server(http("302 Found", &location, "")).await;
     let error = bounded(endpoint(address)).await.unwrap_err();
     assert_eq!(*kind(&error), Kind::Redirected);
-    assert_eq!(cause(&error).status().unwrap(), 307);
+    assert_eq!(cause(&error).status().unwrap(), 302);
     assert!(!followed.is_finished());
 }
 
@@ -197,4 +198,15 @@ async fn an_endpoint_on_this_machine_is_not_reached_through_a_proxy_of_the_envir
     let output = tokio::time::timeout(BOUND, child).await.expect("bounded").unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_has_sent_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/token", listener.local_addr().unwrap());
+    let accepting = tokio::spawn(async move { listener.accept().await.map(drop) });
+    let builder = TokenEndpoint::builder(url).client_id("my-app").client_secret("hush-hush");
+    let error = bounded(builder).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Unreachable, "{error}");
+    accepting.await.unwrap().unwrap();
 }
