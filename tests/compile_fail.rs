@@ -38,7 +38,8 @@ fn copy_fixture(root: &Path, to: &Path) {
     let from = root.join("tests/unclonable");
     std::fs::create_dir_all(to.join("src")).unwrap();
     let manifest = std::fs::read_to_string(from.join("Cargo.toml")).unwrap();
-    let manifest = manifest.replace("path = \"../..\"", &format!("path = {root:?}"));
+    let path = root.to_str().expect("a path that a manifest can hold");
+    let manifest = manifest.replace("\"../..\"", &format!("{path:?}"));
     std::fs::write(to.join("Cargo.toml"), manifest).unwrap();
     std::fs::copy(from.join("src/main.rs"), to.join("src/main.rs")).unwrap();
     std::fs::copy(root.join("Cargo.lock"), to.join("Cargo.lock")).unwrap();

@@ -55,7 +55,7 @@ macro_rules! numbers {
         }
 
         impl RefreshPolicyBuilder {
-            $( $(#[$doc])* #[must_use]
+            $( $(#[$doc])*
             pub fn $name(mut self, $name: $type) -> Self {
                 self.policy.$name = $name;
                 self
@@ -135,7 +135,6 @@ pub struct RefreshPolicyBuilder {
 
 impl RefreshPolicyBuilder {
     /// How long a token lives if neither it nor its source says. Default: until it is rejected.
-    #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.policy.default_lifetime = Some(lifetime);
         self
@@ -144,7 +143,6 @@ impl RefreshPolicyBuilder {
     /// How long a caller waits for a token, at most. Such a limit does not end the flight.
     /// Default: as long as a flight may take, the grace of [`lost_after`](Self::lost_after)
     /// included.
-    #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.policy.max_wait = Some(wait);
         self
@@ -152,7 +150,6 @@ impl RefreshPolicyBuilder {
 
     /// Whether a due token is refreshed without traffic too, from the first flight on, until
     /// the last handle is dropped. Default: no; an idle cache fetches nothing.
-    #[must_use]
     pub fn keep_warm(mut self, keep_warm: bool) -> Self {
         self.policy.keep_warm = keep_warm;
         self
@@ -217,7 +214,7 @@ impl RefreshPolicy {
         let window = window.mul_f64(1.0 + self.due_jitter * random);
         Dates {
             due: called + life.saturating_sub(window),
-            expired: called + (life - margin),
+            expired: called + life.saturating_sub(margin),
             end: called + life,
         }
     }

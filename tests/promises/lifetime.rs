@@ -57,7 +57,7 @@ async fn a_fleet_does_not_refresh_at_once() {
         dues.push(due);
     }
     dues.sort();
-    assert!(dues[99] - dues[0] > 50 * S, "the jitter spreads over 100 s: {dues:?}");
+    assert!(dues[99] > dues[0] + 50 * S, "the jitter spreads over 100 s: {dues:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -65,7 +65,7 @@ async fn a_token_counts_as_expired_ten_seconds_early() {
     let mint = Mint::living(101 * S);
     let cache = cache(mint.clone());
     cache.get().await.unwrap();
-    advance(90 * S - Duration::from_millis(1)).await;
+    advance(Duration::from_millis(89_999)).await;
     assert!(cache.current().is_some());
     advance(Duration::from_millis(1)).await;
     assert!(cache.current().is_none());

@@ -361,7 +361,9 @@ impl Log {
         Self
     }
 
-    pub(crate) fn text(&self) -> String {
+    /// What has been logged; it ends with this.
+    pub(crate) fn text(self) -> String {
+        let _until_then = self;
         LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap())
     }
 }

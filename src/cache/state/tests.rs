@@ -1,5 +1,7 @@
 //! The rules, without a runtime and without a clock.
 
+#![expect(clippy::float_cmp, reason = "whole and half seconds are exact")]
+
 use std::time::Duration;
 
 use super::*;
