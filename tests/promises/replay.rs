@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     marker::{PhantomData, PhantomPinned},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -19,7 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use pin_project_lite::pin_project;
 use tokio::sync::{mpsc, oneshot};
-use tower::{BoxError, Layer, Service};
+use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_bearer::{BearerAuth, BufferBody, ReplayBody, TokenCache};
 
 use crate::support::*;
