@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(origin("https://a.example"), origin("HTTPS://A.Example:443/"));
         assert_eq!(origin("http://a.example:80"), origin("http://a.example"));
         assert_ne!(origin("http://a.example"), origin("https://a.example"));
+        assert_ne!(origin("http://a.example:443"), origin("https://a.example"));
         assert_ne!(origin("https://a.example"), origin("https://a.example:8443"));
         assert_ne!(origin("https://a.example"), origin("https://a.example.evil.example"));
         assert_eq!(origin("https://A.Example:8443").to_string(), "https://a.example:8443");
