@@ -108,6 +108,9 @@ mod origin;
 mod secret;
 mod service;
 mod source;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub mod testing;
 mod token;
 
 pub use cache::{

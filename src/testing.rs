@@ -1,0 +1,118 @@
+//! A token service and a protected API on loopback, so that you can test *your* stack.
+//!
+//! ```
+//! # #[cfg(feature = "reqwest")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_bearer::BoxError> {
+//! # use http::Request;
+//! # use tower::{Layer, ServiceExt};
+//! # use tower_bearer::{BearerAuthLayer, oauth2::ReqwestService, testing::World};
+//! # let call = |uri| Request::get(uri).body(String::new());
+//! let world = World::start().await?;
+//! let layer = BearerAuthLayer::new(world.tokens().endpoint().build()?);
+//! let stack = layer.origin(world.api().origin())?.layer(ReqwestService::default());
+//!
+//! assert_eq!(stack.clone().oneshot(call(world.api().url("/x"))?).await?.status(), 200);
+//! world.revoke_all();
+//! assert_eq!(stack.clone().oneshot(call(world.api().url("/x"))?).await?.status(), 200);
+//! assert_eq!((world.tokens().fetches(), world.api().rejected()), (2, 1));
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "reqwest"))]
+//! # fn main() {}
+//! ```
+//!
+//! # What can be made to happen
+//!
+//! | to test | do |
+//! | --- | --- |
+//! | a token that is revoked before it expires | [`World::revoke_all`], [`World::revoke`] |
+//! | tokens that expire soon | [`TokenService::set_expires_in`] |
+//! | a token service that fails | [`TokenService::fail_next`], [`TokenService::fail`] with a [`Failure`] |
+//! | one that is slow | [`TokenService::set_delay`] |
+//! | something while a token is being fetched | [`TokenService::hold`], [`TokenService::until_fetches`] |
+//! | something while calls are in flight | [`ProtectedApi::hold`], [`ProtectedApi::until_calls`] |
+//! | a client secret that is rotated | [`TokenService::set_secret`] |
+//! | refresh tokens that are rotated | [`TokenService::log_in`] |
+//! | a system with a way of its own | [`TokenService::endpoint_of`] a [`Dialect`] |
+//!
+//! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`,
+//! `r-2`, …, in the order in which they are issued. Nothing needs to sleep: what has to be
+//! waited for can be.
+//!
+//! The servers speak HTTP/1.1 on ports of 127.0.0.1 that the system picks, so that any number
+//! of worlds can stand side by side, and end when the [`World`] is dropped.
+
+mod api;
+mod counter;
+mod credentials;
+mod dialect;
+mod failure;
+mod gate;
+mod ledger;
+mod script;
+mod server;
+mod tokens;
+
+use std::{io, sync::Arc};
+
+use self::ledger::Ledger;
+pub use self::{
+    api::ProtectedApi,
+    credentials::{CLIENT_ID, CLIENT_SECRET},
+    dialect::Dialect,
+    failure::Failure,
+    gate::Held,
+    tokens::TokenService,
+};
+
+/// A token service, and an API that takes its tokens.
+#[derive(Debug)]
+pub struct World {
+    tokens: TokenService,
+    api: ProtectedApi,
+    ledger: Arc<Ledger>,
+}
+
+// ===== impl World =====
+
+impl World {
+    /// Starts both servers, on the runtime that this is called on.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no port to give.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, and on one whose I/O or time is not enabled.
+    pub async fn start() -> io::Result<Self> {
+        let ledger = Arc::new(Ledger::default());
+        let tokens = TokenService::start(ledger.clone()).await?;
+        let api = ProtectedApi::start(ledger.clone()).await?;
+        Ok(Self { tokens, api, ledger })
+    }
+
+    /// The token service.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenService {
+        &self.tokens
+    }
+
+    /// The API.
+    #[must_use]
+    pub fn api(&self) -> &ProtectedApi {
+        &self.api
+    }
+
+    /// Revokes every access token that has been issued: the API rejects them from now on.
+    /// Refresh tokens stay.
+    pub fn revoke_all(&self) {
+        self.ledger.revoke_all();
+    }
+
+    /// Revokes one access token, if it has been issued.
+    pub fn revoke(&self, token: &str) {
+        self.ledger.revoke(token);
+    }
+}

@@ -1,0 +1,201 @@
+//! The protected API.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use http_body::Frame;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::{
+    Held,
+    counter::Counter,
+    gate::Gate,
+    ledger::Ledger,
+    server::{Answer, Cut, Handler, Server, boxed},
+};
+
+const ECHO_METHOD: HeaderName = HeaderName::from_static("echo-method");
+const ECHO_PATH: HeaderName = HeaderName::from_static("echo-path");
+const ECHO_TOKEN: HeaderName = HeaderName::from_static("echo-token");
+
+/// An API that takes the tokens of the [`TokenService`](super::TokenService) beside it, on any
+/// path and with any method.
+///
+/// A call with a good token is answered with status 200 and what it brought: the headers
+/// `echo-method`, `echo-path` (with the query) and `echo-token`, its content type, and its body
+/// while it streams. Any other is rejected before its body is read, as RFC 6750 §3 has it:
+///
+/// | the call brings | status | `error` |
+/// | --- | --- | --- |
+/// | no bearer token | 401 | |
+/// | one that is unknown, expired or revoked | 401 | `invalid_token` |
+/// | `Authorization` more than once | 400 | `invalid_request` |
+///
+/// A call is counted when it arrives, waits while it is [held](Self::hold), and is then judged:
+/// a token that was revoked meanwhile is rejected.
+#[derive(Debug)]
+pub struct ProtectedApi {
+    guard: Arc<Guard>,
+    server: Server,
+}
+
+/// What answers the calls.
+#[derive(Debug)]
+struct Guard {
+    ledger: Arc<Ledger>,
+    gate: Gate,
+    calls: Counter,
+    accepted: Counter,
+    rejected: Counter,
+}
+
+/// Why a call is rejected.
+enum Rejected {
+    Bare,
+    InvalidToken(&'static str),
+    InvalidRequest(&'static str),
+}
+
+// ===== impl ProtectedApi =====
+
+impl ProtectedApi {
+    pub(super) async fn start(ledger: Arc<Ledger>) -> io::Result<Self> {
+        let guard = Guard {
+            ledger,
+            gate: Gate::default(),
+            calls: Counter::default(),
+            accepted: Counter::default(),
+            rejected: Counter::default(),
+        };
+        let guard = Arc::new(guard);
+        Ok(Self { server: Server::start(guard.clone()).await?, guard })
+    }
+
+    /// Its scheme, host and port, for
+    /// [`BearerAuthLayer::origin`](crate::BearerAuthLayer::origin).
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.server.origin()
+    }
+
+    /// The URL of a path, which begins with `/`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.server.origin())
+    }
+
+    /// How many calls have arrived.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.guard.calls.get()
+    }
+
+    /// Waits until that many calls have arrived.
+    pub async fn until_calls(&self, count: u64) {
+        self.guard.calls.reaches(count).await;
+    }
+
+    /// How many calls had a good token.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.guard.accepted.get()
+    }
+
+    /// How many calls had none.
+    #[must_use]
+    pub fn rejected(&self) -> u64 {
+        self.guard.rejected.get()
+    }
+
+    /// Lets calls arrive and wait until the [`Held`] is released.
+    pub fn hold(&self) -> Held {
+        self.guard.gate.hold()
+    }
+}
+
+// ===== impl Guard =====
+
+impl Handler for Guard {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Cut> {
+        self.calls.increment();
+        self.gate.pass().await;
+        Ok(match self.judge(request.headers()) {
+            Ok(token) => {
+                let token = token.to_owned();
+                self.accepted.increment();
+                echo(&token, request)
+            }
+            Err(rejected) => {
+                self.rejected.increment();
+                rejected.answer(request.into_body())
+            }
+        })
+    }
+}
+
+impl Guard {
+    /// The token of a call, if it is a good one.
+    fn judge<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Rejected> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let value = values.next().ok_or(Rejected::Bare)?;
+        if values.next().is_some() {
+            return Err(Rejected::InvalidRequest("more than one Authorization"));
+        }
+        let token = value.to_str().ok().and_then(bearer_token).ok_or(Rejected::Bare)?;
+        self.ledger.check(token).map_err(Rejected::InvalidToken)?;
+        Ok(token)
+    }
+}
+
+fn bearer_token(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}
+
+fn echo(token: &str, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let mut response = Response::new(body);
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let echoes = [(ECHO_METHOD, head.method.as_str()), (ECHO_PATH, path), (ECHO_TOKEN, token)];
+    for (name, text) in echoes {
+        if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    if let Some(content_type) = head.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    boxed(response)
+}
+
+// ===== impl Rejected =====
+
+impl Rejected {
+    fn answer(&self, body: Incoming) -> Answer {
+        // The head goes out at once. The rest of the request is taken in meanwhile and thrown
+        // away: a connection that was closed on unread data would take the answer with it.
+        let mut response = Response::new(body.map_frame(|_| Frame::data(Bytes::new())));
+        *response.status_mut() = match self {
+            Self::Bare | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
+        };
+        if let Ok(challenge) = HeaderValue::try_from(self.challenge()) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
+        boxed(response)
+    }
+
+    fn challenge(&self) -> String {
+        let (error, description) = match self {
+            Self::Bare => return r#"Bearer realm="testing""#.to_owned(),
+            Self::InvalidToken(description) => ("invalid_token", description),
+            Self::InvalidRequest(description) => ("invalid_request", description),
+        };
+        format!(r#"Bearer realm="testing", error="{error}", error_description="{description}""#)
+    }
+}

@@ -1,0 +1,47 @@
+//! Where requests wait until the test lets them go.
+
+use tokio::sync::watch;
+
+/// Open as long as nobody holds it.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    holders: watch::Sender<usize>,
+}
+
+/// Keeps requests waiting until it is [released](Self::release) or dropped.
+///
+/// If there is more than one for a server, the last one lets the requests go.
+#[derive(Debug)]
+#[must_use = "requests wait only as long as it lives"]
+pub struct Held {
+    holders: watch::Sender<usize>,
+}
+
+// ===== impl Gate =====
+
+impl Gate {
+    pub(super) fn hold(&self) -> Held {
+        self.holders.send_modify(|holders| *holders += 1);
+        Held { holders: self.holders.clone() }
+    }
+
+    pub(super) async fn pass(&self) {
+        // It fails only without a sender, which is here.
+        let _ = self.holders.subscribe().wait_for(|holders| *holders == 0).await;
+    }
+}
+
+// ===== impl Held =====
+
+impl Held {
+    /// Lets the requests go.
+    pub fn release(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.holders.send_modify(|holders| *holders -= 1);
+    }
+}

@@ -1,0 +1,143 @@
+//! Every token that was issued, and what has become of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// What the two servers share: a revocation shows at once.
+#[derive(Debug, Default)]
+pub(super) struct Ledger(Mutex<Book>);
+
+#[derive(Debug, Default)]
+struct Book {
+    access: HashMap<String, Access>,
+    /// The family of each refresh token: the login that it goes back to.
+    families: HashMap<String, usize>,
+    /// By family, the one refresh token that is still good; none once one was used twice.
+    live: Vec<Option<String>>,
+}
+
+#[derive(Debug)]
+struct Access {
+    /// `None` for one that lives until it is revoked.
+    expires: Option<Instant>,
+    is_revoked: bool,
+}
+
+// ===== impl Ledger =====
+
+impl Ledger {
+    /// Issues an access token that lives for that many seconds.
+    pub(super) fn issue(&self, expires_in: Option<u64>) -> String {
+        let mut book = self.book();
+        let token = format!("t-{}", book.access.len() + 1);
+        let lifetime = expires_in.map(Duration::from_secs);
+        let expires = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        book.access.insert(token.clone(), Access { expires, is_revoked: false });
+        token
+    }
+
+    pub(super) fn issued(&self) -> usize {
+        self.book().access.len()
+    }
+
+    /// Says why a token is not good, if it is not.
+    pub(super) fn check(&self, token: &str) -> Result<(), &'static str> {
+        let book = self.book();
+        let access = book.access.get(token).ok_or("the access token is unknown")?;
+        if access.is_revoked {
+            return Err("the access token was revoked");
+        }
+        match access.expires {
+            Some(expires) if expires <= Instant::now() => Err("the access token expired"),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn revoke(&self, token: &str) {
+        if let Some(access) = self.book().access.get_mut(token) {
+            access.is_revoked = true;
+        }
+    }
+
+    pub(super) fn revoke_all(&self) {
+        self.book().access.values_mut().for_each(|access| access.is_revoked = true);
+    }
+
+    /// Issues the first refresh token of a new family.
+    pub(super) fn log_in(&self) -> String {
+        let mut book = self.book();
+        let family = book.live.len();
+        book.live.push(None);
+        book.next_refresh_token(family)
+    }
+
+    /// Exchanges a refresh token for its successor. One that was used before ends its family
+    /// (RFC 9700 §4.14.2).
+    pub(super) fn rotate(&self, token: &str) -> Option<String> {
+        let mut book = self.book();
+        let family = *book.families.get(token)?;
+        let live = book.live[family].take();
+        (live.as_deref() == Some(token)).then(|| book.next_refresh_token(family))
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// ===== impl Book =====
+
+impl Book {
+    fn next_refresh_token(&mut self, family: usize) -> String {
+        let token = format!("r-{}", self.families.len() + 1);
+        self.families.insert(token.clone(), family);
+        self.live[family] = Some(token.clone());
+        token
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_good_until_it_expires() {
+        let ledger = Ledger::default();
+        let (short, endless) = (ledger.issue(Some(2)), ledger.issue(None));
+        let centuries = ledger.issue(Some(u64::MAX));
+        tokio::time::advance(Duration::from_millis(1999)).await;
+        assert_eq!(ledger.check(&short), Ok(()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(ledger.check(&short), Err("the access token expired"));
+        assert_eq!(ledger.check(&endless), Ok(()));
+        assert_eq!(ledger.check(&centuries), Ok(()));
+    }
+
+    #[test]
+    fn one_token_is_revoked_and_the_others_stay() {
+        let ledger = Ledger::default();
+        let (first, second) = (ledger.issue(None), ledger.issue(None));
+        assert_eq!((first.as_str(), second.as_str()), ("t-1", "t-2"));
+        ledger.revoke(&first);
+        ledger.revoke("t-3");
+        assert_eq!(ledger.check(&first), Err("the access token was revoked"));
+        assert_eq!(ledger.check(&second), Ok(()));
+        assert_eq!(ledger.check("t-3"), Err("the access token is unknown"));
+    }
+
+    #[test]
+    fn a_refresh_token_that_is_used_twice_ends_its_family_and_no_other() {
+        let ledger = Ledger::default();
+        let (first, other) = (ledger.log_in(), ledger.log_in());
+        let second = ledger.rotate(&first).unwrap();
+        assert_eq!((second.as_str(), ledger.rotate("r-9")), ("r-3", None));
+        assert_eq!(ledger.rotate(&first), None);
+        assert_eq!(ledger.rotate(&second), None, "the thief's or the owner's: nobody knows");
+        assert!(ledger.rotate(&other).is_some());
+    }
+}

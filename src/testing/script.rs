@@ -1,0 +1,94 @@
+//! What the token service was told to do.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Failure, credentials::CLIENT_SECRET};
+
+const USUAL_LIFETIME: u64 = 3600;
+
+#[derive(Debug, Default)]
+pub(super) struct Script(Mutex<Orders>);
+
+#[derive(Debug)]
+pub(super) struct Orders {
+    /// Failures to come, each with how often; `None` for one without end.
+    failures: VecDeque<(Option<u64>, Failure)>,
+    pub(super) delay: Duration,
+    /// In seconds.
+    pub(super) expires_in: Option<u64>,
+    pub(super) secret: String,
+}
+
+// ===== impl Script =====
+
+impl Script {
+    pub(super) fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// ===== impl Orders =====
+
+impl Orders {
+    pub(super) fn fail(&mut self, times: Option<u64>, failure: Failure) {
+        self.failures.push_back((times, failure));
+    }
+
+    pub(super) fn recover(&mut self) {
+        self.failures.clear();
+    }
+
+    /// The failure that the next request meets, if it is to meet one.
+    pub(super) fn next_failure(&mut self) -> Option<Failure> {
+        while let Some((times, failure)) = self.failures.front_mut() {
+            match times {
+                None => return Some(failure.clone()),
+                Some(0) => drop(self.failures.pop_front()),
+                Some(times) => {
+                    *times -= 1;
+                    return Some(failure.clone());
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Default for Orders {
+    fn default() -> Self {
+        Self {
+            failures: VecDeque::new(),
+            delay: Duration::ZERO,
+            expires_in: Some(USUAL_LIFETIME),
+            secret: CLIENT_SECRET.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_come_in_the_order_in_which_they_were_asked_for() {
+        let mut orders = Orders::default();
+        orders.fail(Some(0), Failure::Garbage);
+        orders.fail(Some(2), Failure::Cut);
+        orders.fail(Some(1), Failure::HtmlPage);
+        let met: Vec<_> = (0..4).map(|_| orders.next_failure()).collect();
+        assert_eq!(met, [Some(Failure::Cut), Some(Failure::Cut), Some(Failure::HtmlPage), None]);
+    }
+
+    #[test]
+    fn a_failure_without_end_ends_with_the_recovery() {
+        let mut orders = Orders::default();
+        orders.fail(None, Failure::Cut);
+        assert!((0..9).all(|_| orders.next_failure() == Some(Failure::Cut)));
+        orders.recover();
+        assert_eq!(orders.next_failure(), None);
+    }
+}

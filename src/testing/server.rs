@@ -1,0 +1,102 @@
+//! A server on loopback that ends with its handle.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::BoxError;
+
+/// How long the server waits if the system cannot give it a connection.
+const PAUSE: Duration = Duration::from_millis(10);
+
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
+
+/// The connection is to be closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is cut")]
+pub(super) struct Cut;
+
+/// What a server does with its requests.
+pub(super) trait Handler: Send + Sync + 'static {
+    fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Answer, Cut>> + Send;
+}
+
+#[derive(Debug)]
+pub(super) struct Server {
+    address: SocketAddr,
+    accepting: JoinHandle<Infallible>,
+}
+
+// ===== impl Server =====
+
+impl Server {
+    pub(super) async fn start(handler: Arc<impl Handler>) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { address, accepting: tokio::spawn(accept(listener, handler)) })
+    }
+
+    /// Scheme, host and port.
+    pub(super) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The connections' tasks end with the set that they are in.
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, handler: Arc<impl Handler>) -> Infallible {
+    let mut connections = JoinSet::new();
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(serve(stream, handler.clone()));
+        } else {
+            // Too many open files, say.
+            tokio::time::sleep(PAUSE).await;
+        }
+        // What has ended is let go of.
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, handler: Arc<impl Handler>) {
+    let service = service_fn(move |request| handler.clone().handle(request));
+    let mut http = http1::Builder::new();
+    let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    // Whatever went wrong, the client has seen it.
+    let _ = connection.await;
+}
+
+/// A response whose body may be of any type.
+pub(super) fn boxed<B>(response: Response<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
