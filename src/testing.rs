@@ -38,7 +38,7 @@
 //!
 //! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`,
 //! `r-2`, …, in the order in which they are issued. Nothing needs to sleep: what has to be
-//! waited for can be.
+//! waited for can be. Those waits have no bound of their own; give your tests one.
 //!
 //! The servers speak HTTP/1.1 on ports of 127.0.0.1 that the system picks, so that any number
 //! of worlds can stand side by side, and end when the [`World`] is dropped.
@@ -87,7 +87,25 @@ impl World {
     ///
     /// Outside of a tokio runtime, and on one whose I/O or time is not enabled.
     pub async fn start() -> io::Result<Self> {
-        let ledger = Arc::new(Ledger::default());
+        Self::with_ledger(Ledger::default()).await
+    }
+
+    /// The same with tokens named `{name}-t-1`, `{name}-t-2`, …, so that a stack with more
+    /// than one world shows which of them a token came from. The name is visible ASCII.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start).
+    pub async fn start_named(name: &str) -> io::Result<Self> {
+        Self::with_ledger(Ledger::named(name)).await
+    }
+
+    async fn with_ledger(ledger: Ledger) -> io::Result<Self> {
+        let ledger = Arc::new(ledger);
         let tokens = TokenService::start(ledger.clone()).await?;
         let api = ProtectedApi::start(ledger.clone()).await?;
         Ok(Self { tokens, api, ledger })

@@ -2,13 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
-use http_body::Frame;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{
@@ -16,7 +13,7 @@ use super::{
     counter::Counter,
     gate::Gate,
     ledger::Ledger,
-    server::{Answer, Cut, Handler, Server, boxed},
+    server::{Answer, Cut, Handler, Server, boxed, early},
 };
 
 const ECHO_METHOD: HeaderName = HeaderName::from_static("echo-method");
@@ -176,18 +173,16 @@ fn echo(token: &str, request: Request<Incoming>) -> Answer {
 // ===== impl Rejected =====
 
 impl Rejected {
-    fn answer(&self, body: Incoming) -> Answer {
-        // The head goes out at once. The rest of the request is taken in meanwhile and thrown
-        // away: a connection that was closed on unread data would take the answer with it.
-        let mut response = Response::new(body.map_frame(|_| Frame::data(Bytes::new())));
-        *response.status_mut() = match self {
+    fn answer(&self, unread: Incoming) -> Answer {
+        let status = match self {
             Self::Bare | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
             Self::InvalidRequest(_) => StatusCode::BAD_REQUEST,
         };
+        let mut response = early(status, unread);
         if let Ok(challenge) = HeaderValue::try_from(self.challenge()) {
             response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         }
-        boxed(response)
+        response
     }
 
     fn challenge(&self) -> String {

@@ -10,7 +10,11 @@ use tokio::time::Instant;
 
 /// What the two servers share: a revocation shows at once.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Book>);
+pub(super) struct Ledger {
+    /// What the names of tokens begin with.
+    prefix: String,
+    book: Mutex<Book>,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -31,10 +35,14 @@ struct Access {
 // ===== impl Ledger =====
 
 impl Ledger {
+    pub(super) fn named(name: &str) -> Self {
+        Self { prefix: format!("{name}-"), book: Mutex::default() }
+    }
+
     /// Issues an access token that lives for that many seconds.
     pub(super) fn issue(&self, expires_in: Option<u64>) -> String {
         let mut book = self.book();
-        let token = format!("t-{}", book.access.len() + 1);
+        let token = format!("{}t-{}", self.prefix, book.access.len() + 1);
         let lifetime = expires_in.map(Duration::from_secs);
         let expires = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
         book.access.insert(token.clone(), Access { expires, is_revoked: false });
@@ -73,7 +81,7 @@ impl Ledger {
         let mut book = self.book();
         let family = book.live.len();
         book.live.push(None);
-        book.next_refresh_token(family)
+        book.next_refresh_token(&self.prefix, family)
     }
 
     /// Exchanges a refresh token for its successor. One that was used before ends its family
@@ -82,19 +90,19 @@ impl Ledger {
         let mut book = self.book();
         let family = *book.families.get(token)?;
         let live = book.live[family].take();
-        (live.as_deref() == Some(token)).then(|| book.next_refresh_token(family))
+        (live.as_deref() == Some(token)).then(|| book.next_refresh_token(&self.prefix, family))
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 // ===== impl Book =====
 
 impl Book {
-    fn next_refresh_token(&mut self, family: usize) -> String {
-        let token = format!("r-{}", self.families.len() + 1);
+    fn next_refresh_token(&mut self, prefix: &str, family: usize) -> String {
+        let token = format!("{prefix}r-{}", self.families.len() + 1);
         self.families.insert(token.clone(), family);
         self.live[family] = Some(token.clone());
         token

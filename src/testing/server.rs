@@ -9,10 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body, Frame, Incoming},
     server::conn::http1,
     service::service_fn,
 };
@@ -90,6 +90,16 @@ async fn serve(stream: TcpStream, handler: Arc<impl Handler>) {
     let connection = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
     // Whatever went wrong, the client has seen it.
     let _ = connection.await;
+}
+
+/// An answer before the request was read to its end.
+///
+/// The head goes out at once. The rest of the request is taken in meanwhile and thrown away: a
+/// connection that was closed on unread data would take the answer with it.
+pub(super) fn early(status: StatusCode, unread: Incoming) -> Answer {
+    let mut response = Response::new(unread.map_frame(|_| Frame::data(Bytes::new())));
+    *response.status_mut() = status;
+    boxed(response)
 }
 
 /// A response whose body may be of any type.

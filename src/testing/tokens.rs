@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     gate::Gate,
     ledger::Ledger,
     script::Script,
-    server::{Answer, Cut, Handler, Server, boxed},
+    server::{Answer, Cut, Handler, Server, boxed, early},
 };
 use crate::oauth2::{TokenEndpoint, TokenEndpointBuilder, systems};
 
@@ -157,14 +157,14 @@ impl TokenService {
 impl Handler for Desk {
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Cut> {
         let Some(dialect) = Dialect::at(request.uri().path()) else {
-            return Ok(bare(StatusCode::NOT_FOUND));
+            return Ok(early(StatusCode::NOT_FOUND, request.into_body()));
         };
         self.fetches.increment();
-        let (head, body) = request.into_parts();
-        let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-            return Ok(bare(StatusCode::PAYLOAD_TOO_LARGE));
+        let (head, mut body) = request.into_parts();
+        let Ok(read) = Limited::new(&mut body, MAX_BODY).collect().await else {
+            return Ok(early(StatusCode::PAYLOAD_TOO_LARGE, body));
         };
-        let request = Request::from_parts(head, body.to_bytes());
+        let request = Request::from_parts(head, read.to_bytes());
 
         self.gate.pass().await;
         let delay = self.script.orders().delay;
@@ -203,10 +203,4 @@ impl Desk {
 
 fn whole(answer: Response<Bytes>) -> Answer {
     boxed(answer.map(Full::new))
-}
-
-fn bare(status: StatusCode) -> Answer {
-    let mut response = Response::new(Empty::new());
-    *response.status_mut() = status;
-    boxed(response)
 }
