@@ -45,3 +45,20 @@ impl Drop for Held {
         self.holders.send_modify(|holders| *holders -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn the_last_one_to_release_lets_requests_go() {
+        let gate = Gate::default();
+        let (first, second) = (gate.hold(), gate.hold());
+        drop(first);
+        assert!(gate.pass().now_or_never().is_none());
+        second.release();
+        assert!(gate.pass().now_or_never().is_some());
+    }
+}

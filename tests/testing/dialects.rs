@@ -102,6 +102,7 @@ async fn what_a_request_lacks_is_said_in_the_shape_of_its_dialect() {
     let world = world().await;
     let client = "client_id=my-app&client_secret=a+secret%2B100%25";
     let password = format!("{client}&grant_type=password");
+    let refresh = format!("{client}&grant_type=refresh_token&refresh_token=r-1");
     let both = format!("{client}&grant_type=client_credentials");
     for (path, headers, body, code) in [
         ("/token", vec![FORM], client, "invalid_request"),
@@ -113,6 +114,7 @@ async fn what_a_request_lacks_is_said_in_the_shape_of_its_dialect() {
         ("/v1_3/oauth/token", vec![FORM], &both, "invalid_request"),
         ("/accounts/v2/auth/token", vec![FORM], &both, "invalid_client"),
         ("/v1.0/endpoint/default/token", vec![FORM, BASIC], "a=b", "invalid_client"),
+        ("/v1.0/endpoint/default/token", vec![FORM], &refresh, "unsupported_grant_type"),
     ] {
         let (status, answer) = post(&world, path, &headers, body).await;
         assert_eq!(answer["error"], code, "{path} {body}");
