@@ -86,6 +86,7 @@
 //! | --- | --- | --- |
 //! | `oauth2` | yes | [`oauth2`], over a transport that you give |
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
+//! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `local` | no | [`local::TokenCommand`] |
 //!
@@ -101,6 +102,8 @@ mod error;
 mod layer;
 pub mod local;
 mod log;
+#[cfg(feature = "reqwest-middleware")]
+mod middleware;
 #[cfg(feature = "oauth2")]
 #[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
 pub mod oauth2;
@@ -108,6 +111,7 @@ mod origin;
 mod secret;
 mod service;
 mod source;
+mod target;
 mod token;
 
 pub use cache::{
@@ -116,6 +120,9 @@ pub use cache::{
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use layer::{BearerAuthLayer, Elsewhere, Refused};
+#[cfg(feature = "reqwest-middleware")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+pub use middleware::BearerAuthMiddleware;
 pub use origin::{InvalidOrigin, Origin};
 pub use secret::{Secret, SecretError, SecretFault};
 pub use service::{
@@ -123,6 +130,7 @@ pub use service::{
     SkipAuth,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
+pub use target::FinalUri;
 pub use token::{AccessToken, InvalidToken};
 
 /// Any error, as tower's own middleware has it.

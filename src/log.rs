@@ -2,10 +2,14 @@
 
 use crate::{Reason, TokenError};
 
+/// The crate's own name, not that of a private module.
+#[cfg(feature = "tracing")]
+const TARGET: &str = "tower_bearer";
+
 /// A flight has started.
 pub(crate) fn fetching(reason: Reason) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(?reason, "fetching an access token");
+    tracing::debug!(target: TARGET, ?reason, "fetching an access token");
     #[cfg(not(feature = "tracing"))]
     let _ = reason;
 }
@@ -13,7 +17,7 @@ pub(crate) fn fetching(reason: Reason) {
 /// One attempt of a flight has failed, and another follows.
 pub(crate) fn attempt_failed(error: &TokenError, made: u32) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(%error, attempt = made, "an attempt to fetch an access token failed");
+    tracing::debug!(target: TARGET, %error, attempt = made, "an attempt to fetch an access token failed");
     #[cfg(not(feature = "tracing"))]
     let _ = (error, made);
 }
@@ -22,8 +26,8 @@ pub(crate) fn attempt_failed(error: &TokenError, made: u32) {
 pub(crate) fn landed(error: Option<&TokenError>) {
     #[cfg(feature = "tracing")]
     match error {
-        None => tracing::debug!("fetched an access token"),
-        Some(error) => tracing::warn!(%error, "no access token could be fetched"),
+        None => tracing::debug!(target: TARGET, "fetched an access token"),
+        Some(error) => tracing::warn!(target: TARGET, %error, "no access token could be fetched"),
     }
     #[cfg(not(feature = "tracing"))]
     let _ = error;
@@ -32,7 +36,7 @@ pub(crate) fn landed(error: Option<&TokenError>) {
 /// A rejected token is not replaced: the rejection is the answer.
 pub(crate) fn renewal_failed(error: &TokenError) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(%error, "a rejected access token was not renewed");
+    tracing::warn!(target: TARGET, %error, "a rejected access token was not renewed");
     #[cfg(not(feature = "tracing"))]
     let _ = error;
 }
@@ -40,5 +44,5 @@ pub(crate) fn renewal_failed(error: &TokenError) {
 /// A rejected request is sent again.
 pub(crate) fn replaying() {
     #[cfg(feature = "tracing")]
-    tracing::debug!("sending a rejected request again with another access token");
+    tracing::debug!(target: TARGET, "sending a rejected request again with another access token");
 }

@@ -65,6 +65,8 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) use self::reqwest_service::final_uri;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};

@@ -14,10 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::replay::Replay;
-use crate::{
-    AccessToken, BoxError, Challenge, Origin, Rejection, TokenCache, TokenError, cache::Wait,
-    layer::Config, log,
-};
+use crate::{AccessToken, BoxError, TokenError, cache::Wait, layer::Config, log, target::Target};
 
 type Fetched = Result<AccessToken, TokenError>;
 
@@ -62,8 +59,7 @@ pin_project! {
 pub(super) struct Errand<S, R: Replay<B>, B> {
     config: Arc<Config>,
     replay: R,
-    origin: Origin,
-    cache: TokenCache,
+    target: Target,
     /// For what is still to be called; not known to be ready.
     pub(super) service: Option<S>,
     /// What the request that is on its way carries.
@@ -80,8 +76,8 @@ struct Kept<R: Replay<B>, B> {
 // ===== impl Errand =====
 
 impl<S, R: Replay<B>, B> Errand<S, R, B> {
-    pub(super) fn new(config: Arc<Config>, replay: R, origin: Origin, cache: TokenCache) -> Self {
-        Self { config, replay, origin, cache, service: None, token: None, kept: None }
+    pub(super) fn new(config: Arc<Config>, replay: R, target: Target) -> Self {
+        Self { config, replay, target, service: None, token: None, kept: None }
     }
 
     /// The request with the token, for the first call.
@@ -119,7 +115,7 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
             let kept = self.kept.take();
             return Poll::Ready(kept.map(|kept| kept.parts).zip(body));
         }
-        let wait = self.cache.wait_limit();
+        let wait = self.target.cache.wait_limit();
         let limit = limit.get_or_insert_with(|| Box::pin(sleep(wait)));
         limit.as_mut().poll(cx).map(|()| None)
     }
@@ -142,25 +138,19 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         &mut self,
         response: Response<ResBody>,
     ) -> (Response<ResBody>, Option<BoxFuture<'static, Fetched>>) {
-        let (is_rejection, response) = self.config.is_rejection(response);
         let token = self.token.as_ref().expect("a request was sent with a token");
-        if !is_rejection {
-            // A server's error, and a refusal for another reason, say nothing of the token.
-            if response.status().as_u16() < 400 {
-                self.cache.accepted(token, Some(&self.origin));
-            }
+        let (parts, body) = response.into_parts();
+        let verdict = self.target.verdict(&self.config, token, &parts);
+        let response = Response::from_parts(parts, body);
+        let Some(rejection) = verdict else {
             self.settle();
             return (response, None);
-        }
-        let mut rejection = Rejection::new(token.clone()).with_origin(self.origin.clone());
-        if let Some(challenge) = Challenge::decisive(Challenge::from_headers(response.headers())) {
-            rejection = rejection.with_challenge(challenge);
-        }
+        };
         if !self.may_replay() {
-            self.cache.reject(rejection);
+            self.target.cache.reject(rejection);
             return (response, None);
         }
-        let cache = self.cache.clone();
+        let cache = self.target.cache.clone();
         (response, Some(async move { cache.renew(rejection).await }.boxed()))
     }
 }
@@ -185,7 +175,7 @@ where
     }
 
     pub(super) fn waiting(wait: Wait, request: Request<B>, errand: Errand<S, R, B>) -> Self {
-        let cache = errand.cache.clone();
+        let cache = errand.target.cache.clone();
         let token = async move { cache.wait(wait).await }.boxed();
         Self { step: Step::Waiting { token, request: Some(request) }, errand: Some(errand) }
     }
