@@ -7,7 +7,11 @@ mod challenge;
 mod error;
 mod layer;
 mod log;
+#[cfg(feature = "oauth2")]
+#[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
+pub mod oauth2;
 mod origin;
+mod secret;
 mod service;
 mod source;
 mod token;
@@ -19,6 +23,7 @@ pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use layer::{BearerAuthLayer, Elsewhere, Refused};
 pub use origin::{InvalidOrigin, Origin};
+pub use secret::{Secret, SecretError, SecretFault};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
     SkipAuth,

@@ -1,0 +1,393 @@
+//! What is configured about a token endpoint, and the checks that it has to pass.
+
+mod checks;
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use super::{
+    TokenEndpoint,
+    client_auth::ClientAuth,
+    grant::{Grant, Hook, Refresh},
+    request::{BodyFormat, Template},
+    response::{Field, FieldNames},
+    transport::{ServiceTransport, Transport},
+};
+use crate::{BoxError, Secret};
+
+pub use checks::InvalidEndpoint;
+
+const CLIENT_CREDENTIALS: &str = "client_credentials";
+const REFRESH_TOKEN: &str = "refresh_token";
+const USER_AGENT: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
+/// How long an exchange of a refresh token may take, if nothing else is said: it has to be
+/// given up here, where it can be repeated, and not by somebody above.
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Configures a [`TokenEndpoint`].
+///
+/// Nothing is checked before [`build`](Self::build). A setting that is made twice counts as
+/// it was made last, unless it says that it can be repeated.
+#[must_use]
+pub struct TokenEndpointBuilder {
+    url: String,
+    allow_plaintext: bool,
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    client_auth: Option<ClientAuth>,
+    format: BodyFormat,
+    grant_type: String,
+    refresh_token: Option<Secret>,
+    hook: Option<Box<Hook>>,
+    scope: Option<String>,
+    audience: Option<String>,
+    resources: Vec<String>,
+    params: Vec<(String, Secret)>,
+    user_agent: String,
+    headers: Vec<(String, Zeroizing<String>)>,
+    names: FieldNames,
+    timeout: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    transport: Option<Box<dyn Transport>>,
+}
+
+// ===== impl TokenEndpointBuilder =====
+
+impl TokenEndpointBuilder {
+    pub(super) fn new(url: String) -> Self {
+        Self {
+            url,
+            allow_plaintext: false,
+            client_id: None,
+            client_secret: None,
+            client_auth: None,
+            format: BodyFormat::default(),
+            grant_type: CLIENT_CREDENTIALS.to_owned(),
+            refresh_token: None,
+            hook: None,
+            scope: None,
+            audience: None,
+            resources: Vec::new(),
+            params: Vec::new(),
+            user_agent: USER_AGENT.to_owned(),
+            headers: Vec::new(),
+            names: FieldNames::default(),
+            timeout: None,
+            connect_timeout: None,
+            transport: None,
+        }
+    }
+
+    /// Another URL than the one that the builder began with.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.url = url.into();
+        self
+    }
+
+    /// Permits an `http://` URL of another machine, over which the credentials can be read by
+    /// anybody on the way. For this machine (loopback) it is always permitted.
+    pub fn allow_plaintext(mut self) -> Self {
+        self.allow_plaintext = true;
+        self
+    }
+
+    /// The client's id: not empty.
+    pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
+        self.client_id = Some(client_id.into());
+        self
+    }
+
+    /// The client's secret. A client that has none to show sends an empty one with Basic, and
+    /// no `client_secret` in a body.
+    pub fn client_secret(mut self, client_secret: impl Into<Secret>) -> Self {
+        self.client_secret = Some(client_secret.into());
+        self
+    }
+
+    /// Where the client's id and secret go. Default: [`ClientAuth::Basic`]; without a client
+    /// id, and for another grant than client credentials, [`ClientAuth::None`].
+    pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
+        self.client_auth = Some(client_auth);
+        self
+    }
+
+    /// How the body is written. Default: [`BodyFormat::Form`].
+    pub fn body_format(mut self, format: BodyFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Exchanges a refresh token (RFC 6749 §6): first this one, then the one that came last.
+    ///
+    /// One that has been replaced is not sent again. If the service no longer takes the last
+    /// one and this [`Secret`] reads something new, that is sent: so a new login can be handed
+    /// in without a restart.
+    ///
+    /// Each exchange is given up after 10 s, if no [`timeout`](Self::timeout) is set.
+    pub fn refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
+        self.refresh_token = Some(refresh_token.into());
+        self.grant_type = REFRESH_TOKEN.to_owned();
+        self
+    }
+
+    /// Has each new refresh token handed to an async function, which can store it for the
+    /// next start of the program.
+    ///
+    /// It is called before the access token is returned, which waits for it; and it is seen
+    /// through even if the fetch is given up meanwhile, because by then the old refresh token
+    /// may be worth nothing. What it cannot do, it has to report itself. It is kept and called
+    /// from any thread, and run on a task of its own, hence the bounds.
+    pub fn on_new_refresh_token<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(Zeroizing<String>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hook = Some(Box::new(move |token| Box::pin(hook(token))));
+        self
+    }
+
+    /// Another grant than client credentials: its `grant_type`, for instance
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. What it needs beside that is added by
+    /// [`param`](Self::param). The same request is made for every token, so a refresh token
+    /// in the answer is dropped.
+    pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
+        self.grant_type = grant_type.into();
+        self.refresh_token = None;
+        self
+    }
+
+    /// The scope that is asked for: names with spaces between them (RFC 6749 §3.3).
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// The audience that the token is for.
+    pub fn audience(mut self, audience: impl Into<String>) -> Self {
+        self.audience = Some(audience.into());
+        self
+    }
+
+    /// Adds a resource that the token is for: an absolute URI without fragment (RFC 8707 §2).
+    /// It can be repeated.
+    pub fn resource(mut self, resource: impl Into<String>) -> Self {
+        self.resources.push(resource.into());
+        self
+    }
+
+    /// Adds a parameter, whose value may be a secret. Its name may not repeat another one, and
+    /// what has a method of its own is not a parameter. It can be repeated.
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.params.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a header, whose value is marked as sensitive. `Authorization`, `Host`,
+    /// `Transfer-Encoding` and those that begin with `Content-` are not to be set. It can be
+    /// repeated.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), Zeroizing::new(value.into())));
+        self
+    }
+
+    /// The `User-Agent`. Default: `tower-bearer/` and the version.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.user_agent = user_agent.into();
+        self
+    }
+
+    /// Under which name a member of the answer comes, if it is none of the
+    /// [usual ones](Field), which then count no more. It can be repeated for other members.
+    pub fn field(mut self, field: Field, name: impl Into<String>) -> Self {
+        self.names.set(field, name.into());
+        self
+    }
+
+    /// How long one exchange may take, from the connection to the last byte of the answer:
+    /// more than nothing.
+    ///
+    /// Default: no limit of its own (but [one for refresh tokens](Self::refresh_token)), so
+    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) holds. One that is
+    /// set is made known to the cache.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How long connecting may take. It is a setting of the ready-made transport; one that is
+    /// [given](Self::transport) has its own.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// The service that requests to the endpoint are sent with: any tower client stack that
+    /// does not follow redirects.
+    ///
+    /// Default, with feature `reqwest`: a client of its own that follows no redirect, speaks
+    /// TLS by rustls, and uses the proxies of the environment for what is neither plaintext
+    /// nor on this machine.
+    ///
+    /// Each exchange clones `S` and polls the clone ready; exchanges run on tasks, hence
+    /// `Send + Sync + 'static`.
+    pub fn transport<S, B>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<BoxError>,
+    {
+        self.transport = Some(Box::new(ServiceTransport(service)));
+        self
+    }
+
+    /// Checks every setting and makes the endpoint. Nothing is sent, and no secret is read.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
+    pub fn build(self) -> Result<TokenEndpoint, InvalidEndpoint> {
+        let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
+        let client_auth = self.checked_client_auth()?;
+        self.check_grant()?;
+        let targets = self.targets()?;
+        checks::params(&self.params)?;
+        checks::names(&self.names)?;
+        checks::timeouts([("timeout", self.timeout), ("connect_timeout", self.connect_timeout)])?;
+        let headers = checks::headers(&self.user_agent, &self.headers)?;
+
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => ready_made(&origin, self.connect_timeout)?,
+        };
+        let is_refresh = self.refresh_token.is_some();
+        let grant = match self.refresh_token {
+            Some(initial) => Grant::Refresh(Refresh::new(initial, self.hook)),
+            None => Grant::Repeated,
+        };
+        Ok(TokenEndpoint {
+            origin,
+            template: Template {
+                uri,
+                client_id: self.client_id,
+                client_secret: self.client_secret,
+                client_auth,
+                format: self.format,
+                grant_type: self.grant_type,
+                targets,
+                params: self.params,
+                headers,
+            },
+            grant,
+            names: self.names,
+            timeout: self.timeout.or(is_refresh.then_some(REFRESH_TIMEOUT)),
+            transport,
+            failure: None.into(),
+        })
+    }
+
+    fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
+        let needs_client = self.grant_type == CLIENT_CREDENTIALS || self.client_secret.is_some();
+        let usual = if self.client_id.is_some() || needs_client {
+            ClientAuth::Basic
+        } else {
+            ClientAuth::None
+        };
+        let client_auth = self.client_auth.unwrap_or(usual);
+        match (client_auth, self.client_id.as_deref()) {
+            (_, Some("")) => Err(InvalidEndpoint::setting("client_id", "is empty")),
+            (ClientAuth::BasicRaw, Some(id)) if id.contains(':') => Err(InvalidEndpoint::setting(
+                "client_id",
+                "has a `:`, where raw Basic ends the id (RFC 7617 §2)",
+            )),
+            (ClientAuth::None, _) if self.client_secret.is_some() => Err(InvalidEndpoint::setting(
+                "client_secret",
+                "would not be sent with `ClientAuth::None`",
+            )),
+            (ClientAuth::None, _) | (_, Some(_)) => Ok(client_auth),
+            (_, None) => Err(InvalidEndpoint::setting("client_id", "is missing")),
+        }
+    }
+
+    fn check_grant(&self) -> Result<(), InvalidEndpoint> {
+        let is_refresh = self.refresh_token.is_some();
+        if self.grant_type.is_empty() {
+            return Err(InvalidEndpoint::setting("grant_type", "is empty"));
+        }
+        if self.grant_type == REFRESH_TOKEN && !is_refresh {
+            let problem = "needs the token: use `.refresh_token(..)` instead";
+            return Err(InvalidEndpoint::setting("grant_type", problem));
+        }
+        if self.hook.is_some() && !is_refresh {
+            let problem = "would never be called without `.refresh_token(..)`";
+            return Err(InvalidEndpoint::setting("on_new_refresh_token", problem));
+        }
+        Ok(())
+    }
+
+    fn targets(&self) -> Result<Vec<(&'static str, String)>, InvalidEndpoint> {
+        let mut targets = Vec::new();
+        let single = [("scope", &self.scope), ("audience", &self.audience)];
+        for (name, value) in single {
+            targets.extend(value.clone().map(|value| (name, value)));
+        }
+        if let Some((name, _)) = targets.iter().find(|(_, value)| value.is_empty()) {
+            return Err(InvalidEndpoint::setting(name, "is empty"));
+        }
+        for resource in &self.resources {
+            checks::resource(resource)?;
+            targets.push(("resource", resource.clone()));
+        }
+        Ok(targets)
+    }
+}
+
+impl fmt::Debug for TokenEndpointBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the URL, which may have a password in it, nor what may be a secret.
+        f.debug_struct("TokenEndpointBuilder")
+            .field("grant_type", &self.grant_type)
+            .field("client_id", &self.client_id)
+            .field("client_auth", &self.client_auth)
+            .field("body_format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+// ===== The ready-made transport =====
+
+#[cfg(feature = "reqwest")]
+fn ready_made(
+    origin: &crate::Origin,
+    connect_timeout: Option<Duration>,
+) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    if let Some(timeout) = connect_timeout {
+        client = client.connect_timeout(timeout);
+    }
+    if !origin.is_https() || origin.is_loopback() {
+        // A proxy of the environment would read the credentials.
+        client = client.no_proxy();
+    }
+    let client = client.build().map_err(|error| InvalidEndpoint::Transport(error.to_string()))?;
+    Ok(Box::new(ServiceTransport(super::ReqwestService::new(client))))
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn ready_made(
+    _: &crate::Origin,
+    _: Option<Duration>,
+) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+    Err(InvalidEndpoint::setting(
+        "transport",
+        "is missing: give one, or enable feature `reqwest` for the ready-made one",
+    ))
+}

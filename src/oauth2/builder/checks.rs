@@ -1,0 +1,214 @@
+//! What a setting must be.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::super::response::FieldNames;
+use crate::{Origin, Secret};
+
+/// Parameters that have a method of their own.
+const OWN_PARAMS: [&str; 7] =
+    ["grant_type", "client_id", "client_secret", "refresh_token", "scope", "audience", "resource"];
+
+/// A setting of a token endpoint that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidEndpoint {
+    /// The URL.
+    #[error("the token endpoint's `url` {0}")]
+    Url(&'static str),
+    /// The URL would have the credentials sent in the clear.
+    #[error(
+        "the token endpoint's `url` is {0}, where the credentials could be read on the way: use \
+         `https://`, or `.allow_plaintext()` if you must"
+    )]
+    Plaintext(Origin),
+    /// Another setting, by the name of its method.
+    #[error("the token endpoint's `{name}` {problem}")]
+    Setting {
+        /// The method of the builder.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A parameter.
+    #[error("the token endpoint's `param` {name:?} {problem}")]
+    Param {
+        /// The name of the parameter.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A header.
+    #[error("the token endpoint's `header` {name:?} {problem}")]
+    Header {
+        /// The name of the header.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The ready-made transport could not be set up.
+    #[error("the token endpoint's ready-made `transport` cannot be set up: {0}")]
+    Transport(String),
+}
+
+// ===== impl InvalidEndpoint =====
+
+impl InvalidEndpoint {
+    pub(super) fn setting(name: &'static str, problem: &'static str) -> Self {
+        Self::Setting { name, problem }
+    }
+}
+
+// ===== The checks =====
+
+pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), InvalidEndpoint> {
+    // The `http` crate drops a fragment in silence.
+    if url.contains('#') {
+        return Err(InvalidEndpoint::Url("has a fragment, which is never sent"));
+    }
+    let uri: Uri = url.parse().map_err(|_| InvalidEndpoint::Url("is no valid URL"))?;
+    let origin = Origin::of(&uri).ok_or(InvalidEndpoint::Url(
+        "is not absolute: write it like `https://auth.example.com/token`",
+    ))?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
+        return Err(InvalidEndpoint::Url("has user info: use `.client_id` and `.client_secret`"));
+    }
+    // `host:` and `host:99999` are authorities to the `http` crate.
+    let has_port = authority.len() > origin.host().len();
+    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
+        return Err(InvalidEndpoint::Url("has a port that is not a number from 1 to 65535"));
+    }
+    if !origin.is_https() && !origin.is_loopback() && !allow_plaintext {
+        return Err(InvalidEndpoint::Plaintext(origin));
+    }
+    Ok((uri, origin))
+}
+
+pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {
+    let problem = match Url::parse(resource) {
+        Err(_) => "is no absolute URI (RFC 8707 §2)",
+        Ok(_) if resource.contains('#') => "has a fragment (RFC 8707 §2)",
+        Ok(_) => return Ok(()),
+    };
+    Err(InvalidEndpoint::setting("resource", problem))
+}
+
+/// No parameter may come twice (RFC 6749 §3.2).
+pub(super) fn params(params: &[(String, Secret)]) -> Result<(), InvalidEndpoint> {
+    for (at, (name, _)) in params.iter().enumerate() {
+        let problem = if name.is_empty() {
+            "has no name"
+        } else if OWN_PARAMS.contains(&name.as_str()) {
+            "has a method of its own: use that"
+        } else if params[..at].iter().any(|(earlier, _)| earlier == name) {
+            "is there already, and may come only once (RFC 6749 §3.2)"
+        } else {
+            continue;
+        };
+        return Err(InvalidEndpoint::Param { name: name.clone(), problem });
+    }
+    Ok(())
+}
+
+pub(super) fn names(names: &FieldNames) -> Result<(), InvalidEndpoint> {
+    if names.configured().any(str::is_empty) {
+        return Err(InvalidEndpoint::setting("field", "has an empty name"));
+    }
+    Ok(())
+}
+
+pub(super) fn timeouts(
+    timeouts: [(&'static str, Option<Duration>); 2],
+) -> Result<(), InvalidEndpoint> {
+    match timeouts.into_iter().find(|(_, timeout)| *timeout == Some(Duration::ZERO)) {
+        Some((name, _)) => Err(InvalidEndpoint::setting(name, "is zero")),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn headers(
+    user_agent: &str,
+    extra: &[(String, Zeroizing<String>)],
+) -> Result<HeaderMap, InvalidEndpoint> {
+    let mut headers = HeaderMap::new();
+    let user_agent = HeaderValue::from_str(user_agent)
+        .map_err(|_| InvalidEndpoint::setting("user_agent", "is no header value"))?;
+    headers.insert(header::USER_AGENT, user_agent);
+    for (name, value) in extra {
+        let (name, value) = checked_header(name, value)
+            .map_err(|problem| InvalidEndpoint::Header { name: name.clone(), problem })?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+    let name: HeaderName = name.parse().map_err(|_| "is no header name")?;
+    let is_ours = [header::AUTHORIZATION, header::HOST, header::TRANSFER_ENCODING].contains(&name);
+    if is_ours || name.as_str().starts_with("content-") {
+        return Err("is not to be set: the request has its own");
+    }
+    if name == header::USER_AGENT {
+        return Err("has a method of its own: use `.user_agent`");
+    }
+    let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that is no header's")?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> Option<InvalidEndpoint> {
+        url(text, false).err()
+    }
+
+    #[test]
+    fn a_url_that_is_not_absolute_or_holds_more_than_it_may_is_refused() {
+        for (text, expected) in [
+            ("", "no valid URL"),
+            ("https://", "no valid URL"),
+            ("https://a b/", "no valid URL"),
+            ("/token", "not absolute"),
+            ("auth.example.com", "not absolute"),
+            ("auth.example.com/token", "no valid URL"),
+            ("ftp://auth.example.com/", "not absolute"),
+            ("https://user:hush@auth.example.com/", "user info"),
+            ("https://auth.example.com/token#hush", "fragment"),
+            ("https://auth.example.com:0/", "port"),
+            ("https://auth.example.com:/", "port"),
+            ("https://auth.example.com:99999/", "port"),
+        ] {
+            let error = problem(text).unwrap().to_string();
+            assert!(error.contains(expected) && error.contains("`url`"), "{text}: {error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert_eq!(problem("https://auth.example.com:8443/token?tenant=a"), None);
+    }
+
+    #[test]
+    fn plaintext_is_for_this_machine_or_for_who_asked_for_it() {
+        let error = problem("http://auth.example.com/token?key=hush").unwrap();
+        assert!(error.to_string().contains(".allow_plaintext()"), "{error}");
+        assert!(!error.to_string().contains("hush"), "{error}");
+        assert_eq!(problem("http://127.0.0.1:1/token"), None);
+        assert_eq!(problem("http://localhost/token"), None);
+        assert!(url("http://auth.example.com/", true).is_ok());
+    }
+
+    #[test]
+    fn a_resource_is_an_absolute_uri_without_fragment() {
+        assert_eq!(resource("https://api.example.com/v1?x"), Ok(()));
+        assert_eq!(resource("urn:example:api"), Ok(()));
+        for text in ["", "/v1", "api.example.com", "https://api.example.com/#x", "urn:x:y#"] {
+            let error = resource(text).unwrap_err();
+            assert!(error.to_string().contains("`resource`"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! How the client says who it is (RFC 6749 §2.3.1).
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::HeaderValue;
+use url::form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
+
+const SCHEME: &[u8] = b"Basic ";
+
+/// Where the client's id and secret go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// Into an `Authorization: Basic` header, each form-urlencoded first, as RFC 6749 §2.3.1
+    /// has it. A space is written as `%20`, which every known decoder takes.
+    #[default]
+    Basic,
+    /// Into an `Authorization: Basic` header as they are (RFC 7617), for services that decode
+    /// nothing. The two differ where the id or the secret has something else than letters,
+    /// digits and `*-._`.
+    BasicRaw,
+    /// Into the body, as `client_id` and `client_secret`.
+    Body,
+    /// The id into the body, if there is one, and no secret: a public client, or one that
+    /// proves itself by other means (a `client_assertion`, a certificate).
+    None,
+}
+
+// ===== impl ClientAuth =====
+
+impl ClientAuth {
+    /// The user and password of Basic, joined; `None` if it is not Basic.
+    pub(super) fn user_pass(self, id: &str, secret: &str) -> Option<Zeroizing<String>> {
+        let encode: fn(&str, &mut String) = match self {
+            Self::Basic => encode,
+            Self::BasicRaw => |text, joined| joined.push_str(text),
+            Self::Body | Self::None => return None,
+        };
+        // Large enough for every byte to be escaped: a string that grew would leave copies.
+        let mut joined = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
+        encode(id, &mut joined);
+        joined.push(':');
+        encode(secret, &mut joined);
+        Some(joined)
+    }
+
+    pub(super) fn is_in_body(self) -> bool {
+        matches!(self, Self::Body | Self::None)
+    }
+}
+
+fn encode(text: &str, joined: &mut String) {
+    for piece in byte_serialize(text.as_bytes()) {
+        joined.push_str(if piece == "+" { "%20" } else { piece });
+    }
+}
+
+/// The `Authorization` header for a user and password, sensitive and wiped.
+pub(super) fn basic_header(user_pass: &str) -> HeaderValue {
+    let length = SCHEME.len() + user_pass.len().div_ceil(3) * 4;
+    let mut line = Zeroizing::new(vec![0; length]);
+    line[..SCHEME.len()].copy_from_slice(SCHEME);
+    let written = BASE64_STANDARD.encode_slice(user_pass, &mut line[SCHEME.len()..]);
+    debug_assert_eq!(written, Ok(length - SCHEME.len()), "padded base64 has four for three");
+    let mut header =
+        HeaderValue::from_maybe_shared(Bytes::from_owner(line)).expect("base64 is visible ASCII");
+    header.set_sensitive(true);
+    header
+}

@@ -1,0 +1,324 @@
+//! What a token endpoint said instead of a token.
+
+use std::{error::Error, fmt, time::Duration};
+
+use http::StatusCode;
+
+use super::redact::Redactor;
+use crate::{InvalidToken, Origin, SecretError, TokenError};
+
+/// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
+/// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
+/// signs DPoP proofs has learnt the nonce by then).
+const PASSING: [&str; 6] = [
+    "authorization_pending",
+    "internal_failure",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "use_dpop_nonce",
+];
+
+/// Why a [`TokenEndpoint`](super::TokenEndpoint) brought no token.
+///
+/// It is the cause of a [`TokenError`]: `error.downcast_ref::<EndpointError>()`. Whatever the
+/// service said is printable ASCII, 512 characters at most, with every configured secret and
+/// every token struck out. A body is never part of it.
+#[derive(Clone)]
+pub struct EndpointError {
+    // Boxed, so that a `Result` with it stays small.
+    inner: Box<Inner>,
+}
+
+#[derive(Clone)]
+struct Inner {
+    kind: EndpointErrorKind,
+    /// Scheme, host and port of the endpoint.
+    endpoint: String,
+    status: Option<StatusCode>,
+    error: Option<String>,
+    description: Option<String>,
+    detail: Option<String>,
+    retry_after: Option<Duration>,
+    /// Whether it is known not to pass, whatever its kind.
+    settled: bool,
+}
+
+/// What went wrong, in kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointErrorKind {
+    /// A [`Secret`](crate::Secret) could not be read: nothing was sent.
+    Credential,
+    /// No connection was made: the service has not seen the request.
+    Unreachable,
+    /// The exchange broke off, and the service may have seen the request.
+    Interrupted,
+    /// The exchange took longer than its
+    /// [timeout](super::TokenEndpointBuilder::timeout).
+    Timeout,
+    /// The service answered with a redirect, which would replay the secret elsewhere.
+    Redirected,
+    /// The answer has more than 1 MiB.
+    TooLarge,
+    /// The service refused: an error status, or an OAuth error (RFC 6749 §5.2).
+    Refused,
+    /// The answer is no answer: empty, an HTML page, broken JSON, …
+    Unreadable(&'static str),
+    /// The answer has no access token under the name that is looked for.
+    MissingToken,
+    /// The answer has an access token that no header may carry.
+    InvalidToken(InvalidToken),
+    /// The token is none that is simply presented: its `token_type` wants a proof as well, or
+    /// says that it is no access token (RFC 6749 §7.1).
+    NotBearer,
+    /// The service no longer knows the refresh token, after an exchange of it whose outcome
+    /// never became known: it was probably spent then, and its successor is lost. Only a new
+    /// grant helps.
+    RefreshTokenLost,
+}
+
+// ===== impl EndpointError =====
+
+impl EndpointError {
+    pub(super) fn new(kind: EndpointErrorKind, endpoint: &Origin) -> Self {
+        let inner = Inner {
+            kind,
+            endpoint: endpoint.to_string(),
+            status: None,
+            error: None,
+            description: None,
+            detail: None,
+            retry_after: None,
+            settled: false,
+        };
+        Self { inner: Box::new(inner) }
+    }
+
+    /// A secret that cannot be read.
+    pub(super) fn credential(error: &SecretError, endpoint: &Origin) -> Self {
+        let failure = Self::new(EndpointErrorKind::Credential, endpoint)
+            .with_cause(error, &Redactor::default());
+        if error.is_transient() { failure } else { failure.settled() }
+    }
+
+    /// Adds what came as the answer's head.
+    pub(super) fn with_head(mut self, status: StatusCode, retry_after: Option<Duration>) -> Self {
+        self.inner.status = Some(status);
+        self.inner.retry_after = retry_after;
+        self
+    }
+
+    /// Adds what the service said (RFC 6749 §5.2).
+    pub(super) fn with_oauth(
+        mut self,
+        error: Option<&str>,
+        description: Option<&str>,
+        redactor: &Redactor,
+    ) -> Self {
+        self.inner.error = error.map(|text| redactor.clean(text));
+        self.inner.description = description.map(|text| redactor.clean(text));
+        self
+    }
+
+    /// Adds what somebody else's error says, its causes included.
+    pub(super) fn with_cause(mut self, cause: &(dyn Error + 'static), redactor: &Redactor) -> Self {
+        let mut text = cause.to_string();
+        let mut next = cause.source();
+        while let Some(cause) = next {
+            text = format!("{text}: {cause}");
+            next = cause.source();
+        }
+        self.inner.detail = Some(redactor.clean(&text));
+        self
+    }
+
+    /// The refusal of a refresh token that an earlier exchange may have spent.
+    pub(super) fn lost(mut self) -> Self {
+        self.inner.kind = EndpointErrorKind::RefreshTokenLost;
+        self
+    }
+
+    /// The same as a failure that is not to be repeated.
+    pub(super) fn settled(mut self) -> Self {
+        self.inner.settled = true;
+        self
+    }
+
+    /// What went wrong, in kind.
+    #[must_use]
+    pub fn kind(&self) -> &EndpointErrorKind {
+        &self.inner.kind
+    }
+
+    /// The status of the answer, if there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.inner.status
+    }
+
+    /// The OAuth `error` (RFC 6749 §5.2), or what the service has in its place.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        self.inner.error.as_deref()
+    }
+
+    /// The `error_description`, or what the service has in its place.
+    #[must_use]
+    pub fn error_description(&self) -> Option<&str> {
+        self.inner.description.as_deref()
+    }
+
+    /// How long the service asked to be left alone (RFC 9110 §10.2.3): at most a day.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.inner.retry_after
+    }
+
+    /// Whether the failure may pass by itself.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !self.inner.settled && self.inner.may_pass()
+    }
+
+    /// Whether the service judged the request and found it wanting, which other credentials
+    /// might mend. A wrong secret is 401, 400 or 403, with any code.
+    pub(super) fn blames_the_request(&self) -> bool {
+        use EndpointErrorKind::{RefreshTokenLost, Refused};
+        let refused = matches!(self.inner.kind, Refused | RefreshTokenLost);
+        refused && !self.is_transient() && !self.is_ambiguous()
+    }
+
+    pub(super) fn is_invalid_grant(&self) -> bool {
+        self.error() == Some("invalid_grant")
+    }
+
+    /// Whether the service may have acted on the request all the same.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        match self.inner.kind {
+            EndpointErrorKind::Credential
+            | EndpointErrorKind::Unreachable
+            | EndpointErrorKind::Redirected
+            | EndpointErrorKind::RefreshTokenLost => false,
+            EndpointErrorKind::Refused => self.inner.is_server_fault() && self.error().is_none(),
+            _ => true,
+        }
+    }
+}
+
+impl From<EndpointError> for TokenError {
+    fn from(error: EndpointError) -> Self {
+        let retry_after = error.retry_after();
+        let error =
+            if error.is_transient() { Self::transient(error) } else { Self::permanent(error) };
+        match retry_after {
+            Some(retry_after) => error.with_retry_after(retry_after),
+            None => error,
+        }
+    }
+}
+
+impl Error for EndpointError {}
+
+impl fmt::Debug for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointError")
+            .field("kind", &self.inner.kind)
+            .field("endpoint", &self.inner.endpoint)
+            .field("status", &self.inner.status)
+            .field("error", &self.inner.error)
+            .field("error_description", &self.inner.description)
+            .field("detail", &self.inner.detail)
+            .field("retry_after", &self.inner.retry_after)
+            .field("transient", &self.is_transient())
+            .finish()
+    }
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+// ===== impl Inner =====
+
+impl Inner {
+    fn may_pass(&self) -> bool {
+        match self.kind {
+            EndpointErrorKind::Redirected
+            | EndpointErrorKind::NotBearer
+            | EndpointErrorKind::RefreshTokenLost => false,
+            EndpointErrorKind::Refused => {
+                let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+                let said = [&self.error, &self.description];
+                self.is_server_fault()
+                    || self.status.is_some_and(|status| busy.contains(&status))
+                    || said.into_iter().flatten().any(|text| PASSING.contains(&text.as_str()))
+            }
+            _ => true,
+        }
+    }
+
+    fn is_server_fault(&self) -> bool {
+        self.status.is_some_and(|status| status.is_server_error())
+    }
+}
+
+impl fmt::Display for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, endpoint, .. } = self;
+        match kind {
+            EndpointErrorKind::Credential => {
+                write!(f, "a credential for the token endpoint {endpoint} cannot be read")?;
+            }
+            EndpointErrorKind::Unreachable => {
+                write!(f, "the token endpoint {endpoint} cannot be reached")?;
+            }
+            EndpointErrorKind::Interrupted => {
+                write!(f, "the exchange with the token endpoint {endpoint} broke off")?;
+            }
+            EndpointErrorKind::Timeout => {
+                write!(f, "the token endpoint {endpoint} did not answer in time")?;
+            }
+            EndpointErrorKind::Redirected => write!(
+                f,
+                "the token endpoint {endpoint} answered with a redirect, which is not followed \
+                 because it would replay the credentials: configure the URL that it leads to"
+            )?,
+            EndpointErrorKind::TooLarge => {
+                write!(f, "the token endpoint {endpoint} answered with more than 1 MiB")?;
+            }
+            EndpointErrorKind::Refused => {
+                write!(f, "the token endpoint {endpoint} refused")?;
+            }
+            EndpointErrorKind::Unreadable(what) => {
+                write!(f, "the token endpoint {endpoint} answered with {what}")?;
+            }
+            EndpointErrorKind::MissingToken => write!(
+                f,
+                "the token endpoint {endpoint} answered without an access token: does it give \
+                 it another name? (`.field(Field::AccessToken, ..)`)"
+            )?,
+            EndpointErrorKind::InvalidToken(invalid) => {
+                write!(f, "the token endpoint {endpoint} answered with a bad token: {invalid}")?;
+            }
+            EndpointErrorKind::NotBearer => write!(
+                f,
+                "the token endpoint {endpoint} answered with a token that is no bearer token"
+            )?,
+            EndpointErrorKind::RefreshTokenLost => write!(
+                f,
+                "the token endpoint {endpoint} no longer knows the refresh token, which an \
+                 exchange with an unknown outcome has probably spent: a new one is needed"
+            )?,
+        }
+        if let Some(status) = self.status {
+            write!(f, " (HTTP {status})")?;
+        }
+        for said in [&self.error, &self.description, &self.detail].into_iter().flatten() {
+            write!(f, ": {said}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,171 @@
+//! The request that a token endpoint is sent (RFC 6749 §4.4.2, §6, RFC 8707 §2).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::Full;
+use serde::Serialize;
+use url::form_urlencoded::byte_serialize;
+use zeroize::Zeroizing;
+
+use super::{
+    client_auth::{ClientAuth, basic_header},
+    redact::Redactor,
+};
+use crate::{Secret, SecretError};
+
+/// Header values this long may be keys; shorter ones are left in the texts of errors.
+const MIN_SECRET_HEADER: usize = 8;
+
+/// How the body of a token request is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BodyFormat {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    #[default]
+    Form,
+    /// A JSON object, its members in the order of their names. A parameter that is given more
+    /// than once becomes an array.
+    Json,
+}
+
+/// What every request of an endpoint has in common.
+pub(super) struct Template {
+    pub(super) uri: Uri,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<Secret>,
+    pub(super) client_auth: ClientAuth,
+    pub(super) format: BodyFormat,
+    pub(super) grant_type: String,
+    /// `scope`, `audience` and `resource`, as far as they are given.
+    pub(super) targets: Vec<(&'static str, String)>,
+    pub(super) params: Vec<(String, Secret)>,
+    pub(super) headers: HeaderMap,
+}
+
+/// What the secrets of an endpoint read at one moment, in the order of its template.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Readings {
+    client_secret: Option<Zeroizing<String>>,
+    params: Vec<Zeroizing<String>>,
+    /// The refresh token that is to be exchanged.
+    pub(super) refresh_token: Option<Zeroizing<String>>,
+}
+
+// ===== impl Template =====
+
+impl Template {
+    /// Reads every secret but the refresh token, which the grant knows.
+    pub(super) async fn read(&self) -> Result<Readings, SecretError> {
+        let client_secret = match &self.client_secret {
+            Some(secret) => Some(secret.read().await?),
+            None => None,
+        };
+        let mut params = Vec::with_capacity(self.params.len());
+        for (_, secret) in &self.params {
+            params.push(secret.read().await?);
+        }
+        Ok(Readings { client_secret, params, refresh_token: None })
+    }
+
+    pub(super) fn request(&self, readings: &Readings) -> Request<Full<Bytes>> {
+        let members = self.members(readings);
+        let (content_type, body) = match self.format {
+            BodyFormat::Form => ("application/x-www-form-urlencoded", form(&members)),
+            BodyFormat::Json => ("application/json", json(&members)),
+        };
+        let mut request = Request::new(Full::new(Bytes::from_owner(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.extend(self.headers.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(user_pass) = self.user_pass(readings) {
+            headers.insert(AUTHORIZATION, basic_header(&user_pass));
+        }
+        request
+    }
+
+    /// Knows every secret that the request carries.
+    pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
+        let mut redactor = Redactor::default();
+        let Readings { client_secret, params, refresh_token } = readings;
+        let user_pass = self.user_pass(readings);
+        let read = client_secret.iter().chain(params).chain(refresh_token).chain(&user_pass);
+        read.for_each(|secret| redactor.strike(secret));
+        let headers = self.headers.values().filter_map(|value| value.to_str().ok());
+        headers
+            .filter(|value| value.len() >= MIN_SECRET_HEADER)
+            .for_each(|value| redactor.strike(value));
+        redactor
+    }
+
+    /// The parameters in the order in which a form has them.
+    fn members<'a>(&'a self, readings: &'a Readings) -> Vec<(&'a str, &'a str)> {
+        let mut members = vec![("grant_type", self.grant_type.as_str())];
+        if self.client_auth.is_in_body() {
+            members.extend(self.client_id.iter().map(|id| ("client_id", id.as_str())));
+            let secret = readings.client_secret.iter();
+            members.extend(secret.map(|secret| ("client_secret", secret.as_str())));
+        }
+        let refresh_token = readings.refresh_token.iter();
+        members.extend(refresh_token.map(|token| ("refresh_token", token.as_str())));
+        members.extend(self.targets.iter().map(|(name, value)| (*name, value.as_str())));
+        let names = self.params.iter().map(|(name, _)| name.as_str());
+        members.extend(names.zip(readings.params.iter().map(|value| value.as_str())));
+        members
+    }
+
+    fn user_pass(&self, readings: &Readings) -> Option<Zeroizing<String>> {
+        let secret = readings.client_secret.as_ref().map_or("", |secret| secret.as_str());
+        self.client_auth.user_pass(self.client_id.as_deref()?, secret)
+    }
+}
+
+// ===== Bodies =====
+
+fn form(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
+    let mut body = sized_for(members, 3);
+    for (name, value) in members {
+        if !body.is_empty() {
+            body.push(b'&');
+        }
+        byte_serialize(name.as_bytes()).for_each(|piece| body.extend(piece.bytes()));
+        body.push(b'=');
+        byte_serialize(value.as_bytes()).for_each(|piece| body.extend(piece.bytes()));
+    }
+    body
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Values<'a> {
+    One(&'a str),
+    Many(Vec<&'a str>),
+}
+
+fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
+    let mut object = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in members {
+        object.entry(*name).or_default().push(*value);
+    }
+    let object = object.into_iter().map(|(name, values)| match values[..] {
+        [value] => (name, Values::One(value)),
+        _ => (name, Values::Many(values)),
+    });
+    let mut body = sized_for(members, 6);
+    serde_json::to_writer(&mut *body, &object.collect::<BTreeMap<_, _>>())
+        .expect("texts are JSON, and memory takes them");
+    body
+}
+
+/// Room for every byte to be escaped: a vector that grew would leave copies behind.
+fn sized_for(members: &[(&str, &str)], escaped: usize) -> Zeroizing<Vec<u8>> {
+    let length = |(name, value): &(&str, &str)| escaped * (name.len() + value.len()) + 8;
+    Zeroizing::new(Vec::with_capacity(members.iter().map(length).sum::<usize>() + 2))
+}

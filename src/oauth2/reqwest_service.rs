@@ -1,0 +1,153 @@
+//! A `reqwest::Client` as a tower service over the types of the `http` crate.
+//!
+//! There is one such adapter, for the token endpoint and for the innermost place of a client
+//! stack alike.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::Body;
+use pin_project_lite::pin_project;
+use reqwest::{Client, Error};
+use tower_service::Service;
+
+use crate::BoxError;
+
+/// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
+/// [`http::Response`], as the other services of a client stack do.
+///
+/// ```no_run
+/// use http::Request;
+/// use tower::{ServiceBuilder, ServiceExt, timeout::TimeoutLayer};
+/// use tower_bearer::oauth2::ReqwestService;
+///
+/// # async fn call() -> Result<(), tower_bearer::BoxError> {
+/// let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+/// let stack = ServiceBuilder::new()
+///     .layer(TimeoutLayer::new(std::time::Duration::from_secs(30)))
+///     .service(ReqwestService::new(client));
+/// let request = Request::get("https://api.example.com/").body(reqwest::Body::default())?;
+/// let response = stack.oneshot(request).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It is always ready, and cheap to clone. It takes every body whose data become [`Bytes`]; the
+/// body is `Sync + 'static` because reqwest boxes it. Connections, proxies, TLS and redirects
+/// are the client's matter: a client that follows redirects does so below every layer.
+///
+/// # Errors
+///
+/// reqwest's own, with the user info, the query and the fragment taken out of their URL, since
+/// those may hold secrets. Scheme, host, port and path stay.
+#[derive(Clone, Debug, Default)]
+pub struct ReqwestService {
+    client: Client,
+}
+
+pin_project! {
+    /// The future of a [`ReqwestService`].
+    pub struct ReqwestFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State {
+        /// Waits for the head of the response.
+        Pending { #[pin] response: <Client as Service<reqwest::Request>>::Future },
+        /// The request is none that reqwest takes.
+        Refused { error: Option<Error> },
+    }
+}
+
+// ===== impl ReqwestService =====
+
+impl ReqwestService {
+    /// Wraps a client.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn get_ref(&self) -> &Client {
+        &self.client
+    }
+
+    /// Gives the client back.
+    #[must_use]
+    pub fn into_inner(self) -> Client {
+        self.client
+    }
+}
+
+impl From<Client> for ReqwestService {
+    fn from(client: Client) -> Self {
+        Self::new(client)
+    }
+}
+
+impl<B> Service<http::Request<B>> for ReqwestService
+where
+    B: Body + Send + Sync + 'static,
+    B::Data: Into<Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<reqwest::Body>;
+    type Error = Error;
+    type Future = ReqwestFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> ReqwestFuture {
+        let state = match request.map(reqwest::Body::wrap).try_into() {
+            Ok(request) => State::Pending { response: self.client.call(request) },
+            Err(error) => State::Refused { error: Some(error) },
+        };
+        ReqwestFuture { state }
+    }
+}
+
+// ===== impl ReqwestFuture =====
+
+impl Future for ReqwestFuture {
+    type Output = Result<http::Response<reqwest::Body>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match self.project().state.project() {
+            StateProjection::Pending { response } => ready!(response.poll(cx)),
+            StateProjection::Refused { error } => {
+                Err(error.take().expect("not polled after it has completed"))
+            }
+        };
+        Poll::Ready(result.map(Into::into).map_err(stripped))
+    }
+}
+
+impl fmt::Debug for ReqwestFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestFuture").finish_non_exhaustive()
+    }
+}
+
+/// Takes out of an error what may be secret in its URL.
+fn stripped(mut error: Error) -> Error {
+    if let Some(url) = error.url_mut() {
+        url.set_query(None);
+        url.set_fragment(None);
+        // Both fail only where there can be no user info in the first place.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+    }
+    error
+}

@@ -1,0 +1,262 @@
+//! The answer of a token endpoint (RFC 6749 §5.1 and §5.2), as real ones give it.
+
+mod fields;
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, header::RETRY_AFTER};
+use zeroize::Zeroizing;
+
+use self::fields::{Fields, Scalar};
+use super::{error::EndpointErrorKind as Kind, redact::Redactor};
+use crate::AccessToken;
+
+pub use fields::Field;
+pub(super) use fields::FieldNames;
+
+/// The longest that a token is taken to live: a hundred years.
+const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// The longest `Retry-After` that is reported.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`, and
+/// `N_A` for what is no access token (RFC 8693 §2.2.1).
+const NOT_BEARER: [&str; 4] = ["dpop", "pop", "mac", "n_a"];
+
+/// What an answer says.
+pub(super) struct Reply {
+    fields: Fields,
+}
+
+// ===== impl Reply =====
+
+impl Reply {
+    /// Reads a body: JSON or a form, whatever its content type claims.
+    pub(super) fn read(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
+        let fields = match body.first() {
+            None => return Err(Kind::Unreadable("nothing")),
+            Some(b'<') => return Err(Kind::Unreadable("a page of HTML or XML: a login page?")),
+            Some(b'{') => Fields::from_json(body, names)?,
+            Some(b'[') => return Err(Kind::Unreadable("JSON that is no object")),
+            Some(_) => Fields::from_form(body, names)?,
+        };
+        Ok(Self { fields })
+    }
+
+    /// The OAuth error, also of an answer with status 200. Not every error has a text.
+    pub(super) fn is_error(&self) -> bool {
+        let says = |value: &Scalar| !value.is_empty() && value.number() != Some(0.0);
+        self.fields.all(Field::Error).any(says)
+    }
+
+    pub(super) fn error(&self) -> Option<&str> {
+        self.text(Field::Error)
+    }
+
+    pub(super) fn error_description(&self) -> Option<&str> {
+        self.text(Field::ErrorDescription)
+    }
+
+    /// Has the tokens struck out of whatever the answer says beside them.
+    pub(super) fn strike_tokens(&self, redactor: &mut Redactor) {
+        for field in [Field::AccessToken, Field::RefreshToken] {
+            self.text(field).into_iter().for_each(|token| redactor.strike(token));
+        }
+    }
+
+    /// The refresh token.
+    pub(super) fn refresh_token(&self) -> Option<Zeroizing<String>> {
+        self.text(Field::RefreshToken).map(|token| Zeroizing::new(token.to_owned()))
+    }
+
+    /// The access token with its end and its scope.
+    pub(super) fn access_token(&self) -> Result<AccessToken, Kind> {
+        let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
+        if NOT_BEARER.iter().any(|other| other.eq_ignore_ascii_case(token_type)) {
+            return Err(Kind::NotBearer);
+        }
+        let secret = self.text(Field::AccessToken).ok_or(Kind::MissingToken)?;
+        let mut token = AccessToken::new(secret).map_err(Kind::InvalidToken)?;
+        if let Some(scope) = self.text(Field::Scope) {
+            token = token.with_scope(scope);
+        }
+        // `expires_in` first: it needs no common clock.
+        Ok(match (self.lifetime()?, self.expiry()) {
+            (Some(lifetime), _) => token.with_lifetime(lifetime),
+            (None, Some(expiry)) => token.with_expiry(expiry),
+            (None, None) => token,
+        })
+    }
+
+    /// `expires_in`. What cannot be read is an error: a life taken for longer than it is
+    /// would end in rejections that nobody could explain.
+    fn lifetime(&self) -> Result<Option<Duration>, Kind> {
+        let said = self.fields.all(Field::ExpiresIn).find(|value| !value.is_empty());
+        let seconds = said.map(|value| value.number().ok_or(Kind::Unreadable(NO_LIFETIME)));
+        Ok(seconds.transpose()?.map(whole_seconds))
+    }
+
+    /// `expiration` and its like: seconds since 1970. A date in words is passed over, because
+    /// the services that send one send `expires_in` too.
+    fn expiry(&self) -> Option<SystemTime> {
+        let seconds = self.fields.all(Field::ExpiresAt).find_map(Scalar::number)?;
+        SystemTime::UNIX_EPOCH.checked_add(whole_seconds(seconds))
+    }
+
+    fn text(&self, field: Field) -> Option<&str> {
+        self.fields.all(field).find_map(Scalar::text)
+    }
+}
+
+const NO_LIFETIME: &str = "a lifetime (`expires_in`) that is no number";
+
+/// From nothing to a hundred years: less is over already, and more is not to be believed.
+fn whole_seconds(seconds: f64) -> Duration {
+    let seconds = seconds.trunc().clamp(0.0, MAX_LIFETIME.as_secs_f64());
+    Duration::try_from_secs_f64(seconds).unwrap_or(MAX_LIFETIME)
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3), in seconds or as a date: a day at most.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(value).ok()?;
+        date.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn reply(body: &str) -> Result<Reply, Kind> {
+        Reply::read(body.as_bytes(), &FieldNames::default())
+    }
+
+    fn with_expires_in(value: &str) -> Result<AccessToken, Kind> {
+        reply(&format!(r#"{{"access_token":"t","expires_in":{value}}}"#))?.access_token()
+    }
+
+    fn lifetime(value: &str) -> Option<u64> {
+        with_expires_in(value).unwrap().lifetime().map(|lifetime| lifetime.as_secs())
+    }
+
+    #[test]
+    fn expires_in_comes_in_every_shape() {
+        for value in ["3600", "3600.9", "\"3600\"", "\" 3600 \"", "\"3600.5\"", "3.6e3"] {
+            assert_eq!(lifetime(value), Some(3600), "{value}");
+        }
+        for value in ["null", "\"\"", "\" \""] {
+            assert_eq!(lifetime(value), None, "{value}");
+        }
+        for value in ["{}", "[]", "true", "\"zzz\"", "\"NaN\"", "\"inf\"", "\"-\""] {
+            let error = with_expires_in(value).unwrap_err();
+            assert_eq!(error, Kind::Unreadable(NO_LIFETIME), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_beyond_reason_is_clamped() {
+        for value in ["-1", "\"-1\"", "-1e30", "-0.5", "0"] {
+            assert_eq!(lifetime(value), Some(0), "{value}");
+        }
+        for value in ["1e30", "\"1e30\"", "1e308", "18446744073709551615", "9223372036854775807"] {
+            assert_eq!(lifetime(value), Some(MAX_LIFETIME.as_secs()), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_expiry_counts_if_there_is_no_lifetime_and_in_order_of_trust() {
+        let expiry = |members: &str| {
+            let body = format!(r#"{{"access_token":"t",{members}}}"#);
+            let token = reply(&body).unwrap().access_token().unwrap();
+            let seconds = |expiry: SystemTime| {
+                expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+            };
+            (token.lifetime().map(|lifetime| lifetime.as_secs()), token.expiry().map(seconds))
+        };
+        let all = r#""expires_at":3,"expires_on":"2","expiration":1"#;
+        assert_eq!(expiry(&format!(r#"{all},"expires_in":9"#)), (Some(9), None));
+        assert_eq!(expiry(all), (None, Some(1)));
+        assert_eq!(expiry(r#""expires_at":3,"expires_on":"2""#), (None, Some(2)));
+        assert_eq!(expiry(r#""expires_at":3.7,"expiration":"soon""#), (None, Some(3)));
+        assert_eq!(expiry(r#""expires_at":"2024-01-01T00:00:00Z""#), (None, None));
+        assert_eq!(expiry(r#""expires_at":-5"#), (None, Some(0)));
+        assert_eq!(expiry(r#""expires_at":1e30"#), (None, Some(MAX_LIFETIME.as_secs())));
+    }
+
+    #[test]
+    fn a_200_can_carry_an_error_and_a_null_one_is_none() {
+        assert!(reply(r#"{"error":"x","access_token":"t"}"#).unwrap().is_error());
+        assert!(reply(r#"{"error":{"code":7}}"#).unwrap().is_error());
+        assert!(reply(r#"{"error":true}"#).unwrap().is_error());
+        for nothing in ["null", "\"\"", "false", "0"] {
+            let body = format!(r#"{{"error":{nothing},"access_token":"t"}}"#);
+            assert!(!reply(&body).unwrap().is_error(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_apart() {
+        for (body, expected) in [
+            ("", "nothing"),
+            (" \r\n", "nothing"),
+            ("\u{feff}", "nothing"),
+            ("<!doctype html>", "a page of HTML or XML: a login page?"),
+            ("[]", "JSON that is no object"),
+            (r#"{"access_token":"abc","token_ty"#, "broken JSON"),
+            (r#"{"access_token":"abc"} x"#, "broken JSON"),
+            ("failure", "neither JSON nor a form"),
+            ("\"text\"", "neither JSON nor a form"),
+        ] {
+            assert_eq!(reply(body).err(), Some(Kind::Unreadable(expected)), "{body}");
+        }
+        let deep = format!("{{\"x\":{}", "[".repeat(100_000));
+        assert_eq!(reply(&deep).err(), Some(Kind::Unreadable("broken JSON")));
+    }
+
+    #[test]
+    fn a_type_that_is_no_bearer_type_is_refused_and_a_misspelt_one_is_not() {
+        for (token_type, is_bearer) in [
+            ("\"Bearer\"", true),
+            ("\"BEARER\"", true),
+            ("\"Baerer\"", true),
+            ("\"\"", true),
+            ("null", true),
+            ("7", true),
+            ("\"DPoP\"", false),
+            ("\"pop\"", false),
+            ("\" MAC \"", false),
+            ("\"N_A\"", false),
+        ] {
+            let body = format!(r#"{{"access_token":"t","token_type":{token_type}}}"#);
+            let token = reply(&body).unwrap().access_token();
+            assert_eq!(token.is_ok(), is_bearer, "{token_type}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_and_bounded() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let seconds = |value: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, value.parse().unwrap())]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:50:07 GMT"), Some(30));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        assert_eq!(seconds("31536000000"), Some(MAX_RETRY_AFTER.as_secs()));
+        assert_eq!(seconds("99999999999999999999999"), Some(MAX_RETRY_AFTER.as_secs()));
+        assert_eq!(seconds("Sun, 06 Nov 2994 08:49:37 GMT"), Some(MAX_RETRY_AFTER.as_secs()));
+        for junk in ["", "-1", "1.5", "soon", "+3"] {
+            assert_eq!(seconds(junk), None, "{junk}");
+        }
+        let bytes = HeaderValue::from_bytes(b"\xff").unwrap();
+        assert_eq!(retry_after(&HeaderMap::from_iter([(RETRY_AFTER, bytes)]), now), None);
+    }
+}

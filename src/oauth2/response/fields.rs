@@ -1,0 +1,281 @@
+//! The members of an answer that matter, under whatever names they come.
+
+use std::fmt;
+
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
+};
+use url::form_urlencoded;
+use zeroize::Zeroizing;
+
+use super::Kind;
+
+/// A member of the answer that may have another name than the usual ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Field {
+    /// The token: `access_token`.
+    AccessToken,
+    /// Its type: `token_type`.
+    TokenType,
+    /// Its life in seconds: `expires_in`.
+    ExpiresIn,
+    /// Its end in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`.
+    ExpiresAt,
+    /// The refresh token: `refresh_token`.
+    RefreshToken,
+    /// The scope that was granted: `scope`.
+    Scope,
+    /// The code of an error: `error`, else `errorCode`.
+    Error,
+    /// What is said about an error: `error_description`, else `errorMessage`.
+    ErrorDescription,
+}
+
+/// The names that were configured; the usual ones stand for the rest.
+#[derive(Clone, Debug, Default)]
+pub(in crate::oauth2) struct FieldNames {
+    configured: Vec<(Field, String)>,
+}
+
+/// The values that were found, with the rank of their names: the lowest is trusted most.
+#[derive(Default)]
+pub(super) struct Fields {
+    found: Vec<(Field, usize, Scalar)>,
+}
+
+/// One value.
+pub(super) enum Scalar {
+    Text(Zeroizing<String>),
+    Number(f64),
+    /// `null` or `false`.
+    Nothing,
+    /// `true`, an array or an object.
+    Other,
+}
+
+// ===== impl Field =====
+
+impl Field {
+    const ALL: [Self; 8] = [
+        Self::AccessToken,
+        Self::TokenType,
+        Self::ExpiresIn,
+        Self::ExpiresAt,
+        Self::RefreshToken,
+        Self::Scope,
+        Self::Error,
+        Self::ErrorDescription,
+    ];
+
+    fn usual_names(self) -> &'static [&'static str] {
+        match self {
+            Self::AccessToken => &["access_token"],
+            Self::TokenType => &["token_type"],
+            Self::ExpiresIn => &["expires_in"],
+            Self::ExpiresAt => &["expiration", "expires_on", "expires_at"],
+            Self::RefreshToken => &["refresh_token"],
+            Self::Scope => &["scope"],
+            Self::Error => &["error", "errorCode"],
+            Self::ErrorDescription => &["error_description", "errorMessage"],
+        }
+    }
+}
+
+// ===== impl FieldNames =====
+
+impl FieldNames {
+    /// Has a field looked for under that name, and under that name alone.
+    pub(in crate::oauth2) fn set(&mut self, field: Field, name: String) {
+        self.configured.retain(|(configured, _)| *configured != field);
+        self.configured.push((field, name));
+    }
+
+    pub(in crate::oauth2) fn configured(&self) -> impl Iterator<Item = &str> {
+        self.configured.iter().map(|(_, name)| name.as_str())
+    }
+
+    /// Which field that is, and the rank of the name.
+    fn find(&self, name: &str) -> Option<(Field, usize)> {
+        Field::ALL.into_iter().find_map(|field| {
+            let configured = self.configured.iter().find(|(configured, _)| *configured == field);
+            match configured {
+                Some((_, configured)) => (configured == name).then_some((field, 0)),
+                None => {
+                    let rank = field.usual_names().iter().position(|usual| *usual == name)?;
+                    Some((field, rank))
+                }
+            }
+        })
+    }
+}
+
+// ===== impl Fields =====
+
+impl Fields {
+    pub(super) fn from_json(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
+        // serde's own words are not shown: they quote the values.
+        let broken = |_| Kind::Unreadable("broken JSON");
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let found = Members(names).deserialize(&mut json).map_err(broken)?;
+        json.end().map_err(broken)?;
+        found
+    }
+
+    pub(super) fn from_form(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
+        let mut fields = Self::default();
+        for (name, value) in form_urlencoded::parse(body) {
+            let value = Scalar::Text(Zeroizing::new(value.into_owned()));
+            if let Some((field, rank)) = names.find(&name) {
+                fields.add(field, rank, value)?;
+            }
+        }
+        if fields.found.is_empty() {
+            return Err(Kind::Unreadable("neither JSON nor a form"));
+        }
+        Ok(fields)
+    }
+
+    /// Every value of a field, the most trusted one first.
+    pub(super) fn all(&self, field: Field) -> impl Iterator<Item = &Scalar> {
+        let ranks = 0..field.usual_names().len();
+        ranks.filter_map(move |rank| {
+            let found = self.found.iter().find(|(of, at, _)| (*of, *at) == (field, rank));
+            found.map(|(_, _, value)| value)
+        })
+    }
+
+    /// A name that comes twice is an error (RFC 6749 §5.1): whichever were taken, somebody
+    /// else on the way could have taken the other.
+    fn add(&mut self, field: Field, rank: usize, value: Scalar) -> Result<(), Kind> {
+        if self.found.iter().any(|(of, at, _)| (*of, *at) == (field, rank)) {
+            return Err(Kind::Unreadable("the same member twice"));
+        }
+        self.found.push((field, rank, value));
+        Ok(())
+    }
+}
+
+// ===== impl Scalar =====
+
+impl Scalar {
+    /// A text that is not empty.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A number, also one that is written as a text.
+    pub(super) fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
+            Self::Nothing | Self::Other => None,
+        }
+    }
+
+    /// Whether nothing is said.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Text(text) => text.trim().is_empty(),
+            Self::Number(_) | Self::Other => false,
+        }
+    }
+}
+
+// ===== JSON =====
+
+/// Reads an object's members, and tells an object that cannot be taken from one that cannot
+/// be read.
+struct Members<'a>(&'a FieldNames);
+
+impl<'de> DeserializeSeed<'de> for Members<'_> {
+    type Value = Result<Fields, Kind>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> de::Visitor<'de> for Members<'_> {
+    type Value = Result<Fields, Kind>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Ok(Fields::default());
+        while let Some(name) = object.next_key::<String>()? {
+            let Some((field, rank)) = self.0.find(&name) else {
+                object.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value = object.next_value()?;
+            fields = fields.and_then(|mut fields: Fields| {
+                fields.add(field, rank, value)?;
+                Ok(fields)
+            });
+        }
+        Ok(fields)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        json.deserialize_any(ScalarVisitor)
+    }
+}
+
+struct ScalarVisitor;
+
+impl<'de> de::Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar::Text(Zeroizing::new(text.to_owned())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
+        Ok(Scalar::Text(Zeroizing::new(text)))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds beyond 2^52 are clamped anyway")]
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds beyond 2^52 are clamped anyway")]
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number as f64))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
+        Ok(if value { Scalar::Other } else { Scalar::Nothing })
+    }
+
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Nothing)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar, A::Error> {
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Scalar, A::Error> {
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Scalar::Other)
+    }
+}

@@ -1,0 +1,111 @@
+//! Token services that are known by name.
+//!
+//! Each function returns a builder that is set up for its service, so that everything can
+//! still be added to it or changed: a scope, a transport, another
+//! [URL](TokenEndpointBuilder::url).
+//!
+//! ```
+//! use tower_bearer::{Secret, oauth2::systems};
+//!
+//! # #[cfg(feature = "reqwest")] {
+//! let endpoint = systems::ibm_cloud(Secret::json_file("key.json", "apikey")).build()?;
+//! # }
+//! # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+//! ```
+
+use std::{fmt::Display, time::Duration};
+
+use super::{BodyFormat, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
+use crate::Secret;
+
+/// How long Ianum's own sample waits for a connection, and again for the answer.
+const IANUM_WAIT: Duration = Duration::from_secs(60);
+
+/// IBM Cloud IAM: an API key for a token of an hour, which opens Key Protect and every other
+/// API of IBM Cloud.
+///
+/// ```text
+/// POST https://iam.cloud.ibm.com/identity/token
+/// Content-Type: application/x-www-form-urlencoded
+/// Accept: application/json
+///
+/// grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey=<API_KEY>
+/// ```
+///
+/// The key file that `ibmcloud iam service-api-key-create … --file key.json` writes is read by
+/// `Secret::json_file("key.json", "apikey")`.
+pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
+    TokenEndpoint::builder("https://iam.cloud.ibm.com/identity/token")
+        .grant_type("urn:ibm:params:oauth:grant-type:apikey")
+        .param("apikey", api_key)
+}
+
+/// IBM Security Verify: client credentials at a tenant, which is given as its host name
+/// (`tenant.verify.ibm.com`).
+///
+/// ```text
+/// POST https://{tenant host}/v1.0/endpoint/default/token
+/// Content-Type: application/x-www-form-urlencoded
+///
+/// grant_type=client_credentials&client_id={client_id}&client_secret={client_secret}
+/// ```
+///
+/// The same is to be had at `/oidc/endpoint/default/token`.
+pub fn ibm_verify(
+    tenant_host: impl Display,
+    client_id: impl Into<String>,
+    client_secret: impl Into<Secret>,
+) -> TokenEndpointBuilder {
+    TokenEndpoint::builder(format!("https://{tenant_host}/v1.0/endpoint/default/token"))
+        .client_id(client_id)
+        .client_secret(client_secret)
+        .client_auth(ClientAuth::Body)
+}
+
+/// `GreenNode` AI Platform IAM: client credentials for a token of ten hours, which opens a
+/// secured inference endpoint.
+///
+/// ```text
+/// POST https://iam.api.greennode.ai/accounts/v2/auth/token
+/// Authorization: Basic base64(clientID:clientSecret)
+/// Content-Type: application/x-www-form-urlencoded
+///
+/// grant_type=client_credentials
+/// ```
+///
+/// The id and the secret are not escaped before they are encoded. An older version of the
+/// service answers with `accessToken` and `expiresIn`: see
+/// [`field`](TokenEndpointBuilder::field).
+pub fn greennode(
+    client_id: impl Into<String>,
+    client_secret: impl Into<Secret>,
+) -> TokenEndpointBuilder {
+    TokenEndpoint::builder("https://iam.api.greennode.ai/accounts/v2/auth/token")
+        .client_id(client_id)
+        .client_secret(client_secret)
+        .client_auth(ClientAuth::BasicRaw)
+}
+
+/// Ianum Auth: client credentials in a JSON body; an alias is taken as the client id too.
+///
+/// ```text
+/// POST https://api-auth.ianum.com/v1_3/oauth/token
+/// Accept: application/json
+/// Content-Type: application/json
+///
+/// {"client_id":"gate_xxxxxxxxxxxxx","client_secret":"…","grant_type":"client_credentials"}
+/// ```
+///
+/// It is allowed 60 s for the connection and 60 s more for the answer.
+pub fn ianum(
+    client_id: impl Into<String>,
+    client_secret: impl Into<Secret>,
+) -> TokenEndpointBuilder {
+    TokenEndpoint::builder("https://api-auth.ianum.com/v1_3/oauth/token")
+        .client_id(client_id)
+        .client_secret(client_secret)
+        .client_auth(ClientAuth::Body)
+        .body_format(BodyFormat::Json)
+        .connect_timeout(IANUM_WAIT)
+        .timeout(2 * IANUM_WAIT)
+}

@@ -1,0 +1,128 @@
+//! One exchange over any tower service, whose type is forgotten.
+
+use std::{
+    error::Error,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+};
+
+use bytes::{Buf, Bytes};
+use http::{Request, Response, response};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use tower_service::Service;
+use zeroize::Zeroizing;
+
+use crate::BoxError;
+
+/// How much of an answer is read.
+const MAX_BODY: usize = 1024 * 1024;
+/// What is set aside for a body of unknown length: most answers fit.
+const USUAL_BODY: usize = 8 * 1024;
+
+/// A transport whose type is forgotten. An exchange happens once an hour: its box is free.
+pub(super) trait Transport: Send + Sync {
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Exchange<'_>;
+}
+
+pub(super) type Exchange<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
+
+/// The head of an answer, and its body as far as it could be read.
+pub(super) struct Answer {
+    pub(super) head: response::Parts,
+    pub(super) body: Result<Zeroizing<Vec<u8>>, TransportError>,
+}
+
+/// Where an exchange ended.
+pub(super) enum TransportError {
+    /// Before the service can have seen the request.
+    Unsent(BoxError),
+    /// At some other point.
+    Interrupted(BoxError),
+    /// At the limit for a body.
+    TooLarge,
+}
+
+/// A tower service as a transport.
+pub(super) struct ServiceTransport<S>(pub(super) S);
+
+// ===== impl ServiceTransport =====
+
+impl<S, B> Transport for ServiceTransport<S>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn exchange(&self, request: Request<Full<Bytes>>) -> Exchange<'_> {
+        let mut service = self.0.clone();
+        Box::pin(async move {
+            let ready = poll_fn(|cx| service.poll_ready(cx)).await;
+            ready.map_err(|error| TransportError::Unsent(error.into()))?;
+            let response = service.call(request).await;
+            let (head, body) = response.map_err(|error| failed(error.into()))?.into_parts();
+            Ok(Answer { head, body: read(body).await })
+        })
+    }
+}
+
+/// Reads a body into memory that is wiped, up to the limit.
+async fn read<B>(body: B) -> Result<Zeroizing<Vec<u8>>, TransportError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let said = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let mut whole = Zeroizing::new(Vec::with_capacity(said.unwrap_or(USUAL_BODY).min(MAX_BODY)));
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| TransportError::Interrupted(error.into()))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            if whole.len() + chunk.len() > MAX_BODY {
+                return Err(TransportError::TooLarge);
+            }
+            append(&mut whole, chunk);
+            data.advance(chunk.len());
+        }
+    }
+    Ok(whole)
+}
+
+/// Grows by hand: a vector that grew by itself would leave copies behind that are not wiped.
+fn append(whole: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
+    if whole.capacity() - whole.len() < chunk.len() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (whole.len() + chunk.len())));
+        larger.extend_from_slice(whole);
+        *whole = larger;
+    }
+    whole.extend_from_slice(chunk);
+}
+
+/// Only what certainly ended before anything was sent counts as unsent: a refresh token must
+/// not be sent twice in the belief that the first never arrived.
+fn failed(error: BoxError) -> TransportError {
+    if is_unsent(error.as_ref()) {
+        TransportError::Unsent(error)
+    } else {
+        TransportError::Interrupted(error)
+    }
+}
+
+fn is_unsent(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(feature = "reqwest")]
+    if error.downcast_ref().is_some_and(|error: &reqwest::Error| error.is_connect()) {
+        return true;
+    }
+    let refused = |error: &io::Error| {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+        matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
+    };
+    error.downcast_ref().is_some_and(refused) || error.source().is_some_and(is_unsent)
+}

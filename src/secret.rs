@@ -1,0 +1,234 @@
+//! Credentials that may change while the program runs.
+//!
+//! ```
+//! use tower_bearer::{BoxError, Secret};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let fixed = Secret::new("s3cr3t");
+//! let mounted = Secret::file("/run/secrets/client-secret");
+//! let vault = Secret::from_fn(async || Ok::<_, BoxError>("from-the-vault".to_owned()));
+//!
+//! assert_eq!(*vault.read().await?, "from-the-vault");
+//! assert!(!format!("{fixed:?}").contains("s3cr3t"));
+//!
+//! let error = mounted.read().await.unwrap_err();
+//! assert!(error.to_string().contains("/run/secrets/client-secret"));
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, fmt, path::PathBuf, pin::Pin, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use crate::{BoxError, token::Redacted};
+
+pub use error::{SecretError, SecretFault};
+
+/// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
+const MAX_LEN: usize = 64 * 1024;
+
+/// A client secret, an API key, a refresh token: whatever has to be shown to get a token.
+///
+/// It is read anew for each fetch, so that a credential which is rotated in its variable,
+/// its file or its vault needs no restart. Wherever it comes from, an empty one is an error,
+/// and so is one of more than 64 KiB.
+///
+/// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of
+/// them goes. `Debug` names the variable or the file and never shows a value.
+#[derive(Clone)]
+pub struct Secret {
+    kept: Arc<Kept>,
+}
+
+/// Where a secret is kept.
+enum Kept {
+    Fixed(Zeroizing<String>),
+    Env(String),
+    File(PathBuf),
+    #[cfg(any(feature = "oauth2", feature = "local"))]
+    JsonFile {
+        path: PathBuf,
+        member: String,
+    },
+    Function(Box<Function>),
+}
+
+type Function =
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, BoxError>> + Send>> + Send + Sync;
+
+// ===== impl Secret =====
+
+impl Secret {
+    /// A secret that never changes, taken as it is. A `String` that is given away is wiped.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Kept::Fixed(Zeroizing::new(secret.into())).into()
+    }
+
+    /// The value of an environment variable, taken as it is.
+    ///
+    /// What is returned by [`read`](Self::read) is wiped; the environment itself is not.
+    pub fn env(name: impl Into<String>) -> Self {
+        Kept::Env(name.into()).into()
+    }
+
+    /// The text of a file, without the white space around it.
+    ///
+    /// It has to be a regular file (symbolic links are followed) with UTF-8 in it. A file that
+    /// is replaced by renaming, as Kubernetes does it, is read whole: the old one or the new
+    /// one. One that is rewritten in place while it is read is read again.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Kept::File(path.into()).into()
+    }
+
+    /// One member of the JSON object in a file: a text, without the white space around it.
+    ///
+    /// The file is read as by [`file`](Self::file). The key file of
+    /// `ibmcloud iam service-api-key-create … --file key.json` is
+    /// `Secret::json_file("key.json", "apikey")`.
+    #[cfg(any(feature = "oauth2", feature = "local"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "oauth2", feature = "local"))))]
+    pub fn json_file(path: impl Into<PathBuf>, member: impl Into<String>) -> Self {
+        Kept::JsonFile { path: path.into(), member: member.into() }.into()
+    }
+
+    /// What an async function returns, taken as it is.
+    ///
+    /// `F` is kept and called from any thread, hence its bounds. The text of the error
+    /// that it returns is shown: it must not contain the secret.
+    pub fn from_fn<F, Fut>(read: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, BoxError>> + Send + 'static,
+    {
+        Kept::Function(Box::new(move || Box::pin(read()))).into()
+    }
+
+    /// Reads the secret as it is now. It is wiped when it is dropped.
+    ///
+    /// A file is read on tokio's blocking pool or, without a tokio runtime, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError`] if there is no secret, or none that can be used. It says where and what
+    /// to mend, and shows no value.
+    pub async fn read(&self) -> Result<Zeroizing<String>, SecretError> {
+        self.kept
+            .value()
+            .await
+            .and_then(checked)
+            .map_err(|fault| SecretError::new(self.place(), fault))
+    }
+
+    /// Names where the secret is kept.
+    pub(crate) fn place(&self) -> String {
+        self.kept.to_string()
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(secret: &str) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl From<String> for Secret {
+    fn from(secret: String) -> Self {
+        Self::new(secret)
+    }
+}
+
+impl From<Kept> for Secret {
+    fn from(kept: Kept) -> Self {
+        Self { kept: Arc::new(kept) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut tuple = f.debug_tuple("Secret");
+        match &*self.kept {
+            Kept::Fixed(_) => tuple.field(&Redacted),
+            elsewhere => tuple.field(&format_args!("{elsewhere}")),
+        };
+        tuple.finish()
+    }
+}
+
+// ===== impl Kept =====
+
+impl Kept {
+    async fn value(&self) -> Result<Zeroizing<String>, SecretFault> {
+        match self {
+            Self::Fixed(secret) => Ok(secret.clone()),
+            Self::Env(name) => variable(std::env::var_os(name)),
+            Self::File(path) => Ok(owned(text(&file::read(path.clone()).await?)?)),
+            #[cfg(any(feature = "oauth2", feature = "local"))]
+            Self::JsonFile { path, member } => json(&file::read(path.clone()).await?, member),
+            Self::Function(read) => match read().await {
+                Ok(secret) => Ok(Zeroizing::new(secret)),
+                Err(error) => Err(SecretFault::Function(error.into())),
+            },
+        }
+    }
+}
+
+/// Quoted and escaped: a name may be anything that an operating system takes.
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(_) => f.write_str("the fixed secret"),
+            Self::Env(name) => write!(f, "the environment variable {name:?}"),
+            Self::File(path) => write!(f, "the file {:?}", path.to_string_lossy()),
+            #[cfg(any(feature = "oauth2", feature = "local"))]
+            Self::JsonFile { path, member } => {
+                let path = path.to_string_lossy();
+                write!(f, "the JSON file {path:?} (member {member:?})")
+            }
+            Self::Function(_) => f.write_str("the function that reads the secret"),
+        }
+    }
+}
+
+// ===== What a secret must be =====
+
+fn checked(secret: Zeroizing<String>) -> Result<Zeroizing<String>, SecretFault> {
+    match secret.len() {
+        0 => Err(SecretFault::Empty),
+        1..=MAX_LEN => Ok(secret),
+        _ => Err(SecretFault::TooLong),
+    }
+}
+
+fn variable(value: Option<OsString>) -> Result<Zeroizing<String>, SecretFault> {
+    let value = Zeroizing::new(value.ok_or(SecretFault::NotSet)?.into_encoded_bytes());
+    std::str::from_utf8(&value).map(owned).map_err(|_| SecretFault::NotText)
+}
+
+/// Editors add a line end, some a byte order mark too; neither is part of a secret.
+fn text(bytes: &[u8]) -> Result<&str, SecretFault> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretFault::NotText)?;
+    Ok(text.trim_start_matches('\u{feff}').trim())
+}
+
+#[cfg(any(feature = "oauth2", feature = "local"))]
+fn json(bytes: &[u8], member: &str) -> Result<Zeroizing<String>, SecretFault> {
+    use serde_json::{Map, Value};
+
+    let mut object: Map<String, Value> =
+        serde_json::from_str(text(bytes)?).map_err(|_| SecretFault::NotJson)?;
+    match object.remove(member) {
+        Some(Value::String(value)) => Ok(owned(Zeroizing::new(value).trim())),
+        _ => Err(SecretFault::NoMember),
+    }
+}
+
+fn owned(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(text.to_owned())
+}

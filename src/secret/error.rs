@@ -1,0 +1,88 @@
+//! Why a secret could not be read.
+
+use std::{error::Error, io, sync::Arc};
+
+use super::MAX_LEN;
+
+/// A secret that could not be read: it names the place and what to mend, never a value.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{place} {fault}")]
+#[non_exhaustive]
+pub struct SecretError {
+    place: String,
+    fault: SecretFault,
+}
+
+/// What is wrong with a secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretFault {
+    /// The environment variable is not set.
+    #[error("is not set: export it to this program")]
+    NotSet,
+    /// There is no such file.
+    #[error("does not exist: check the path, and whether it has been mounted")]
+    NotFound,
+    /// It is there but is no regular file: a directory, a pipe, a device.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// The file was rewritten each time that it was read.
+    #[error("changes while it is read: replace it by renaming a new file over it")]
+    Changing,
+    /// The operating system would not read it.
+    #[error("cannot be read: {0}")]
+    Io(Arc<io::Error>),
+    /// There is nothing in it, or nothing but white space.
+    #[error("is empty")]
+    Empty,
+    /// It is longer than a secret may be: 64 KiB.
+    #[error("holds more than {} KiB, which is no secret", MAX_LEN / 1024)]
+    TooLong,
+    /// It is not UTF-8.
+    #[error("is not UTF-8 text")]
+    NotText,
+    /// The file does not hold a JSON object.
+    #[error("does not hold a JSON object")]
+    NotJson,
+    /// The JSON object does not have that member, or it is no text.
+    #[error("has no such member, or one that is no text")]
+    NoMember,
+    /// The function returned this error.
+    #[error("failed: {0}")]
+    Function(Arc<dyn Error + Send + Sync>),
+}
+
+// ===== impl SecretError =====
+
+impl SecretError {
+    pub(super) fn new(place: String, fault: SecretFault) -> Self {
+        Self { place, fault }
+    }
+
+    /// What is wrong with the secret.
+    #[must_use]
+    pub fn fault(&self) -> &SecretFault {
+        &self.fault
+    }
+
+    /// Whether the failure may pass by itself; the others need somebody to mend something.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match &self.fault {
+            SecretFault::Changing | SecretFault::Function(_) => true,
+            SecretFault::Io(error) => error.kind() != io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+}
+
+// ===== impl SecretFault =====
+
+impl From<io::Error> for SecretFault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            _ => Self::Io(Arc::new(error)),
+        }
+    }
+}
