@@ -74,6 +74,15 @@ async fn wrong_arguments_are_answered_with_the_usage() {
 }
 
 #[tokio::test]
+async fn an_api_url_that_names_no_origin_is_refused() {
+    let args = ["--token-url", "https://auth.example.com", "--api-url", "/me"];
+    let output = quickstart(&args, &[("CLIENT_ID", "me"), ("CLIENT_SECRET", "s3cr3t")]).await;
+    let (out, err) = texts(&output);
+    assert_eq!((output.status.code(), out.as_str()), (Some(2), ""));
+    assert_eq!(err, "quickstart: --api-url is no http(s) URL\n");
+}
+
+#[tokio::test]
 async fn missing_credentials_are_named_in_one_line() {
     let urls = ["--token-url", "https://auth.example.com", "--api-url", "https://api.example.com"];
     for (environment, line) in [

@@ -3,6 +3,7 @@
 use std::env;
 
 use http::Uri;
+use tower_bearer::Origin;
 
 pub(crate) const USAGE: &str = "\
 usage: quickstart [--token-url URL --api-url URL]
@@ -16,13 +17,14 @@ usage: quickstart [--token-url URL --api-url URL]
 pub(crate) enum Command {
     Help,
     Demonstrate,
-    Call(Target),
+    Call(Box<Target>),
 }
 
 /// A real token service and a real API.
 pub(crate) struct Target {
     pub(crate) token_url: String,
     pub(crate) api_url: Uri,
+    pub(crate) api_origin: Origin,
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
     pub(crate) scope: Option<String>,
@@ -42,7 +44,9 @@ impl Command {
         }
         match (token_url, api_url) {
             (None, None) => Ok(Self::Demonstrate),
-            (Some(token_url), Some(api_url)) => Target::new(token_url, &api_url).map(Self::Call),
+            (Some(token_url), Some(api_url)) => {
+                Target::new(token_url, &api_url).map(|target| Self::Call(Box::new(target)))
+            }
             _ => Err(usage("--token-url and --api-url go together")),
         }
     }
@@ -57,9 +61,11 @@ impl Target {
         if !missing.is_empty() {
             return Err(format!("{} must be set in the environment", missing.join(" and ")));
         }
+        let api_url: Uri = api_url.parse().map_err(|error| format!("--api-url: {error}"))?;
         Ok(Self {
             token_url,
-            api_url: api_url.parse().map_err(|error| format!("--api-url {api_url}: {error}"))?,
+            api_origin: Origin::of(&api_url).ok_or("--api-url is no http(s) URL")?,
+            api_url,
             client_id: variable("CLIENT_ID").unwrap_or_default(),
             client_secret: variable("CLIENT_SECRET").unwrap_or_default(),
             scope: variable("SCOPE"),

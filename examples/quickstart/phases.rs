@@ -47,11 +47,11 @@ pub(crate) async fn run() -> Result<bool, BoxError> {
         "tokens that the token service handed out",
         "calls that the API answered with 401 and got once more",
     );
-    let all_happened = print_verdict(&phases);
-    if all_happened {
+    let all_good = print_verdict(&phases);
+    if all_good {
         println!("The stack is in examples/quickstart/stack.rs; RUST_LOG=debug shows it at work.");
     }
-    Ok(all_happened)
+    Ok(all_good)
 }
 
 async fn limited<F>(name: Name, phase: impl FnOnce(Name) -> F) -> Result<Phase, BoxError>
@@ -75,7 +75,7 @@ async fn cold_start(world: &World, name: Name) -> Result<Phase, BoxError> {
     let calls = scene.load.at_once(MANY).await?;
     scene.tell("every call has been made; now the token service answers");
     world.tokens.gate().open();
-    let phase = scene.phase(&calls.outcomes().await);
+    let phase = scene.close(&calls.outcomes().await).await;
     scene.tell("every call has been answered");
     Ok(phase.exactly_fetched(1).exactly_waited(MANY))
 }
@@ -95,7 +95,7 @@ async fn revocation(world: &World, name: Name) -> Result<Phase, BoxError> {
     world.tokens.revoke_all();
     scene.tell("the token is revoked; the API lets go of the calls");
     world.api.gate().open();
-    let phase = scene.phase(&calls.outcomes().await);
+    let phase = scene.close(&calls.outcomes().await).await;
     scene.tell("every call has been answered");
     Ok(phase.exactly_fetched(1).exactly_replayed(MANY))
 }
@@ -116,7 +116,7 @@ async fn expiry(world: &World, name: Name) -> Result<Phase, BoxError> {
         }
     };
     let end = timeout(Duration::from_secs(9), tell_tokens);
-    let phase = scene.phase(&scene.load.steadily(EVERY, end).await?);
+    let phase = scene.close(&scene.load.steadily(EVERY, end).await?).await;
     Ok(phase.at_least_fetched(3).exactly_waited(0).exactly_replayed(0))
 }
 
@@ -125,7 +125,7 @@ async fn outage(world: &World, name: Name) -> Result<Phase, BoxError> {
     let plot = "the token service answers 503 for some seconds, 200 calls are made every second";
     world.tokens.set_lifetime(Duration::from_secs(9));
     // Who refreshes early gets through a long outage. By default this token would be due for
-    // its last one to two seconds; so it is for nearly five.
+    // about its last second; so it is for nearly five.
     let policy = RefreshPolicy::builder().due_share(0.7).due_jitter(0.0).build()?;
     let mut scene = Scene::open(world, name, plot, policy)?;
     scene.warm_up().await?;
@@ -142,8 +142,8 @@ async fn outage(world: &World, name: Name) -> Result<Phase, BoxError> {
         world.tokens.set_down(false);
         scene.tell("four attempts were refused; the token service is back");
         world.api.reached(|counts| counts.newest_token > newest_token).await;
-        scene.tell("a call has arrived with a fresh token");
+        scene.tell("a call with a fresh token is accepted");
     };
-    let phase = scene.phase(&scene.load.steadily(EVERY, end).await?);
+    let phase = scene.close(&scene.load.steadily(EVERY, end).await?).await;
     Ok(phase.exactly_fetched(1).exactly_waited(0).exactly_replayed(0))
 }

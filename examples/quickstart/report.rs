@@ -108,6 +108,11 @@ impl Phase {
         self
     }
 
+    /// Whether everything happened that should have.
+    pub(crate) fn is_good(&self) -> bool {
+        self.missed().next().is_none()
+    }
+
     fn missed(&self) -> impl Iterator<Item = String> {
         let missed = self.checks.iter().filter(|(_, happened)| !happened);
         missed.map(|(what, _)| format!("{}: {what}", self.name))
@@ -146,7 +151,7 @@ pub(crate) fn print_table(phases: &[Phase], fetches: &str, replays: &str) {
     println!();
     println!("  fetches  {fetches}");
     println!("  replays  {replays}");
-    println!("  waited   calls that were not sent at once, because there was no token");
+    println!("  waited   calls that were not sent at once: there was no token for them");
 }
 
 fn print_line([name, calls, fetches, replays, waited, failures, p50, p99, max]: &[String; 9]) {
@@ -158,14 +163,14 @@ fn print_line([name, calls, fetches, replays, waited, failures, p50, p99, max]: 
 
 /// Says what did not happen; whether everything did.
 pub(crate) fn print_verdict(phases: &[Phase]) -> bool {
-    let missed: Vec<_> = phases.iter().flat_map(Phase::missed).collect();
-    for what in &missed {
+    for what in phases.iter().flat_map(Phase::missed) {
         eprintln!("quickstart: did not happen: {what}");
     }
-    if missed.is_empty() {
+    let all_good = phases.iter().all(Phase::is_good);
+    if all_good {
         println!("\nEverything happened as it should.");
     }
-    missed.is_empty()
+    all_good
 }
 
 /// An error with its causes, in one line.

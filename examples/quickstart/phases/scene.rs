@@ -1,7 +1,8 @@
 //! What every phase of the demonstration has: the two services, a client stack of its own, and
 //! the counts from before.
 
-use tower_bearer::{BoxError, RefreshPolicy};
+use futures_util::StreamExt;
+use tower_bearer::{BoxError, RefreshPolicy, TokenCache};
 
 use crate::{
     api::Api,
@@ -21,6 +22,7 @@ pub(crate) struct Scene<'a> {
     world: &'a World,
     name: &'static str,
     story: Story,
+    cache: TokenCache,
     pub(crate) load: Load,
     /// The counts when the phase began.
     issued: u64,
@@ -44,11 +46,12 @@ impl<'a> Scene<'a> {
         policy: RefreshPolicy,
     ) -> Result<Self, BoxError> {
         let cache = local_cache(&world.tokens.url, policy)?;
-        let stack = stack(cache, &world.api.origin, local_client())?;
+        let stack = stack(cache.clone(), &world.api.origin, local_client())?;
         let mut scene = Self {
             world,
             name,
             story: Story::begin(name, plot),
+            cache,
             load: Load::echo(stack, world.api.uri(), name),
             issued: 0,
             replayed: 0,
@@ -71,8 +74,11 @@ impl<'a> Scene<'a> {
         self.story.tell(event);
     }
 
-    /// The phase, which is over.
-    pub(crate) fn phase(&self, outcomes: &[Outcome]) -> Phase {
+    /// The phase is over, as soon as no flight is under way: the next phase is to count its
+    /// own only.
+    pub(crate) async fn close(&self, outcomes: &[Outcome]) -> Phase {
+        let mut status = self.cache.subscribe();
+        while status.next().await.is_some_and(|status| status.is_fetching()) {}
         let fetches = self.world.tokens.counts().issued - self.issued;
         let replays = self.world.api.counts().replayed - self.replayed;
         Phase::new(self.name, outcomes, fetches, replays)
