@@ -20,7 +20,9 @@
 
 mod flight;
 mod policy;
+mod ready;
 mod rejection;
+mod rest;
 mod state;
 mod status;
 mod strikes;
@@ -40,7 +42,8 @@ use tokio::{
 
 use self::{
     flight::{Manifest, Outcome, Seat},
-    state::{Answer, Arrival, FlightId, Ready, State, Takeoff},
+    ready::Ready,
+    state::{Answer, Arrival, FlightId, State, Takeoff},
     sync::{Lock, Published},
 };
 pub use self::{
@@ -74,12 +77,12 @@ struct Core {
     source: Box<dyn AnySource>,
     policy: RefreshPolicy,
     ready: Published<Ready>,
-    shelf: Lock<Shelf>,
+    ledger: Lock<Ledger>,
     changes: watch::Sender<Status>,
 }
 
 /// What the lock guards: the state, and the seats of the flight that it says is under way.
-struct Shelf {
+struct Ledger {
     state: State,
     seat: Option<Seat>,
 }
@@ -119,7 +122,7 @@ impl TokenCache {
             source: Box::new(source),
             policy,
             ready: Published::empty(),
-            shelf: Lock::new(Shelf { state, seat: None }),
+            ledger: Lock::new(Ledger { state, seat: None }),
             changes,
         };
         Self { core: Arc::new(core) }
@@ -146,7 +149,7 @@ impl TokenCache {
     #[must_use]
     pub fn current(&self) -> Option<AccessToken> {
         let now = Instant::now();
-        self.core.ready_token(now).or_else(|| self.core.shelf.lock().state.current(now).cloned())
+        self.core.ready_token(now).or_else(|| self.core.ledger.lock().state.current(now).cloned())
     }
 
     /// A token other than the rejected one: the current one if it is newer, else what the
@@ -177,6 +180,7 @@ impl TokenCache {
     }
 
     /// The same without waiting: a renewal in the background.
+    #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
         let asked = match self.check_cure(&rejection) {
             Ok(()) => self.core.decide(|state, now| state.reject(&rejection, false, now)),
@@ -198,7 +202,7 @@ impl TokenCache {
     /// How the cache is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.core.shelf.lock().state.status(Instant::now())
+        self.core.ledger.lock().state.status(Instant::now())
     }
 
     /// The status now, and then each time that a flight has started or ended; a slow reader
@@ -258,10 +262,7 @@ impl fmt::Debug for TokenCache {
 impl Core {
     /// The published token, while it may be used with no further question.
     fn ready_token(&self, now: Instant) -> Option<AccessToken> {
-        self.ready.read(|ready| {
-            let ready = ready.filter(|ready| ready.until.is_none_or(|until| now < until))?;
-            Some(ready.token.clone())
-        })
+        self.ready.read(|ready| ready?.token_at(now).cloned())
     }
 
     /// Puts a question to the state, and starts the flight that it asks for.
@@ -269,10 +270,10 @@ impl Core {
         self: &Arc<Self>,
         question: impl FnOnce(&mut State, Instant) -> (Answer, Option<Takeoff>),
     ) -> Asked {
-        let (asked, flight) = self.change(|shelf, now| {
-            let (answer, takeoff) = question(&mut shelf.state, now);
-            let flight = takeoff.map(|takeoff| self.prepare(shelf, takeoff));
-            (shelf.asked(answer), flight)
+        let (asked, flight) = self.change(|ledger, now| {
+            let (answer, takeoff) = question(&mut ledger.state, now);
+            let flight = takeoff.map(|takeoff| self.prepare(ledger, takeoff));
+            (ledger.asked(answer), flight)
         });
         match (asked, self.start(flight)) {
             // To wait takes a timer; to use a token takes nothing.
@@ -290,43 +291,42 @@ impl Core {
     }
 
     fn tend(self: &Arc<Self>) {
-        let flight = self
-            .change(|shelf, now| shelf.state.tend(now).map(|takeoff| self.prepare(shelf, takeoff)));
+        let flight = self.change(|ledger, now| {
+            ledger.state.tend(now).map(|takeoff| self.prepare(ledger, takeoff))
+        });
         // Without a runtime the flight is lost, which is told.
         drop(self.start(flight));
     }
 
     fn accepted(&self, token: &AccessToken, origin: Option<&Origin>) {
-        let is_news = self.ready.read(|ready| match ready {
-            Some(ready) => ready.watched && ready.token.is_same(token) && !ready.knows(origin),
-            None => true,
-        });
+        let is_news =
+            self.ready.read(|ready| ready.is_none_or(|ready| ready.is_news(token, origin)));
         if is_news {
-            self.change(|shelf, _| shelf.state.accepted(token, origin));
+            self.change(|ledger, _| ledger.state.accepted(token, origin));
         }
     }
 
     fn land(&self, id: FlightId, outcome: Result<Arrival, TokenError>) -> Option<Outcome> {
         let landed =
-            self.change(|shelf, now| shelf.state.landed(id, outcome, now, fastrand::f64()))?;
+            self.change(|ledger, now| ledger.state.landed(id, outcome, now, fastrand::f64()))?;
         log::landed(landed.as_ref().err());
         self.tell();
         Some(landed)
     }
 
     fn lose(&self, id: FlightId, why: &CacheError) {
-        if self.change(|shelf, _| shelf.state.lost(id, why)) {
+        if self.change(|ledger, _| ledger.state.lost(id, why)) {
             log::landed(Some(&why.clone().into()));
             self.tell();
         }
     }
 
     fn tend_at(&self) -> Option<Instant> {
-        self.shelf.lock().state.tend_at(Instant::now())
+        self.ledger.lock().state.tend_at(Instant::now())
     }
 
     fn flights(&self) -> FlightId {
-        self.shelf.lock().state.flights()
+        self.ledger.lock().state.flights()
     }
 
     /// Waits for the landing, until the flight counts as lost or the caller's time is over.
@@ -343,9 +343,9 @@ impl Core {
         }
     }
 
-    fn prepare(self: &Arc<Self>, shelf: &mut Shelf, takeoff: Takeoff) -> Manifest {
+    fn prepare(self: &Arc<Self>, ledger: &mut Ledger, takeoff: Takeoff) -> Manifest {
         let (manifest, seat) = Manifest::new(Arc::clone(self), takeoff);
-        shelf.seat = Some(seat);
+        ledger.seat = Some(seat);
         manifest
     }
 
@@ -367,26 +367,26 @@ impl Core {
     /// While the source rests after a permanent failure: asks it, in the background, whether
     /// somebody has mended it.
     fn probe(self: &Arc<Self>) {
-        let may_probe = self.shelf.lock().state.may_probe(Instant::now());
+        let may_probe = self.ledger.lock().state.may_probe(Instant::now());
         let Some(Ok(runtime)) = may_probe.then(flight::runtime) else { return };
         let core = Arc::clone(self);
         runtime.spawn(async move {
             let limit = core.policy.attempt_timeout;
             if let Ok(true) = timeout(limit, core.source.recovered()).await {
-                core.change(|shelf, _| shelf.state.recovered());
+                core.change(|ledger, _| ledger.state.recovered());
                 core.tell();
             }
         });
     }
 
     /// Changes what the lock guards, and publishes what came of it.
-    fn change<R>(&self, change: impl FnOnce(&mut Shelf, Instant) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Ledger, Instant) -> R) -> R {
         let now = Instant::now();
-        let mut shelf = self.shelf.lock();
-        let result = change(&mut shelf, now);
-        self.ready.publish(shelf.state.ready(now));
-        let litter = shelf.sweep();
-        drop(shelf);
+        let mut ledger = self.ledger.lock();
+        let result = change(&mut ledger, now);
+        self.ready.publish(ledger.state.ready(now));
+        let litter = ledger.sweep();
+        drop(ledger);
         drop(litter);
         result
     }
@@ -395,16 +395,16 @@ impl Core {
     fn tell(&self) {
         let mut before = None;
         self.changes.send_modify(|status| {
-            let now = self.shelf.lock().state.status(Instant::now());
+            let now = self.ledger.lock().state.status(Instant::now());
             before = Some(std::mem::replace(status, now));
         });
         drop(before);
     }
 }
 
-// ===== impl Shelf =====
+// ===== impl Ledger =====
 
-impl Shelf {
+impl Ledger {
     fn asked(&self, answer: Answer) -> Asked {
         match answer {
             Answer::Token(token) => Asked::Token(token),

@@ -6,6 +6,7 @@ mod cache;
 mod challenge;
 mod error;
 mod layer;
+pub mod local;
 mod log;
 #[cfg(feature = "oauth2")]
 #[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]

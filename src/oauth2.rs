@@ -13,7 +13,7 @@
 //! let service = tower::service_fn(async |request: Request<Full<bytes::Bytes>>| {
 //!     assert_eq!(request.headers()["authorization"], "Basic bXktYXBwOnMzY3IzdA==");
 //!     let answer = r#"{"access_token":"mF_9.B5f-4.1JqM","expires_in":3600}"#;
-//!     Ok::<_, Infallible>(Response::new(Full::from(answer)))
+//!     Ok::<_, Infallible>(Response::new(answer.to_owned()))
 //! });
 //! let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
 //!     .client_id("my-app")
@@ -145,9 +145,8 @@ impl TokenEndpoint {
             if !outcome.as_ref().is_err_and(EndpointError::blames_the_request) {
                 return (outcome, LastRead::Known(readings));
             }
-            let fresh = match self.read(request).await {
-                Ok(fresh) => fresh,
-                Err(_) => return (outcome, LastRead::Unreadable),
+            let Ok(fresh) = self.read(request).await else {
+                return (outcome, LastRead::Unreadable);
             };
             if fresh == readings {
                 return (outcome, LastRead::Known(readings));

@@ -49,7 +49,7 @@ pub trait TokenSource: Send + Sync + 'static {
 
     /// Whether a token from this source can satisfy a challenge that is otherwise held to be
     /// beyond cure: `insufficient_scope`, `insufficient_user_authentication`,
-    /// `invalid_request`, or DPoP. The challenge is then part of the [`TokenRequest`].
+    /// `invalid_request`, or `DPoP`. The challenge is then part of the [`TokenRequest`].
     fn cures(&self, challenge: &Challenge) -> bool {
         let _ = challenge;
         false

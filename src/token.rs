@@ -58,6 +58,10 @@ impl AccessToken {
     ///
     /// [`InvalidToken`] if the secret is empty or has a character that no header may carry
     /// (RFC 6750 §2.1, RFC 6749 appendix A.12). The error does not show the secret.
+    ///
+    /// # Panics
+    ///
+    /// Never: what has passed the check is a header value.
     pub fn new(secret: impl Into<String>) -> Result<Self, InvalidToken> {
         let secret = Zeroizing::new(secret.into());
         InvalidToken::check(&secret)?;

@@ -55,7 +55,7 @@ macro_rules! numbers {
         }
 
         impl RefreshPolicyBuilder {
-            $( $(#[$doc])* #[must_use]
+            $( $(#[$doc])*
             pub fn $name(mut self, $name: $type) -> Self {
                 self.policy.$name = $name;
                 self
@@ -135,7 +135,6 @@ pub struct RefreshPolicyBuilder {
 
 impl RefreshPolicyBuilder {
     /// How long a token lives if neither it nor its source says. Default: until it is rejected.
-    #[must_use]
     pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
         self.policy.default_lifetime = Some(lifetime);
         self
@@ -144,7 +143,6 @@ impl RefreshPolicyBuilder {
     /// How long a caller waits for a token, at most. Such a limit does not end the flight.
     /// Default: as long as a flight may take, the grace of [`lost_after`](Self::lost_after)
     /// included.
-    #[must_use]
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.policy.max_wait = Some(wait);
         self
@@ -152,7 +150,6 @@ impl RefreshPolicyBuilder {
 
     /// Whether a due token is refreshed without traffic too, from the first flight on, until
     /// the last handle is dropped. Default: no; an idle cache fetches nothing.
-    #[must_use]
     pub fn keep_warm(mut self, keep_warm: bool) -> Self {
         self.policy.keep_warm = keep_warm;
         self
@@ -210,12 +207,16 @@ impl RefreshPolicy {
             .map(|life| life.min(self.max_lifetime))
     }
 
-    /// When a token that was born then, and lives so long, is due and when it is expired.
-    pub(super) fn dates(&self, born: Instant, life: Duration, random: f64) -> (Instant, Instant) {
+    /// The dates of a token whose fetch began then, and that lives so long.
+    pub(super) fn dates(&self, called: Instant, life: Duration, random: f64) -> Dates {
         let margin = self.expiry_margin.min(life.mul_f64(self.expiry_margin_share));
         let window = self.due_max.min(life.mul_f64(self.due_share));
         let window = window.mul_f64(1.0 + self.due_jitter * random);
-        (born + life.saturating_sub(window), born + (life - margin))
+        Dates {
+            due: called + life.saturating_sub(window),
+            expired: called + life.saturating_sub(margin),
+            end: called + life,
+        }
     }
 
     /// The pause before the next attempt of a flight; `None` if there is none to be.
@@ -361,6 +362,30 @@ impl RefreshPolicy {
             InvalidPolicy::unless(low <= high, field, problem)?;
         }
         Ok(())
+    }
+}
+
+// ===== impl Dates =====
+
+/// The dates in the life of a token.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dates {
+    pub(super) due: Instant,
+    /// From then on it is not used: a margin before the end.
+    pub(super) expired: Instant,
+    end: Instant,
+}
+
+impl Dates {
+    /// A refresh that brought no later end is not tried again before half of what is left.
+    pub(super) fn wait_if_nothing_was_gained(&mut self, before: Option<Self>, now: Instant) {
+        // The end may come from the clock of the wall, which is no steady one.
+        let tolerance = SECOND / 10;
+        let nothing_gained =
+            before.is_some_and(|before| now < before.end && self.end <= before.end + tolerance);
+        if nothing_gained {
+            self.due = self.due.max(now + (self.end - now) / 2);
+        }
     }
 }
 

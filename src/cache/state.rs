@@ -17,7 +17,14 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{policy::RefreshPolicy, rejection::Rejection, status::Status, strikes::Strikes};
+use super::{
+    policy::{Dates, RefreshPolicy},
+    ready::Ready,
+    rejection::Rejection,
+    rest::Rest,
+    status::Status,
+    strikes::Strikes,
+};
 use crate::{AccessToken, CacheError, Origin, Reason, TokenError, TokenRequest};
 
 /// How many origins are remembered to have accepted the current token.
@@ -48,13 +55,12 @@ pub(super) struct State {
     pub(super) litter: Vec<TokenError>,
 }
 
-/// The current token. A date that is `None` never comes.
+/// The current token. Without dates it lives until it is rejected.
 #[derive(Debug)]
 struct Held {
     token: AccessToken,
     brought_by: FlightId,
-    due: Option<Instant>,
-    expired: Option<Instant>,
+    dates: Option<Dates>,
     /// Rejected somewhere.
     suspect: bool,
     /// Brought by a renewal: unproven at an origin until accepted there.
@@ -72,15 +78,6 @@ struct Flight {
     /// Where the rejections came from that it is to cure.
     origins: Vec<Option<Origin>>,
     lost_at: Instant,
-}
-
-#[derive(Debug)]
-struct Rest {
-    permanent: bool,
-    /// How many failures of this kind came in a row.
-    nth: u32,
-    until_without_token: Instant,
-    until_with_token: Instant,
 }
 
 /// What somebody who wants a token gets.
@@ -107,17 +104,6 @@ pub(super) struct Arrival {
     pub(super) token: AccessToken,
     pub(super) called: Instant,
     pub(super) called_wall: SystemTime,
-}
-
-/// What may be handed out without asking the state.
-#[derive(Debug)]
-pub(super) struct Ready {
-    pub(super) token: AccessToken,
-    /// From then on the state has to be asked; `None`: never.
-    pub(super) until: Option<Instant>,
-    /// Whether an acceptance says something new at an origin that is not among the proven.
-    pub(super) watched: bool,
-    pub(super) proven: Vec<Option<Origin>>,
 }
 
 // ===== Whoever wants a token =====
@@ -215,14 +201,14 @@ impl State {
             return None;
         }
         let due = match self.usable(now) {
-            Some(held) => held.due?,
+            Some(held) => held.dates?.due,
             None => now,
         };
         Some(self.background_from(due, now))
     }
 
     fn refresh_due(&mut self, now: Instant) -> Option<Takeoff> {
-        let due = self.held.as_ref()?.due?;
+        let due = self.held.as_ref()?.dates?.due;
         (due <= now).then(|| self.background_flight(Reason::Due, now))?
     }
 
@@ -325,7 +311,7 @@ impl State {
 
     /// Whether to ask the source now if it has [recovered](Self::recovered).
     pub(super) fn may_probe(&mut self, now: Instant) -> bool {
-        let permanent = self.rest.as_ref().is_some_and(|rest| rest.permanent);
+        let permanent = self.rest.as_ref().is_some_and(Rest::is_permanent);
         let may = permanent
             && self.rest_until(now).is_some_and(|until| until > now)
             && self.next_probe.is_none_or(|next| next <= now);
@@ -365,47 +351,29 @@ impl State {
 
     /// Makes the token the current one, unless it is expired on arrival.
     fn keep(&mut self, flight: &Flight, arrival: &Arrival, now: Instant, random: f64) {
-        let token = &arrival.token;
-        let dates = self
-            .policy
-            .life(token, arrival.called_wall)
-            .map(|life| self.policy.dates(arrival.called, life, random));
-        let (mut due, expired) = dates.unzip();
-        if expired.is_some_and(|expired| expired <= now) {
+        let life = self.policy.life(&arrival.token, arrival.called_wall);
+        let mut dates = life.map(|life| self.policy.dates(arrival.called, life, random));
+        if dates.is_some_and(|dates| dates.expired <= now) {
             return;
         }
         let before = self.held.take();
-        let expired_before = before.as_ref().and_then(|before| before.expired);
-        if let (Some(expired), Some(before)) = (expired, expired_before) {
-            let no_gain = now < before && expired <= before;
-            due = due.max(no_gain.then(|| now + (expired - now) / 2));
+        if let (Some(dates), Some(before)) = (&mut dates, &before) {
+            dates.wait_if_nothing_was_gained(before.dates, now);
         }
-        let same = before.filter(|before| before.token.is_same(token));
+        let same = before.filter(|before| before.token.is_same(&arrival.token));
         self.held = Some(Held {
-            token: token.clone(),
+            token: arrival.token.clone(),
             brought_by: flight.id,
-            due,
-            expired,
+            dates,
             suspect: same.as_ref().is_some_and(|same| same.suspect),
-            renewed: flight.renews,
+            renewed: same.as_ref().map_or(flight.renews, |same| same.renewed),
             proven: same.map(|same| same.proven).unwrap_or_default(),
         });
     }
 
     fn failed(&mut self, error: &TokenError, now: Instant, random: f64) {
         self.failures += 1;
-        let permanent = !error.is_transient();
-        let nth = match self.rest.take() {
-            Some(rest) if rest.permanent == permanent => rest.nth.saturating_add(1),
-            _ => 1,
-        };
-        let (without_token, with_token) = self.policy.rests(nth, error, random);
-        self.rest = Some(Rest {
-            permanent,
-            nth,
-            until_without_token: now + without_token,
-            until_with_token: now + with_token,
-        });
+        self.rest = Some(Rest::after(error, self.rest.as_ref(), &self.policy, now, random));
         self.set_last_error(Some(error.clone()));
     }
 
@@ -448,14 +416,15 @@ impl State {
     /// What may be handed out until when, with no further question.
     pub(super) fn ready(&self, now: Instant) -> Option<Ready> {
         let held = self.usable(now).filter(|_| !self.is_renewing())?;
-        let ask_again = match (&self.flight, held.due) {
+        let ask_again = match (&self.flight, held.dates) {
             (Some(flight), _) => Some(flight.lost_at),
-            (None, Some(due)) => Some(self.background_from(due, now)),
+            (None, Some(dates)) => Some(self.background_from(dates.due, now)),
             (None, None) => None,
         };
+        let expired = held.dates.map(|dates| dates.expired);
         Some(Ready {
             token: held.token.clone(),
-            until: ask_again.into_iter().chain(held.expired).min(),
+            until: ask_again.into_iter().chain(expired).min(),
             watched: held.renewed || !self.strikes.is_empty(),
             proven: held.proven.clone(),
         })
@@ -466,8 +435,8 @@ impl State {
         Status {
             has_token: held.is_some(),
             suspect: held.is_some_and(|held| held.suspect),
-            due: held.and_then(|held| held.due),
-            expiry: held.and_then(|held| held.expired),
+            due: held.and_then(|held| held.dates).map(|dates| dates.due),
+            expiry: held.and_then(|held| held.dates).map(|dates| dates.expired),
             fetching: self.is_fetching(),
             resting_until: self.rest_until(now).filter(|until| *until > now),
             last_error: self.last_error.clone(),
@@ -477,7 +446,7 @@ impl State {
     }
 
     fn usable(&self, now: Instant) -> Option<&Held> {
-        self.held.as_ref().filter(|held| held.expired.is_none_or(|expired| now < expired))
+        self.held.as_ref().filter(|held| held.dates.is_none_or(|dates| now < dates.expired))
     }
 
     fn newer_than(&self, token: &AccessToken, now: Instant) -> Option<AccessToken> {
@@ -496,22 +465,12 @@ impl State {
 
     fn rest_until(&self, now: Instant) -> Option<Instant> {
         let rest = self.rest.as_ref()?;
-        Some(match self.usable(now) {
-            Some(_) => rest.until_with_token,
-            None => rest.until_without_token,
-        })
+        Some(rest.until(self.usable(now).is_some()))
     }
 
     /// The error that the source rests after, if it does.
     fn resting(&self, now: Instant) -> Option<TokenError> {
         self.rest_until(now).filter(|until| *until > now).and(self.last_error.clone())
-    }
-}
-
-impl Ready {
-    /// Whether the token is known to have been accepted there.
-    pub(super) fn knows(&self, origin: Option<&Origin>) -> bool {
-        self.proven.iter().any(|proven| proven.as_ref() == origin)
     }
 }
 

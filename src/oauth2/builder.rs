@@ -132,7 +132,7 @@ impl TokenEndpointBuilder {
     /// Each exchange is given up after 10 s, if no [`timeout`](Self::timeout) is set.
     pub fn refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
         self.refresh_token = Some(refresh_token.into());
-        self.grant_type = REFRESH_TOKEN.to_owned();
+        REFRESH_TOKEN.clone_into(&mut self.grant_type);
         self
     }
 

@@ -9,7 +9,7 @@ use crate::{InvalidToken, Origin, SecretError, TokenError};
 
 /// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
 /// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
-/// signs DPoP proofs has learnt the nonce by then).
+/// signs `DPoP` proofs has learnt the nonce by then).
 const PASSING: [&str; 6] = [
     "authorization_pending",
     "internal_failure",
@@ -38,10 +38,23 @@ struct Inner {
     status: Option<StatusCode>,
     error: Option<String>,
     description: Option<String>,
+    /// What the code means: read before secrets are struck out, which might hit a part of it.
+    meaning: Meaning,
     detail: Option<String>,
     retry_after: Option<Duration>,
     /// Whether it is known not to pass, whatever its kind.
     settled: bool,
+}
+
+/// What an OAuth error means for what comes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// The failure passes by itself.
+    Passing,
+    /// The grant is no longer good (RFC 6749 §5.2).
+    InvalidGrant,
+    /// Another failure, or none.
+    Other,
 }
 
 /// What went wrong, in kind.
@@ -88,6 +101,7 @@ impl EndpointError {
             status: None,
             error: None,
             description: None,
+            meaning: Meaning::Other,
             detail: None,
             retry_after: None,
             settled: false,
@@ -116,6 +130,7 @@ impl EndpointError {
         description: Option<&str>,
         redactor: &Redactor,
     ) -> Self {
+        self.inner.meaning = Meaning::of(error, description);
         self.inner.error = error.map(|text| redactor.clean(text));
         self.inner.description = description.map(|text| redactor.clean(text));
         self
@@ -190,7 +205,7 @@ impl EndpointError {
     }
 
     pub(super) fn is_invalid_grant(&self) -> bool {
-        self.error() == Some("invalid_grant")
+        self.inner.meaning == Meaning::InvalidGrant
     }
 
     /// Whether the service may have acted on the request all the same.
@@ -241,6 +256,21 @@ impl fmt::Display for EndpointError {
     }
 }
 
+// ===== impl Meaning =====
+
+impl Meaning {
+    fn of(error: Option<&str>, description: Option<&str>) -> Self {
+        let mut said = [error, description].into_iter().flatten();
+        if said.any(|text| PASSING.contains(&text)) {
+            Self::Passing
+        } else if error == Some("invalid_grant") {
+            Self::InvalidGrant
+        } else {
+            Self::Other
+        }
+    }
+}
+
 // ===== impl Inner =====
 
 impl Inner {
@@ -251,10 +281,9 @@ impl Inner {
             | EndpointErrorKind::RefreshTokenLost => false,
             EndpointErrorKind::Refused => {
                 let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-                let said = [&self.error, &self.description];
                 self.is_server_fault()
                     || self.status.is_some_and(|status| busy.contains(&status))
-                    || said.into_iter().flatten().any(|text| PASSING.contains(&text.as_str()))
+                    || self.meaning == Meaning::Passing
             }
             _ => true,
         }

@@ -41,7 +41,7 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
 }
 
 /// IBM Security Verify: client credentials at a tenant, which is given as its host name
-/// (`tenant.verify.ibm.com`).
+/// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are passed over).
 ///
 /// ```text
 /// POST https://{tenant host}/v1.0/endpoint/default/token
@@ -56,7 +56,9 @@ pub fn ibm_verify(
     client_id: impl Into<String>,
     client_secret: impl Into<Secret>,
 ) -> TokenEndpointBuilder {
-    TokenEndpoint::builder(format!("https://{tenant_host}/v1.0/endpoint/default/token"))
+    let tenant = tenant_host.to_string();
+    let host = tenant.strip_prefix("https://").unwrap_or(&tenant).trim_end_matches('/');
+    TokenEndpoint::builder(format!("https://{host}/v1.0/endpoint/default/token"))
         .client_id(client_id)
         .client_secret(client_secret)
         .client_auth(ClientAuth::Body)

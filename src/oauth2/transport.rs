@@ -120,9 +120,7 @@ fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     if error.downcast_ref().is_some_and(|error: &reqwest::Error| error.is_connect()) {
         return true;
     }
-    let refused = |error: &io::Error| {
-        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-        matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable)
-    };
+    // The only one of its kinds that an established connection never ends with.
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     error.downcast_ref().is_some_and(refused) || error.source().is_some_and(is_unsent)
 }

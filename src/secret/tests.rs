@@ -105,15 +105,18 @@ async fn what_is_no_file_with_text_is_named_and_not_shown() {
     let (fault, shown) = complaint(&Secret::file(dir.path().join("absent"))).await;
     assert!(matches!(fault, SecretFault::NotFound));
     assert!(shown.contains("absent\" does not exist"), "{shown}");
+}
 
-    let (fault, _) = complaint(&Secret::file(path.join("below-a-file"))).await;
-    assert!(matches!(fault, SecretFault::Io(_)), "{fault}");
-
-    #[cfg(unix)]
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_a_device_and_a_path_below_a_file_are_no_files() {
+    let (dir, path) = file_with(b"hush");
     for no_file in [dir.path(), std::path::Path::new("/dev/zero")] {
         let (fault, _) = complaint(&Secret::file(no_file)).await;
         assert!(matches!(fault, SecretFault::NotAFile), "{fault}");
     }
+    let (fault, _) = complaint(&Secret::file(path.join("below"))).await;
+    assert!(matches!(fault, SecretFault::Io(_)), "{fault}");
 }
 
 #[cfg(unix)]

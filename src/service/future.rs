@@ -130,19 +130,38 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         self.service = None;
     }
 
-    fn rejection<ResBody>(&self, response: &Response<ResBody>) -> Rejection {
-        let token = self.token.clone().expect("a request was sent with a token");
-        let rejection = Rejection::new(token).with_origin(self.origin.clone());
-        match Challenge::decisive(Challenge::from_headers(response.headers())) {
-            Some(challenge) => rejection.with_challenge(challenge),
-            None => rejection,
+    /// The service has been called: it is kept only if it may be called again.
+    fn called(&mut self) {
+        if !self.may_replay() {
+            self.service = None;
         }
     }
 
-    fn accepted(&self) {
-        if let Some(token) = &self.token {
-            self.cache.accepted(token, Some(&self.origin));
+    /// The response, and a renewal to wait for, unless the response is the answer.
+    fn judge<ResBody>(
+        &mut self,
+        response: Response<ResBody>,
+    ) -> (Response<ResBody>, Option<BoxFuture<'static, Fetched>>) {
+        let (is_rejection, response) = self.config.is_rejection(response);
+        let token = self.token.as_ref().expect("a request was sent with a token");
+        if !is_rejection {
+            // A server's error, and a refusal for another reason, say nothing of the token.
+            if response.status().as_u16() < 400 {
+                self.cache.accepted(token, Some(&self.origin));
+            }
+            self.settle();
+            return (response, None);
         }
+        let mut rejection = Rejection::new(token.clone()).with_origin(self.origin.clone());
+        if let Some(challenge) = Challenge::decisive(Challenge::from_headers(response.headers())) {
+            rejection = rejection.with_challenge(challenge);
+        }
+        if !self.may_replay() {
+            self.cache.reject(rejection);
+            return (response, None);
+        }
+        let cache = self.cache.clone();
+        (response, Some(async move { cache.renew(rejection).await }.boxed()))
     }
 }
 
@@ -184,75 +203,58 @@ where
         let mut this = self.project();
         loop {
             let next = match this.step.as_mut().project() {
-                StepProj::Failed { error } => {
-                    return Poll::Ready(Err(error.take().expect("polled after completion")));
-                }
+                StepProj::Failed { error } => return Poll::Ready(Err(taken(error))),
                 StepProj::Waiting { token, request } => {
                     let token = ready!(token.poll_unpin(cx))?;
-                    let request = request.take().expect("polled after completion");
-                    let errand = this.errand.as_mut().expect("who waits has an errand");
-                    Step::Readying { request: Some(errand.prepare(request, token)) }
+                    let request = present(this.errand).prepare(taken(request), token);
+                    Step::Readying { request: Some(request) }
                 }
                 StepProj::Readying { request } => {
-                    let errand = this.errand.as_mut().expect("who calls has an errand");
-                    let service = errand.service.as_mut().expect("kept for this call");
+                    let service = present(this.errand).service.as_mut();
+                    let service = service.expect("kept for this call");
                     ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    let request = request.take().expect("polled after completion");
-                    let future = service.call(request);
-                    if !errand.may_replay() {
-                        errand.service = None;
-                    }
+                    let future = service.call(taken(request));
+                    present(this.errand).called();
                     Step::Calling { future }
                 }
                 StepProj::Calling { future } => {
                     let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let Some(errand) = this.errand.as_mut() else {
-                        return Poll::Ready(Ok(response));
-                    };
-                    let (rejected, response) = errand.config.is_rejection(response);
-                    if !rejected {
-                        errand.settle();
-                        if response.status().as_u16() < 400 {
-                            errand.accepted();
-                        }
-                        return Poll::Ready(Ok(response));
-                    }
-                    let rejection = errand.rejection(&response);
-                    let cache = errand.cache.clone();
-                    if !errand.may_replay() {
-                        cache.reject(rejection);
-                        return Poll::Ready(Ok(response));
-                    }
-                    let token = async move { cache.renew(rejection).await }.boxed();
+                    let Some(errand) = this.errand else { return Poll::Ready(Ok(response)) };
+                    let (response, renewal) = errand.judge(response);
+                    let Some(token) = renewal else { return Poll::Ready(Ok(response)) };
                     Step::Renewing { token, response: Some(response) }
                 }
                 StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
                     Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
                     Err(error) => {
                         log::renewal_failed(&error);
-                        return Poll::Ready(Ok(response.take().expect("polled after completion")));
+                        present(this.errand).settle();
+                        return Poll::Ready(Ok(taken(response)));
                     }
                 },
                 StepProj::Restoring { token, response, limit } => {
-                    let errand = this.errand.as_mut().expect("who replays has an errand");
-                    match ready!(errand.poll_restore(limit, cx)) {
-                        Some((parts, body)) => {
-                            log::replaying();
-                            let request = errand.put(token.clone(), parts, body);
-                            Step::Readying { request: Some(request) }
-                        }
-                        None => {
-                            errand.settle();
-                            return Poll::Ready(Ok(response
-                                .take()
-                                .expect("polled after completion")));
-                        }
-                    }
+                    let errand = present(this.errand);
+                    let Some((parts, body)) = ready!(errand.poll_restore(limit, cx)) else {
+                        errand.settle();
+                        return Poll::Ready(Ok(taken(response)));
+                    };
+                    log::replaying();
+                    let request = errand.put(token.clone(), parts, body);
+                    Step::Readying { request: Some(request) }
                 }
             };
             this.step.set(next);
         }
     }
+}
+
+/// What a step is left with: it is left once.
+fn taken<T>(value: &mut Option<T>) -> T {
+    value.take().expect("polled after completion")
+}
+
+fn present<T>(errand: &mut Option<T>) -> &mut T {
+    errand.as_mut().expect("only a request that passes untouched has no errand")
 }
 
 impl<S, R, B> fmt::Debug for ResponseFuture<S, R, B>

@@ -99,13 +99,11 @@ impl FieldNames {
     fn find(&self, name: &str) -> Option<(Field, usize)> {
         Field::ALL.into_iter().find_map(|field| {
             let configured = self.configured.iter().find(|(configured, _)| *configured == field);
-            match configured {
-                Some((_, configured)) => (configured == name).then_some((field, 0)),
-                None => {
-                    let rank = field.usual_names().iter().position(|usual| *usual == name)?;
-                    Some((field, rank))
-                }
-            }
+            let rank = match configured {
+                Some((_, configured)) => (configured == name).then_some(0),
+                None => field.usual_names().iter().position(|usual| *usual == name),
+            };
+            Some((field, rank?))
         })
     }
 }

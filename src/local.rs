@@ -1,0 +1,73 @@
+//! Tokens that lie about on this machine: in a variable, in a file, behind a command.
+//!
+//! ```
+//! use tower_bearer::{Reason, TokenError, TokenRequest, TokenSource, local::StoredToken};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), TokenError> {
+//! // Most of the time: `StoredToken::env("ACCESS_TOKEN")`, or a file that somebody else renews.
+//! let source = StoredToken::new("Bearer mF_9.B5f-4.1JqM");
+//!
+//! // This is what a `TokenCache` does for you.
+//! let token = source.fetch(TokenRequest::new(Reason::First)).await?;
+//! assert_eq!(token.secret(), "mF_9.B5f-4.1JqM");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | where the token is | source |
+//! | --- | --- |
+//! | in the program | [`StoredToken::new`] |
+//! | in an environment variable | [`StoredToken::env`] |
+//! | in a file, such as Kubernetes' projected service account tokens | [`StoredToken::file`] |
+//! | anywhere else that a [`Secret`](crate::Secret) can be | [`StoredToken::new`] |
+//! | behind `ibmcloud`, `gcloud`, `az`, an exec plugin of Kubernetes, any program | `TokenCommand` (feature `local`) |
+
+#[cfg(feature = "local")]
+mod command;
+mod stored;
+
+use crate::{AccessToken, InvalidToken};
+
+#[cfg(feature = "local")]
+#[cfg_attr(docsrs, doc(cfg(feature = "local")))]
+pub use command::{CommandError, CommandFault, OutputFormat, TokenCommand};
+pub use stored::{StoredToken, StoredTokenError};
+
+const SCHEME: &str = "Bearer";
+
+/// A token out of a text that people and programs write in more than one way.
+fn access_token(text: &str) -> Result<AccessToken, InvalidToken> {
+    let text = text.trim();
+    AccessToken::new(after_scheme(text).unwrap_or(text))
+}
+
+/// What follows `Bearer`, which may be nothing: `"Bearer $NEVER_SET"` is no token.
+fn after_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    let ends = rest.is_empty() || rest.starts_with(char::is_whitespace);
+    (ends && scheme.eq_ignore_ascii_case(SCHEME)).then(|| rest.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_may_stand_in_front_of_a_token_or_not() {
+        for text in ["abc", "Bearer abc", " bearer  abc\r\n", "BEARER\tabc"] {
+            assert_eq!(access_token(text).unwrap().secret(), "abc", "{text:?}");
+        }
+        assert_eq!(access_token("Bearerabc").unwrap().secret(), "Bearerabc");
+    }
+
+    #[test]
+    fn the_scheme_alone_is_no_token() {
+        for text in ["", " ", "Bearer", "Bearer "] {
+            assert_eq!(access_token(text).unwrap_err(), InvalidToken::Empty, "{text:?}");
+        }
+        assert_eq!(access_token("Bearer Bearer abc").unwrap_err(), InvalidToken::Scheme);
+        assert!(access_token("a b").is_err());
+        assert!(access_token("Beare\u{e9}").is_err());
+    }
+}

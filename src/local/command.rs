@@ -1,0 +1,235 @@
+//! A token that a command prints.
+
+mod error;
+mod output;
+mod process;
+
+use std::{borrow::Cow, ffi::OsString, fmt, path::Path, time::Duration};
+
+use tokio::process::Command;
+
+use crate::{AccessToken, TokenError, TokenRequest, TokenSource, token::Redacted};
+
+pub use error::{CommandError, CommandFault};
+pub use output::OutputFormat;
+
+/// As long as the cache gives any attempt by default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much longer the cache waits, so that the command's own timeout tells the story.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What a client tells an exec plugin of Kubernetes: which answer it understands, and that
+/// nobody is there to be asked for a password.
+const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}}"#;
+
+/// A program that prints a token: the command line of a cloud, a plugin, a script.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::local::TokenCommand;
+///
+/// let ibm = TokenCommand::ibmcloud();
+/// let azure = TokenCommand::az().args(["--resource", "https://vault.azure.net"]);
+/// let eks = TokenCommand::exec_plugin("aws").args(["eks", "get-token", "--cluster-name", "blue"]);
+/// let script = TokenCommand::new("/opt/bin/print-token").with_lifetime(Duration::from_secs(900));
+/// ```
+///
+/// It is run anew for each fetch: without a shell, with nothing on its standard input, and
+/// with the environment of this program. A token whose end is not known, neither from the
+/// output nor from the token itself, lives until it is rejected, unless
+/// [`with_lifetime`](Self::with_lifetime) says more.
+///
+/// # Limits
+///
+/// What the command prints may have 1 MiB and has to end within the
+/// [timeout](Self::with_timeout): like `$(…)` of a shell, the fetch ends when everything that
+/// holds the command's standard output has closed it. A command that does not keep to that,
+/// or whose fetch is dropped, is killed together with its children: it runs in a process
+/// group of its own (a child that leaves the group, as a daemon does, lives on). Only on
+/// Unix: elsewhere, the command itself is killed and its children are not.
+///
+/// # Secrets
+///
+/// What the command prints is shown nowhere: not in an error, because there may be a token
+/// among it, and not on this program's standard error. So an error carries a fixed
+/// hint instead, for commands that are known and where one [was given](Self::with_hint).
+/// `Debug` does not show arguments and environment.
+///
+/// # Panics
+///
+/// A fetch panics outside a tokio runtime with its drivers for time and I/O, as
+/// `#[tokio::main]` and `enable_all()` make it.
+#[derive(Clone)]
+pub struct TokenCommand {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    format: OutputFormat,
+    timeout: Duration,
+    lifetime: Option<Duration>,
+    hint: Option<Cow<'static, str>>,
+}
+
+// ===== impl TokenCommand =====
+
+impl TokenCommand {
+    /// Runs that program, looked up in `PATH` if it is a mere name.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        let program = program.into();
+        Self {
+            hint: known_hint(&program).map(Cow::Borrowed),
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            format: OutputFormat::default(),
+            timeout: DEFAULT_TIMEOUT,
+            lifetime: None,
+        }
+    }
+
+    /// `ibmcloud iam oauth-tokens`, for somebody who is logged in to IBM Cloud.
+    #[must_use]
+    pub fn ibmcloud() -> Self {
+        Self::new("ibmcloud")
+            .args(["iam", "oauth-tokens"])
+            .env("IBMCLOUD_COLOR", "false")
+            .env("IBMCLOUD_VERSION_CHECK", "false")
+    }
+
+    /// `gcloud auth print-access-token`, for somebody who is logged in to Google Cloud.
+    #[must_use]
+    pub fn gcloud() -> Self {
+        Self::new(if cfg!(windows) { "gcloud.cmd" } else { "gcloud" })
+            .args(["auth", "print-access-token"])
+            .env("CLOUDSDK_CORE_DISABLE_PROMPTS", "1")
+    }
+
+    /// `az account get-access-token`, for somebody who is logged in to Azure.
+    ///
+    /// Add `.args(["--resource", …])` for another API than Azure's own.
+    #[must_use]
+    pub fn az() -> Self {
+        Self::new(if cfg!(windows) { "az.cmd" } else { "az" }).args([
+            "account",
+            "get-access-token",
+            "--output",
+            "json",
+        ])
+    }
+
+    /// A credential plugin of Kubernetes (`client.authentication.k8s.io/v1`), such as
+    /// `aws eks get-token`: what a kubeconfig has under `exec`.
+    ///
+    /// `KUBERNETES_EXEC_INFO` is set, without a cluster in it.
+    pub fn exec_plugin(program: impl Into<OsString>) -> Self {
+        Self::new(program)
+            .env("KUBERNETES_EXEC_INFO", EXEC_INFO)
+            .with_format(OutputFormat::ExecCredential)
+    }
+
+    /// Adds an argument, which no shell looks at.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments, which no shell looks at.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the command's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Says what the command prints, instead of [detecting](OutputFormat::Detected) it.
+    #[must_use]
+    pub fn with_format(mut self, format: OutputFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Sets how long the command may take; 10 s if nothing is said.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Says how long a token is used before the command is run again.
+    ///
+    /// Any duration may be given; the cache clamps it. It wins over what the output or a JWT
+    /// says, as it does in [`AccessToken::with_lifetime`].
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    /// Says what to do when the command fails: it becomes the end of the error's text.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    async fn run(&self) -> Result<AccessToken, CommandFault> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        let printed = process::output(command, self.timeout).await?;
+        let token = self.format.token(&printed)?;
+        Ok(match self.lifetime {
+            Some(lifetime) => token.with_lifetime(lifetime),
+            None => token,
+        })
+    }
+}
+
+impl TokenSource for TokenCommand {
+    /// # Errors
+    ///
+    /// A [`CommandError`], as the cause. A command that fails may have had no network, so that
+    /// is transient; one that cannot be started is permanent.
+    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+        self.run().await.map_err(|fault| {
+            let transient = fault.is_transient();
+            let error = CommandError::new(&self.program, fault, self.hint.clone());
+            if transient { TokenError::transient(error) } else { TokenError::permanent(error) }
+        })
+    }
+
+    /// The command's own timeout, and a little more.
+    fn attempt_timeout(&self) -> Option<Duration> {
+        Some(self.timeout.saturating_add(GRACE))
+    }
+}
+
+impl fmt::Debug for TokenCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCommand")
+            .field("program", &self.program)
+            .field("args", &Redacted)
+            .field("env", &Redacted)
+            .field("format", &self.format)
+            .field("timeout", &self.timeout)
+            .field("lifetime", &self.lifetime)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is most often wrong when a command fails that many people have.
+fn known_hint(program: &OsString) -> Option<&'static str> {
+    match Path::new(program).file_stem()?.to_str()? {
+        "ibmcloud" => Some("log in with `ibmcloud login` (add `--sso` for a federated id)"),
+        "gcloud" => Some("log in with `gcloud auth login`"),
+        "az" => Some("log in with `az login`"),
+        _ => None,
+    }
+}

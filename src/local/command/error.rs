@@ -1,0 +1,92 @@
+//! Why a command gave no token.
+
+use std::{borrow::Cow, ffi::OsStr, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
+
+use super::process::MAX_OUTPUT;
+use crate::InvalidToken;
+
+/// A command that gave no token. It names the program and what to do, and never shows what
+/// the command was told or has printed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CommandError {
+    program: String,
+    fault: CommandFault,
+    hint: Option<Cow<'static, str>>,
+}
+
+/// What went wrong with a command.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandFault {
+    /// There is no such program.
+    #[error("was not found: install it, or give its whole path")]
+    NotFound,
+    /// The operating system would not start it.
+    #[error("could not be started: {0}")]
+    NotStarted(Arc<io::Error>),
+    /// Its output could not be read to the end.
+    #[error("could not be followed: {0}")]
+    Io(Arc<io::Error>),
+    /// It took too long and was killed.
+    #[error("did not end within {0:?} and was killed")]
+    TimedOut(Duration),
+    /// It says itself that it has failed.
+    #[error("failed ({0})")]
+    Failed(ExitStatus),
+    /// It printed more than 1 MiB and was killed.
+    #[error("printed more than {} MiB and was killed", MAX_OUTPUT >> 20)]
+    TooLong,
+    /// It printed nothing, or nothing but white space.
+    #[error("printed nothing")]
+    Nothing,
+    /// It printed something else than was expected.
+    #[error("printed no access token in a format that is known")]
+    NoToken,
+    /// What should be the token cannot be sent.
+    #[error("printed something else than an access token: {0}")]
+    InvalidToken(InvalidToken),
+}
+
+// ===== impl CommandError =====
+
+impl CommandError {
+    pub(super) fn new(
+        program: &OsStr,
+        fault: CommandFault,
+        hint: Option<Cow<'static, str>>,
+    ) -> Self {
+        Self { program: program.to_string_lossy().into_owned(), fault, hint }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn fault(&self) -> &CommandFault {
+        &self.fault
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the command {:?} {}", self.program, self.fault)?;
+        match &self.hint {
+            Some(hint) if self.fault.has_run() => write!(f, "; {hint}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+// ===== impl CommandFault =====
+
+impl CommandFault {
+    /// Whether the failure may pass by itself.
+    pub(super) fn is_transient(&self) -> bool {
+        self.has_run() && !matches!(self, Self::TooLong)
+    }
+
+    fn has_run(&self) -> bool {
+        !matches!(self, Self::NotFound | Self::NotStarted(_))
+    }
+}

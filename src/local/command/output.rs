@@ -1,0 +1,172 @@
+//! What commands print, and the token in it.
+
+use std::time::{Duration, SystemTime};
+
+use serde::Deserialize;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use super::CommandFault;
+use crate::{
+    AccessToken,
+    local::{access_token, after_scheme},
+};
+
+/// How a command prints its token. Wherever the token stands, `Bearer` may stand before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OutputFormat {
+    /// Whichever of the others it looks like.
+    #[default]
+    Detected,
+    /// The token alone, on one line: `gcloud auth print-access-token`.
+    Bare,
+    /// A line `IAM token:  Bearer …`, among others perhaps: `ibmcloud iam oauth-tokens`. Of
+    /// several lines `…: Bearer …` it is the one with `IAM` in its label.
+    Labelled,
+    /// A JSON object with a member `iam_token`, `accessToken`, `access_token` or `token`:
+    /// `ibmcloud iam oauth-tokens --output json`, `az account get-access-token`.
+    ///
+    /// The expiry is that of a member `expires_on` (seconds since 1970) or `expiresOn`
+    /// (RFC 3339). What `az` has under the latter is a local time without its zone, which
+    /// says nothing reliable and is left alone.
+    Json,
+    /// The JSON of a Kubernetes exec plugin: `status.token` and
+    /// `status.expirationTimestamp` (RFC 3339).
+    ExecCredential,
+}
+
+// ===== impl OutputFormat =====
+
+impl OutputFormat {
+    pub(super) fn token(self, printed: &[u8]) -> Result<AccessToken, CommandFault> {
+        let text = std::str::from_utf8(printed).map_err(|_| CommandFault::NoToken)?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Err(CommandFault::Nothing);
+        }
+        match self {
+            Self::Detected => Self::detect(text).token(printed),
+            Self::Bare => found(text),
+            Self::Labelled => found(labelled(text).ok_or(CommandFault::NoToken)?),
+            Self::Json => parse::<Flat>(text)?.token(),
+            Self::ExecCredential => parse::<ExecCredential>(text)?.status.token(),
+        }
+    }
+
+    fn detect(text: &str) -> Self {
+        // A page or any other piece of JSON is no token alone, though it may be one word.
+        let is_structured = text.starts_with(['{', '[', '"', '<']);
+        if is_structured && parse::<ExecCredential>(text).is_ok() {
+            Self::ExecCredential
+        } else if is_structured {
+            Self::Json
+        } else if labelled(text).is_some() {
+            Self::Labelled
+        } else {
+            Self::Bare
+        }
+    }
+}
+
+fn found(text: &str) -> Result<AccessToken, CommandFault> {
+    access_token(text).map_err(CommandFault::InvalidToken)
+}
+
+// ===== Text =====
+
+/// The token of the line that is labelled as IAM's, else of the only line with a label.
+///
+/// Labels are translated in some languages, hence not compared as a whole.
+fn labelled(text: &str) -> Option<&str> {
+    let lines = || text.lines().filter_map(label_and_token);
+    let is_iam = |label: &str| label.to_ascii_uppercase().contains("IAM");
+    let only = || {
+        let mut lines = lines();
+        lines.next().filter(|_| lines.next().is_none())
+    };
+    let (_, token) = lines().find(|(label, _)| is_iam(label)).or_else(only)?;
+    Some(token)
+}
+
+fn label_and_token(line: &str) -> Option<(&str, &str)> {
+    let (label, value) = line.split_once(':')?;
+    Some((label, after_scheme(value.trim())?.split_whitespace().next()?))
+}
+
+// ===== JSON =====
+
+/// A member of which only a token is made: wiped in any case.
+type Text = Option<Zeroizing<String>>;
+
+#[derive(Deserialize)]
+struct Flat {
+    iam_token: Text,
+    #[serde(rename = "accessToken")]
+    camel_case: Text,
+    access_token: Text,
+    token: Text,
+    expires_on: Option<Value>,
+    #[serde(rename = "expiresOn")]
+    expires_on_date: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ExecCredential {
+    status: Status,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    token: Text,
+    #[serde(rename = "expirationTimestamp")]
+    expiration: Option<String>,
+}
+
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, CommandFault> {
+    // The error could quote the text.
+    serde_json::from_str(text).map_err(|_| CommandFault::NoToken)
+}
+
+impl Flat {
+    fn token(self) -> Result<AccessToken, CommandFault> {
+        let token = self.iam_token.or(self.camel_case).or(self.access_token).or(self.token);
+        let date = self.expires_on_date.as_deref().and_then(rfc3339);
+        json_token(token.as_ref(), self.expires_on.as_ref().and_then(epoch).or(date))
+    }
+}
+
+impl Status {
+    fn token(self) -> Result<AccessToken, CommandFault> {
+        json_token(self.token.as_ref(), self.expiration.as_deref().and_then(rfc3339))
+    }
+}
+
+fn json_token(
+    token: Option<&Zeroizing<String>>,
+    expiry: Option<SystemTime>,
+) -> Result<AccessToken, CommandFault> {
+    let token = found(token.ok_or(CommandFault::NoToken)?)?;
+    Ok(match expiry {
+        Some(expiry) => token.with_expiry(expiry),
+        None => token,
+    })
+}
+
+/// Seconds since 1970, as a number or as a text with a number in it.
+fn epoch(value: &Value) -> Option<SystemTime> {
+    let seconds = match value {
+        Value::String(text) => text.trim().parse().ok()?,
+        value => value.as_f64()?,
+    };
+    SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
+}
+
+/// A date with a zone (RFC 3339 §5.6): one without says nothing, nor does Go's year 1.
+fn rfc3339(text: &str) -> Option<SystemTime> {
+    let seconds = text.parse::<jiff::Timestamp>().ok()?.as_second();
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

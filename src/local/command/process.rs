@@ -1,0 +1,83 @@
+//! Running a command to its end, or ending it.
+
+use std::{io, process::Stdio, sync::Arc, time::Duration};
+
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, Command},
+};
+use zeroize::Zeroizing;
+
+use super::CommandFault;
+
+/// The most that is read of what a command prints, in bytes.
+pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
+
+/// What the command prints, if it ends well and in time.
+pub(super) async fn output(
+    mut command: Command,
+    limit: Duration,
+) -> Result<Zeroizing<Vec<u8>>, CommandFault> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // All there is where there are no process groups.
+    command.kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+
+    let mut running = Running(command.spawn().map_err(not_started)?);
+    match tokio::time::timeout(limit, running.output()).await {
+        Ok(output) => output,
+        Err(_) => Err(CommandFault::TimedOut(limit)),
+    }
+}
+
+fn not_started(error: io::Error) -> CommandFault {
+    match error.kind() {
+        io::ErrorKind::NotFound => CommandFault::NotFound,
+        _ => CommandFault::NotStarted(Arc::new(error)),
+    }
+}
+
+fn not_followed(error: io::Error) -> CommandFault {
+    CommandFault::Io(Arc::new(error))
+}
+
+/// A command that is killed with its children when nobody waits for it any more.
+struct Running(Child);
+
+impl Running {
+    async fn output(&mut self) -> Result<Zeroizing<Vec<u8>>, CommandFault> {
+        let printed = self.printed().await.map_err(not_followed)?;
+        if printed.len() > MAX_OUTPUT {
+            return Err(CommandFault::TooLong);
+        }
+        // Only now, after the output has ended: see `drop`.
+        let status = self.0.wait().await.map_err(not_followed)?;
+        if status.success() { Ok(printed) } else { Err(CommandFault::Failed(status)) }
+    }
+
+    async fn printed(&mut self) -> io::Result<Zeroizing<Vec<u8>>> {
+        // Room for all that is taken and for the reader's look beyond it: a vector that grew
+        // would leave copies behind.
+        let mut printed = Zeroizing::new(Vec::with_capacity(MAX_OUTPUT + 64));
+        let stdout = self.0.stdout.as_mut().expect("standard output is piped");
+        stdout.take(MAX_OUTPUT as u64 + 1).read_to_end(&mut printed).await?;
+        Ok(printed)
+    }
+}
+
+impl Drop for Running {
+    /// The group is named by the command's process id, which stays taken until the command
+    /// has been waited for: as long as there is an `id`, no stranger can be hit.
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(group) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
+            use rustix::process::{Pid, Signal, kill_process_group};
+
+            if let Some(group) = Pid::from_raw(group) {
+                // It fails if all of the group have ended by themselves.
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! A token that is kept somewhere, ready to be read.
+
+use std::time::Duration;
+
+use super::access_token;
+use crate::{AccessToken, InvalidToken, Secret, TokenError, TokenRequest, TokenSource};
+
+/// A token that somebody else fetches: it is only read, and read anew each time that the
+/// current one is due, expired or rejected.
+///
+/// `Bearer ` may stand in front of it or not. A JWT says itself when it expires; any other
+/// token lives until it is rejected, unless [`with_lifetime`](Self::with_lifetime) says more.
+///
+/// After a rejection the source returns what it reads, which may be the very same token:
+/// that is then not sent again.
+///
+/// # Kubernetes
+///
+/// ```
+/// # use tower_bearer::local::StoredToken;
+/// let source = StoredToken::file("/var/run/secrets/tokens/api-token");
+/// ```
+///
+/// reads a projected service account token, a JWT that the kubelet replaces long before it
+/// expires.
+#[derive(Clone, Debug)]
+pub struct StoredToken {
+    secret: Secret,
+    lifetime: Option<Duration>,
+}
+
+/// A text that was read and is no access token. The text is not shown.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{place} does not hold an access token: {reason}")]
+#[non_exhaustive]
+pub struct StoredTokenError {
+    place: String,
+    reason: InvalidToken,
+}
+
+// ===== impl StoredToken =====
+
+impl StoredToken {
+    /// The token is this text, or whatever the [`Secret`] reads.
+    pub fn new(secret: impl Into<Secret>) -> Self {
+        Self { secret: secret.into(), lifetime: None }
+    }
+
+    /// The token is the value of an environment variable.
+    pub fn env(name: impl Into<String>) -> Self {
+        Self::new(Secret::env(name))
+    }
+
+    /// The token is the text of a file, read as by [`Secret::file`].
+    pub fn file(path: impl Into<std::path::PathBuf>) -> Self {
+        Self::new(Secret::file(path))
+    }
+
+    /// Says how long a token is used before it is read again.
+    ///
+    /// Any duration may be given; the cache clamps it. It wins over the `exp` of a JWT, as it
+    /// does in [`AccessToken::with_lifetime`].
+    #[must_use]
+    pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = Some(lifetime);
+        self
+    }
+
+    async fn read(&self) -> Result<AccessToken, TokenError> {
+        let text = self.secret.read().await.map_err(|error| {
+            if error.is_transient() {
+                TokenError::transient(error)
+            } else {
+                TokenError::permanent(error)
+            }
+        })?;
+        let token = access_token(&text).map_err(|reason| {
+            TokenError::permanent(StoredTokenError { place: self.secret.place(), reason })
+        })?;
+        Ok(match self.lifetime {
+            Some(lifetime) => token.with_lifetime(lifetime),
+            None => token,
+        })
+    }
+}
+
+impl TokenSource for StoredToken {
+    /// # Errors
+    ///
+    /// A [`SecretError`](crate::SecretError) or a [`StoredTokenError`], as the cause.
+    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+        self.read().await
+    }
+
+    /// A permanent failure is over as soon as a token can be read.
+    async fn recovered(&self) -> bool {
+        self.read().await.is_ok()
+    }
+}
+
+// ===== impl StoredTokenError =====
+
+impl StoredTokenError {
+    /// What is wrong with the text.
+    #[must_use]
+    pub fn reason(&self) -> &InvalidToken {
+        &self.reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{Reason, SecretError};
+
+    async fn fetch(source: &StoredToken) -> Result<AccessToken, TokenError> {
+        source.fetch(TokenRequest::new(Reason::First)).await
+    }
+
+    #[tokio::test]
+    async fn a_fixed_token_has_no_lifetime_unless_it_is_given() {
+        let source = StoredToken::new("Bearer hush");
+        let token = fetch(&source).await.unwrap();
+        assert_eq!((token.secret(), token.lifetime()), ("hush", None));
+        assert!(!format!("{source:?}").contains("hush"));
+
+        let minute = Duration::from_secs(60);
+        let token = fetch(&source.with_lifetime(minute)).await.unwrap();
+        assert_eq!(token.lifetime(), Some(minute));
+    }
+
+    #[tokio::test]
+    async fn a_rejected_token_is_read_again() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let source = StoredToken::file(path.to_path_buf());
+        std::fs::write(&path, "first\n").unwrap();
+        let first = fetch(&source).await.unwrap();
+        let rejected = || TokenRequest::new(Reason::Rejected).with_rejected(first.clone());
+
+        assert_eq!(source.fetch(rejected()).await.unwrap().secret(), "first");
+        std::fs::write(&path, "second\n").unwrap();
+        assert_eq!(source.fetch(rejected()).await.unwrap().secret(), "second");
+    }
+
+    #[tokio::test]
+    async fn a_service_account_token_expires_when_it_says() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        // {"alg":"none"} . {"exp":9}
+        std::fs::write(&path, "eyJhbGciOiJub25lIn0.eyJleHAiOjl9.x").unwrap();
+        let token = fetch(&StoredToken::file(path.to_path_buf())).await.unwrap();
+        assert_eq!(token.expiry(), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(9)));
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_and_is_no_token_is_named_and_not_shown() {
+        let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&path, "hush <html>").unwrap();
+        let error = fetch(&StoredToken::file(path.to_path_buf())).await.unwrap_err();
+        assert!(!error.is_transient());
+        let cause = error.downcast_ref::<StoredTokenError>().unwrap();
+        assert!(matches!(cause.reason(), InvalidToken::Character { at: 4, .. }));
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains(path.to_str().unwrap()) && !shown.contains("hush"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_is_permanent_until_it_is_there() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("token");
+        let source = StoredToken::file(&path);
+        let error = fetch(&source).await.unwrap_err();
+        assert!(!error.is_transient() && error.downcast_ref::<SecretError>().is_some());
+        assert!(!source.recovered().await);
+
+        std::fs::write(&path, "not a token").unwrap();
+        assert!(!source.recovered().await);
+        std::fs::write(&path, "token").unwrap();
+        assert!(source.recovered().await);
+    }
+
+    #[tokio::test]
+    async fn a_vault_that_fails_may_pass() {
+        let sealed = Secret::from_fn(async || Err("sealed".into()));
+        assert!(fetch(&StoredToken::new(sealed)).await.unwrap_err().is_transient());
+    }
+}

@@ -1,0 +1,163 @@
+//! Promise 25, exactly: with a usable token the layer adds to a bare header insertion no
+//! allocation and no task. It runs alone in its process, because it counts allocations.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    future::{Ready, ready},
+    hint::black_box,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body_util::Full;
+use tokio::runtime::Handle;
+use tower::{BoxError, Layer, Service};
+use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, from_fn};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: it hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Answers at once, and allocates nothing. Its clones do: so a clone would show.
+struct Inner(Box<u8>);
+
+impl Clone for Inner {
+    fn clone(&self) -> Self {
+        Self(black_box(self.0.clone()))
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Inner {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<()>, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        assert!(request.headers().contains_key(AUTHORIZATION));
+        ready(Ok(Response::new(())))
+    }
+}
+
+/// The floor: a header that is ready is inserted.
+struct Insert(Inner, HeaderValue);
+
+impl Service<Request<Full<Bytes>>> for Insert {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Ready<Result<Response<()>, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Full<Bytes>>) -> Self::Future {
+        request.headers_mut().insert(AUTHORIZATION, self.1.clone());
+        self.0.call(request)
+    }
+}
+
+/// The allocations of one call, apart from those that the request itself needs.
+fn allocations<S>(service: &mut S, uri: &str) -> usize
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
+{
+    let mut count = 0;
+    // The first call warms up what a thread allocates once.
+    for _ in 0..3 {
+        let request = Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
+        let before = ALLOCATIONS.get();
+        let response = service.call(request).now_or_never().expect("it does not wait");
+        count = ALLOCATIONS.get() - before;
+        assert_eq!(response.unwrap().status(), 200);
+    }
+    count
+}
+
+async fn cache() -> TokenCache {
+    let cache = TokenCache::new(from_fn(|_| async {
+        let token = AccessToken::new("abc").map_err(TokenError::permanent)?;
+        Ok(token.with_lifetime(Duration::from_secs(1000)))
+    }));
+    cache.get().await.unwrap();
+    cache
+}
+
+const API: &str = "https://api.example.com/v1/things?id=1";
+
+#[tokio::test]
+async fn with_a_usable_token_no_replay_allocates_nothing_above_a_bare_header_insertion() {
+    let cache = cache().await;
+    let layer =
+        BearerAuthLayer::from_cache(cache.clone()).origin("https://api.example.com").unwrap();
+    let header = cache.get().await.unwrap().header_value().clone();
+    let floor = allocations(&mut Insert(Inner(Box::new(0)), header), API);
+    assert!(floor > 0, "the header map itself: the counter counts");
+
+    let named = layer.clone().no_replay();
+    let any = BearerAuthLayer::from_cache(cache.clone()).any_https().no_replay();
+    let assumed = layer.assume_origin("https://api.example.com").unwrap().no_replay();
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    for (what, layer, uri) in
+        [("named", named, API), ("any https", any, API), ("assumed", assumed, "/v1/things?id=1")]
+    {
+        let mut service = layer.layer(Inner(Box::new(0)));
+        assert_eq!(allocations(&mut service, uri), floor, "{what}");
+    }
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
+}
+
+#[tokio::test]
+async fn a_token_on_trial_costs_nothing_more_once_it_is_proven() {
+    let cache = cache().await;
+    let old = cache.get().await.unwrap();
+    let fresh = TokenCache::new(from_fn(|request: tower_bearer::TokenRequest| async move {
+        let secret = format!("for-{:?}", request.reason());
+        AccessToken::new(secret).map_err(TokenError::permanent)
+    }));
+    let first = fresh.get().await.unwrap();
+    fresh.renew(tower_bearer::Rejection::new(first)).await.unwrap();
+
+    let layer = |cache: TokenCache| {
+        let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
+        layer.no_replay().layer(Inner(Box::new(0)))
+    };
+    let floor = allocations(&mut layer(cache), API);
+    assert_eq!(allocations(&mut layer(fresh), API), floor);
+    drop(old);
+}
+
+#[tokio::test]
+async fn what_is_kept_for_a_replay_is_all_that_the_default_adds() {
+    let cache = cache().await;
+    let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
+    let bare = allocations(&mut layer.clone().no_replay().layer(Inner(Box::new(0))), API);
+    let kept = allocations(&mut layer.layer(Inner(Box::new(0))), API);
+    // The clone of the inner service. The clone of an empty header map, of the method, of the
+    // URI and of `Full<Bytes>` allocate nothing.
+    assert_eq!(kept, bare + 1);
+}

@@ -1,0 +1,11 @@
+//! The promises of the crate, each by tests that bear its sentence as a name. Time is paused,
+//! and every interleaving is driven: a source answers when the test says so.
+
+mod support;
+
+mod failure;
+mod lifetime;
+mod replay;
+mod secrets;
+mod single_flight;
+mod wire;

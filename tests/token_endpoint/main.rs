@@ -1,0 +1,12 @@
+//! `TokenEndpoint` through its public API, against services that say what the test wants.
+
+mod bad_input;
+mod errors;
+mod grants;
+mod secrets;
+#[cfg(feature = "reqwest")]
+mod sockets;
+mod support;
+mod systems;
+mod vectors;
+mod wire;

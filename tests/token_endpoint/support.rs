@@ -1,0 +1,189 @@
+//! A transport that records what it is sent and answers as it was told.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use tower::Service;
+use tower_bearer::{
+    AccessToken, BoxError, Reason, TokenError, TokenRequest, TokenSource,
+    oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint, TokenEndpointBuilder},
+};
+
+pub(crate) const URL: &str = "https://auth.example.com/token";
+pub(crate) const OK: &str = r#"{"access_token":"at-1","token_type":"Bearer","expires_in":3600}"#;
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+/// What the service does with a request.
+pub(crate) enum Step {
+    Answer(Response<Body>),
+    Fail(BoxError),
+    Hang,
+}
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Seen {
+    /// The value of a header; the empty text if there is none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The names of all headers, sorted.
+    pub(crate) fn header_names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.headers.keys().map(http::HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Answers with one step after the other; a request too many is a failure of the test.
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    steps: Arc<Mutex<VecDeque<Step>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
+        let scripted = Self::default();
+        scripted.steps.lock().unwrap().extend(steps);
+        scripted
+    }
+
+    /// What was sent.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The bodies that were sent.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.body).collect()
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Scripted {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Answering;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Answering {
+        let this = self.clone();
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            this.seen.lock().unwrap().push(Seen {
+                method: head.method,
+                uri: head.uri,
+                headers: head.headers,
+                body: String::from_utf8(body.into()).unwrap(),
+            });
+            let step = this.steps.lock().unwrap().pop_front();
+            match step.expect("no more requests than the test has answers for") {
+                Step::Answer(response) => Ok(response),
+                Step::Fail(error) => Err(error),
+                Step::Hang => future::pending().await,
+            }
+        })
+    }
+}
+
+pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Step {
+    answer_with(status, &[], body)
+}
+
+pub(crate) fn answer_with(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Step {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    let body = Full::new(body.into()).map_err(|never: Infallible| match never {});
+    Step::Answer(response.body(body.boxed_unsync()).unwrap())
+}
+
+/// An answer whose body comes in pieces, `None` being where it breaks.
+pub(crate) fn streamed(status: u16, pieces: Vec<Option<Bytes>>) -> Step {
+    let frame = |piece: Option<Bytes>| {
+        piece.map(Frame::data).ok_or_else(|| BoxError::from("the connection was cut"))
+    };
+    let body = StreamBody::new(stream::iter(pieces.into_iter().map(frame)));
+    Step::Answer(Response::builder().status(status).body(body.boxed_unsync()).unwrap())
+}
+
+pub(crate) fn cut() -> Step {
+    Step::Fail("the connection was cut".into())
+}
+
+pub(crate) fn refused() -> Step {
+    Step::Fail(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into())
+}
+
+/// A client with credentials that are easily found again.
+pub(crate) fn client() -> TokenEndpointBuilder {
+    TokenEndpoint::builder(URL).client_id("my-app").client_secret("hush-hush")
+}
+
+pub(crate) fn first() -> TokenRequest {
+    TokenRequest::new(Reason::First)
+}
+
+pub(crate) async fn fetch(endpoint: &TokenEndpoint) -> Result<AccessToken, TokenError> {
+    endpoint.fetch(first()).await
+}
+
+/// Fetches once, with one answer.
+pub(crate) async fn fetch_with(
+    builder: TokenEndpointBuilder,
+    step: Step,
+) -> Result<AccessToken, TokenError> {
+    fetch(&builder.transport(Scripted::new([step])).build().unwrap()).await
+}
+
+/// Sends one request with the settings of the builder, and returns it.
+pub(crate) async fn sent(builder: TokenEndpointBuilder) -> Seen {
+    let service = Scripted::new([answer(200, OK)]);
+    fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap();
+    service.seen().remove(0)
+}
+
+pub(crate) fn cause(error: &TokenError) -> &EndpointError {
+    error.downcast_ref().expect("every error of an endpoint has an `EndpointError` in it")
+}
+
+pub(crate) fn kind(error: &TokenError) -> &EndpointErrorKind {
+    cause(error).kind()
+}
+
+/// Everything that a log could show of an error.
+pub(crate) fn shown(error: &TokenError) -> String {
+    let mut shown = format!("{error} {error:?} {error:#?}");
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        shown = format!("{shown} {source} {source:?}");
+        next = source.source();
+    }
+    shown
+}
