@@ -54,20 +54,19 @@ impl Command {
 
 impl Target {
     fn new(token_url: String, api_url: &str) -> Result<Self, String> {
-        let missing: Vec<_> = ["CLIENT_ID", "CLIENT_SECRET"]
-            .into_iter()
-            .filter(|name| variable(name).is_none())
-            .collect();
-        if !missing.is_empty() {
+        let needed = ["CLIENT_ID", "CLIENT_SECRET"];
+        let [Some(client_id), Some(client_secret)] = needed.map(variable) else {
+            let is_missing = |name: &&str| variable(name).is_none();
+            let missing: Vec<_> = needed.into_iter().filter(is_missing).collect();
             return Err(format!("{} must be set in the environment", missing.join(" and ")));
-        }
+        };
         let api_url: Uri = api_url.parse().map_err(|error| format!("--api-url: {error}"))?;
         Ok(Self {
             token_url,
             api_origin: Origin::of(&api_url).ok_or("--api-url is no http(s) URL")?,
             api_url,
-            client_id: variable("CLIENT_ID").unwrap_or_default(),
-            client_secret: variable("CLIENT_SECRET").unwrap_or_default(),
+            client_id,
+            client_secret,
             scope: variable("SCOPE"),
         })
     }

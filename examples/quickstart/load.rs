@@ -11,11 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full};
-use tokio::{
-    pin, select,
-    task::JoinSet,
-    time::{Interval, interval},
-};
+use tokio::{pin, select, task::JoinSet, time::interval};
 use tower::{Service, ServiceExt};
 use tower_bearer::BoxError;
 
@@ -58,6 +54,12 @@ pub(crate) fn count_send<B>(request: Request<B>) -> Request<B> {
     request
 }
 
+impl Sends {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 // ===== impl Load =====
 
 impl Load {
@@ -92,7 +94,7 @@ impl Load {
         end: impl Future,
     ) -> Result<Vec<Outcome>, BoxError> {
         let mut calls = Calls { tasks: JoinSet::new() };
-        let mut ticks: Interval = interval(every);
+        let mut ticks = interval(every);
         pin!(end);
         loop {
             select! {
@@ -106,18 +108,17 @@ impl Load {
     async fn call(&self, calls: &mut Calls) -> Result<(), BoxError> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let body = self.echo.map(|name| Bytes::from(format!("{name}, call {number}")));
-        let Sends(sends) = Sends::default();
-        let request = self.request(body.clone(), Sends(Arc::clone(&sends)))?;
+        let sends = Sends::default();
+        let request = self.request(body.clone(), sends.clone())?;
         let mut stack = self.stack.clone();
-        let stack = stack.ready().await?;
+        stack.ready().await?;
         let start = Instant::now();
         let response = stack.call(request);
         // With a usable token the layer calls the client at once, before there is a future.
-        let waited = sends.load(Ordering::Relaxed) == 0;
+        let waited = sends.count() == 0;
         calls.tasks.spawn(async move {
             let failure = verdict(response, body).await.err().map(|error| explain(&error));
-            let sends = sends.load(Ordering::Relaxed);
-            Outcome { latency: start.elapsed(), waited, sends, failure }
+            Outcome { latency: start.elapsed(), waited, sends: sends.count(), failure }
         });
         Ok(())
     }
