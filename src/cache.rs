@@ -1,22 +1,5 @@
 //! The token cache: holds the current token, decides when the next is due, and makes many
 //! askers share one fetch.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), TokenError> {
-//! let cache = TokenCache::new(from_fn(|_| async {
-//!     let token = AccessToken::new("abc").map_err(TokenError::permanent)?;
-//!     Ok(token.with_lifetime(Duration::from_secs(3600)))
-//! }));
-//! assert!(cache.current().is_none());
-//! assert_eq!(cache.get().await?.secret(), "abc");
-//! assert!(cache.status().has_token());
-//! # Ok(())
-//! # }
-//! ```
 
 mod flight;
 mod policy;
@@ -61,6 +44,23 @@ use crate::{AccessToken, CacheError, Origin, TokenError, TokenSource, log, sourc
 /// A fetch runs on a task of its own on the tokio runtime of whoever asked first, so whoever
 /// asked may be dropped or cancelled. With a usable token nothing of this is touched: reading
 /// it takes no lock, allocates nothing and starts no task.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), TokenError> {
+/// let cache = TokenCache::new(from_fn(|_| async {
+///     let token = AccessToken::new("abc").map_err(TokenError::permanent)?;
+///     Ok(token.with_lifetime(Duration::from_secs(3600)))
+/// }));
+/// assert!(cache.current().is_none());
+/// assert_eq!(cache.get().await?.secret(), "abc");
+/// assert!(cache.status().has_token());
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Failure
 ///

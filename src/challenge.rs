@@ -1,19 +1,4 @@
 //! What a `WWW-Authenticate` header says (RFC 9110 §11.6.1, RFC 6750 §3).
-//!
-//! ```
-//! use http::{HeaderMap, header::WWW_AUTHENTICATE};
-//! use tower_bearer::Challenge;
-//!
-//! let mut headers = HeaderMap::new();
-//! let line = r#"Basic realm="simple", Bearer error="invalid_token""#;
-//! headers.insert(WWW_AUTHENTICATE, line.parse()?);
-//!
-//! let challenges = Challenge::from_headers(&headers);
-//! assert_eq!(challenges.len(), 2);
-//! assert!(challenges[1].is("bearer"));
-//! assert_eq!(challenges[1].param("error"), Some("invalid_token"));
-//! # Ok::<(), http::header::InvalidHeaderValue>(())
-//! ```
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
@@ -23,6 +8,21 @@ const MAX_BYTES: usize = 16 * 1024;
 const MAX_ENTRIES: usize = 32;
 
 /// One entry of `WWW-Authenticate`: a scheme, and its parameters or its token68.
+///
+/// ```
+/// use http::{HeaderMap, header::WWW_AUTHENTICATE};
+/// use tower_bearer::Challenge;
+///
+/// let mut headers = HeaderMap::new();
+/// let line = r#"Basic realm="simple", Bearer error="invalid_token""#;
+/// headers.insert(WWW_AUTHENTICATE, line.parse()?);
+///
+/// let challenges = Challenge::from_headers(&headers);
+/// assert_eq!(challenges.len(), 2);
+/// assert!(challenges[1].is("bearer"));
+/// assert_eq!(challenges[1].param("error"), Some("invalid_token"));
+/// # Ok::<(), http::header::InvalidHeaderValue>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     scheme: String,

@@ -1,14 +1,4 @@
 //! Why no token could be had, whether that may pass, and when to ask again.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_bearer::TokenError;
-//!
-//! let busy = TokenError::transient("the vault is sealed").with_retry_after(Duration::from_secs(20));
-//! assert!(busy.is_transient());
-//! assert_eq!(busy.to_string(), "the vault is sealed");
-//! assert!(!TokenError::permanent("no such role").is_transient());
-//! ```
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -19,6 +9,16 @@ use crate::BoxError;
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
 /// does; the cause itself is had by [`downcast_ref`](Self::downcast_ref), as with
 /// [`std::io::Error`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::TokenError;
+///
+/// let busy = TokenError::transient("the vault is sealed").with_retry_after(Duration::from_secs(20));
+/// assert!(busy.is_transient());
+/// assert_eq!(busy.to_string(), "the vault is sealed");
+/// assert!(!TokenError::permanent("no such role").is_transient());
+/// ```
 #[derive(Clone)]
 pub struct TokenError {
     cause: Arc<dyn Error + Send + Sync>,

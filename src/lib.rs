@@ -1,4 +1,97 @@
-//! Outbound bearer authentication for tower client stacks.
+//! Outbound bearer authentication for [tower] client stacks.
+//!
+//! ```
+//! # #[cfg(feature = "oauth2")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_bearer::BoxError> {
+//! # use bytes::Bytes;
+//! # use http::{Response, header::AUTHORIZATION};
+//! # use http_body_util::Full;
+//! use http::Request;
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_bearer::{BearerAuthLayer, oauth2::TokenEndpoint};
+//! # let token_service = tower::service_fn(async |_: Request<Full<Bytes>>| {
+//! #     let answer = r#"{"access_token":"mF_9.B5f-4.1JqM","expires_in":3600}"#;
+//! #     Ok::<_, std::convert::Infallible>(Response::new(Full::<Bytes>::from(answer)))
+//! # });
+//! # let http_client = tower::service_fn(async |request: Request<String>| {
+//! #     assert_eq!(request.headers()[AUTHORIZATION], "Bearer mF_9.B5f-4.1JqM");
+//! #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+//! # });
+//!
+//! let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+//!     .client_id("my-app")
+//!     .client_secret("s3cr3t") // or `Secret::env("CLIENT_SECRET")`, `Secret::file(path)`, …
+//! #   .transport(token_service)
+//!     .build()?;
+//! let api = ServiceBuilder::new()
+//!     .layer(BearerAuthLayer::new(endpoint).origin("https://api.example.com")?)
+//!     .service(http_client); // hyper-util's, `oauth2::ReqwestService`, your own, …
+//!
+//! let request = Request::get("https://api.example.com/v1/invoices").body(String::new())?;
+//! let response = api.clone().oneshot(request).await?;
+//! assert_eq!(response.status(), 200);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "oauth2"))]
+//! # fn main() {}
+//! ```
+//!
+//! # What happens to a request
+//!
+//! | the token is | the request |
+//! | --- | --- |
+//! | fresh | carries it: no lock, no allocation, no task |
+//! | near its end (*due*) | carries it too, and one refresh starts in the background |
+//! | missing or expired | waits for one fetch, however many requests wait |
+//! | rejected with a 401 | is sent again, once, with a newer token: one fetch for all that were rejected |
+//!
+//! A failed fetch takes nothing away: a token is used until it expires, even after a 401 if no
+//! other can be had, and then the 401 is what the caller gets, with its body. Without a token
+//! the request fails with the [`TokenError`] of the last fetch, and nothing is sent; the
+//! source rests between fetches, and no failure is for ever.
+//!
+//! A token goes only to the origins that were named, only over TLS or to this machine, and is
+//! never shown: see [`BearerAuthLayer`].
+//!
+//! # Where tokens come from
+//!
+//! - a token endpoint of OAuth 2.0: [`oauth2::TokenEndpoint`], and [`oauth2::systems`] for
+//!   services that are known by name
+//! - this machine: a variable, a file, a command: [`local`]
+//! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
+//!   one attempt, and says by [`TokenError::transient`] or [`TokenError::permanent`] how that
+//!   went; all the rest is done for it.
+//!
+//! Credentials are [`Secret`]s, read anew for each fetch, so that a rotated one needs no
+//! restart.
+//!
+//! # The pieces alone
+//!
+//! A [`TokenCache`] is of use without the layer: [`get`](TokenCache::get) for a program that
+//! wants just a token, [`status`](TokenCache::status) for a readiness probe,
+//! [`subscribe`](TokenCache::subscribe) for a long-lived stream that has to know before its
+//! token expires. Its clones share one token, so that several stacks can. Each number that it
+//! goes by is a field of the [`RefreshPolicy`].
+//!
+//! # Calling a stack
+//!
+//! A stack takes requests with any body, so where the compiler cannot tell which one is meant
+//! (`api.ready().await?.call(request)`), let the request tell it: `api.clone().oneshot(request)`.
+//! Clones are cheap.
+//!
+//! # Features
+//!
+//! | feature | default | what it brings |
+//! | --- | --- | --- |
+//! | `oauth2` | yes | [`oauth2`], over a transport that you give |
+//! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
+//! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
+//! | `local` | no | [`local::TokenCommand`] |
+//!
+//! Without default features there is no serde, no TLS and no reqwest in the tree.
+//!
+//! [tower]: https://docs.rs/tower
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -34,3 +127,8 @@ pub use token::{AccessToken, InvalidToken};
 
 /// Any error, as tower's own middleware has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The README's examples compile.
+#[cfg(all(doctest, feature = "reqwest"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

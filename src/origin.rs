@@ -1,16 +1,4 @@
 //! Scheme, host and port: what a token is bound to (RFC 6454 §4).
-//!
-//! ```
-//! use tower_bearer::Origin;
-//!
-//! let origin: Origin = "https://API.example.com:443".parse()?;
-//! assert_eq!(origin, "https://api.example.com".parse()?);
-//! assert_eq!(origin.to_string(), "https://api.example.com");
-//!
-//! let error = "https://api.example.com/v1".parse::<Origin>().unwrap_err();
-//! assert!(error.to_string().contains("path"));
-//! # Ok::<(), tower_bearer::InvalidOrigin>(())
-//! ```
 
 use std::{
     fmt,
@@ -24,6 +12,18 @@ use http::uri::{Authority, Scheme, Uri};
 /// Where a token may go: a scheme (`http` or `https`), a host and a port.
 ///
 /// Hosts compare without regard to case, and a missing port is the scheme's own.
+///
+/// ```
+/// use tower_bearer::Origin;
+///
+/// let origin: Origin = "https://API.example.com:443".parse()?;
+/// assert_eq!(origin, "https://api.example.com".parse()?);
+/// assert_eq!(origin.to_string(), "https://api.example.com");
+///
+/// let error = "https://api.example.com/v1".parse::<Origin>().unwrap_err();
+/// assert!(error.to_string().contains("path"));
+/// # Ok::<(), tower_bearer::InvalidOrigin>(())
+/// ```
 #[derive(Clone)]
 pub struct Origin {
     secure: bool,
@@ -192,6 +192,7 @@ mod tests {
         assert_eq!(origin("https://a.example"), origin("HTTPS://A.Example:443/"));
         assert_eq!(origin("http://a.example:80"), origin("http://a.example"));
         assert_ne!(origin("http://a.example"), origin("https://a.example"));
+        assert_ne!(origin("http://a.example:443"), origin("https://a.example"));
         assert_ne!(origin("https://a.example"), origin("https://a.example:8443"));
         assert_ne!(origin("https://a.example"), origin("https://a.example.evil.example"));
         assert_eq!(origin("https://A.Example:8443").to_string(), "https://a.example:8443");

@@ -1,22 +1,4 @@
 //! Credentials that may change while the program runs.
-//!
-//! ```
-//! use tower_bearer::{BoxError, Secret};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), BoxError> {
-//! let fixed = Secret::new("s3cr3t");
-//! let mounted = Secret::file("/run/secrets/client-secret");
-//! let vault = Secret::from_fn(async || Ok::<_, BoxError>("from-the-vault".to_owned()));
-//!
-//! assert_eq!(*vault.read().await?, "from-the-vault");
-//! assert!(!format!("{fixed:?}").contains("s3cr3t"));
-//!
-//! let error = mounted.read().await.unwrap_err();
-//! assert!(error.to_string().contains("/run/secrets/client-secret"));
-//! # Ok(())
-//! # }
-//! ```
 
 mod error;
 mod file;
@@ -42,6 +24,24 @@ const MAX_LEN: usize = 64 * 1024;
 ///
 /// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of
 /// them goes. `Debug` names the variable or the file and never shows a value.
+///
+/// ```
+/// use tower_bearer::{BoxError, Secret};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let fixed = Secret::new("s3cr3t");
+/// let mounted = Secret::file("/run/secrets/client-secret");
+/// let vault = Secret::from_fn(async || Ok::<_, BoxError>("from-the-vault".to_owned()));
+///
+/// assert_eq!(*vault.read().await?, "from-the-vault");
+/// assert!(!format!("{fixed:?}").contains("s3cr3t"));
+///
+/// let error = mounted.read().await.unwrap_err();
+/// assert!(error.to_string().contains("/run/secrets/client-secret"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Secret {
     kept: Arc<Kept>,

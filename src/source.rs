@@ -1,22 +1,4 @@
 //! Where tokens come from.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), TokenError> {
-//! let source = from_fn(|request: TokenRequest| async move {
-//!     // Ask a vault, a metadata server, a colleague…
-//!     let secret = format!("token-for-{:?}", request.reason());
-//!     let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
-//!     Ok(token.with_lifetime(Duration::from_secs(600)))
-//! });
-//! let cache = TokenCache::new(source);
-//! assert_eq!(cache.get().await?.secret(), "token-for-First");
-//! # Ok(())
-//! # }
-//! ```
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -30,6 +12,24 @@ use crate::{AccessToken, Challenge, TokenError};
 /// above it keeps the token, makes many askers share one fetch, and tries again. So a source
 /// makes one attempt and says by [`TokenError::transient`] or [`TokenError::permanent`] how
 /// it went. It is `Send + Sync + 'static` because fetches run on tasks of their own.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), TokenError> {
+/// let source = from_fn(|request: TokenRequest| async move {
+///     // Ask a vault, a metadata server, a colleague…
+///     let secret = format!("token-for-{:?}", request.reason());
+///     let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
+///     Ok(token.with_lifetime(Duration::from_secs(600)))
+/// });
+/// let cache = TokenCache::new(source);
+/// assert_eq!(cache.get().await?.secret(), "token-for-First");
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Cancellation
 ///

@@ -1,15 +1,4 @@
 //! The access token: the secret that a request carries.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_bearer::AccessToken;
-//!
-//! let token = AccessToken::new("mF_9.B5f-4.1JqM")?.with_lifetime(Duration::from_secs(3600));
-//! assert_eq!(token.header_value(), "Bearer mF_9.B5f-4.1JqM");
-//! assert!(token.header_value().is_sensitive());
-//! assert!(!format!("{token:?}").contains("mF_9"));
-//! # Ok::<(), tower_bearer::InvalidToken>(())
-//! ```
 
 mod jwt;
 
@@ -33,6 +22,17 @@ const SCHEME: &str = "Bearer ";
 ///
 /// A token carries no clock: a lifetime counts from the moment its fetch began, which the
 /// [`TokenCache`](crate::TokenCache) knows.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::AccessToken;
+///
+/// let token = AccessToken::new("mF_9.B5f-4.1JqM")?.with_lifetime(Duration::from_secs(3600));
+/// assert_eq!(token.header_value(), "Bearer mF_9.B5f-4.1JqM");
+/// assert!(token.header_value().is_sensitive());
+/// assert!(!format!("{token:?}").contains("mF_9"));
+/// # Ok::<(), tower_bearer::InvalidToken>(())
+/// ```
 #[derive(Clone)]
 pub struct AccessToken {
     inner: Arc<Inner>,

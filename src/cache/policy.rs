@@ -1,19 +1,4 @@
 //! Every number that the cache goes by.
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_bearer::RefreshPolicy;
-//!
-//! let policy = RefreshPolicy::builder()
-//!     .default_lifetime(Duration::from_secs(600))
-//!     .max_wait(Duration::from_secs(5))
-//!     .keep_warm(true)
-//!     .build()?;
-//!
-//! let error = RefreshPolicy::builder().attempts(0).build().unwrap_err();
-//! assert_eq!(error.field(), "attempts");
-//! # Ok::<(), tower_bearer::InvalidPolicy>(())
-//! ```
 
 use std::time::{Duration, SystemTime};
 
@@ -127,6 +112,21 @@ numbers! {
 /// [`lifetime_rounding`](Self::lifetime_rounding),
 /// [`background_interval`](Self::background_interval), [`expiry_margin`](Self::expiry_margin)
 /// and [`retry_after_wait`](Self::retry_after_wait) may be zero. A share is a number from 0 to 1.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_bearer::RefreshPolicy;
+///
+/// let policy = RefreshPolicy::builder()
+///     .default_lifetime(Duration::from_secs(600))
+///     .max_wait(Duration::from_secs(5))
+///     .keep_warm(true)
+///     .build()?;
+///
+/// let error = RefreshPolicy::builder().attempts(0).build().unwrap_err();
+/// assert_eq!(error.field(), "attempts");
+/// # Ok::<(), tower_bearer::InvalidPolicy>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct RefreshPolicyBuilder {

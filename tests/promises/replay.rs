@@ -4,12 +4,12 @@ use std::{
     cell::Cell,
     convert::Infallible,
     marker::{PhantomData, PhantomPinned},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -18,8 +18,11 @@ use http::{HeaderMap, Request, Response, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
 use pin_project_lite::pin_project;
-use tokio::sync::{mpsc, oneshot};
-use tower::{BoxError, Layer, Service};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_bearer::{BearerAuth, BufferBody, ReplayBody, TokenCache};
 
 use crate::support::*;
@@ -68,7 +71,13 @@ impl Body for Fed {
     type Error = &'static str;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        self.project().items.poll_recv(cx)
+        let this = self.project();
+        let item = ready!(this.items.poll_recv(cx));
+        if let (Some(Ok(frame)), Some(left)) = (&item, this.hint.exact()) {
+            let read = frame.data_ref().map_or(0, |data| data.len() as u64);
+            *this.hint = SizeHint::with_exact(left - read);
+        }
+        Poll::Ready(item)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -222,8 +231,10 @@ async fn rejected_before_the_end_was_read_it_is_the_kept_prefix_followed_by_the_
         let call = tokio::spawn(async move { send(&stack, post(body)).await.unwrap().status() });
         settle().await;
         assert_eq!(inner.seen.lock().unwrap().len(), 1, "it waits for the body");
+        let waiting = Instant::now();
         inner.let_go();
         assert_eq!(call.await.unwrap(), 200, "after {frames} frames");
+        assert_eq!(waiting.elapsed(), 0 * S, "and no longer than that");
         let expected = Got { text: "abcdef".into(), trailers: Some(trailers()), failed: false };
         assert_eq!(inner.seen.lock().unwrap()[1], expected, "after {frames} frames");
     }
@@ -264,13 +275,22 @@ async fn past_the_limit_the_rejection_is_the_answer() {
 async fn a_body_that_says_it_is_past_the_limit_is_not_kept_at_all() {
     let (feed, mut body) = fed();
     body.hint = SizeHint::with_exact(6);
-    let (chunk, dropped) = watched("abcdef");
+    let (chunk, dropped) = watched("abc");
     feed.send(Ok(Frame::data(chunk))).unwrap();
-    drop(feed);
-    let inner = Picky::rejecting_after(usize::MAX);
-    let response = send(&buffered(5, &inner), post(body)).await.unwrap();
-    assert_eq!(response.status(), 401);
-    assert_eq!(dropped.load(SeqCst), 1);
+    let inner = tower::service_fn(move |request: Request<ReplayBody<Fed>>| {
+        let dropped = Arc::clone(&dropped);
+        async move {
+            let mut body = request.into_body();
+            drop(body.frame().await);
+            assert_eq!(dropped.load(SeqCst), 1, "nobody keeps the first half");
+            let response = Response::builder().status(401).body(Full::<Bytes>::default());
+            Ok::<_, Infallible>(response.unwrap())
+        }
+    });
+    let stack = layer(&cache(Mint::default()))
+        .buffer_body(5, std::convert::identity::<ReplayBody<Fed>>)
+        .layer(inner);
+    assert_eq!(send(&stack, post(body)).await.unwrap().status(), 401);
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,8 +330,10 @@ async fn with_an_error_in_the_body_the_rejection_is_the_answer() {
         feed.send(item).unwrap();
     }
     let inner = Picky::rejecting_after(usize::MAX);
+    let began = Instant::now();
     let response = send(&buffered(100, &inner), post(body)).await.unwrap();
     assert_eq!(response.status(), 401);
+    assert_eq!(began.elapsed(), 0 * S, "nobody waits for what cannot come");
     let expected = Got { text: "abc".into(), trailers: None, failed: true };
     assert_eq!(*inner.seen.lock().unwrap(), [expected]);
 }
@@ -336,7 +358,7 @@ async fn a_service_that_never_lets_go_makes_nobody_wait_for_ever() {
     let (feed, body) = fed();
     feed.send(data("abc")).unwrap();
     let inner = Picky::rejecting_after(1);
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let response = send(&buffered(100, &inner), post(body)).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(began.elapsed(), 31 * S);
@@ -388,7 +410,7 @@ async fn a_replay_has_the_same_size() {
     let (feed, mut body) = fed();
     body.hint = SizeHint::with_exact(6);
     feed.send(data("abc")).unwrap();
-    let inner = Picky::rejecting_after(0);
+    let inner = Picky::rejecting_after(1);
     let stack = buffered(6, &inner);
     let call = tokio::spawn(async move { send(&stack, post(body)).await.unwrap().status() });
     settle().await;

@@ -229,6 +229,9 @@ fn waiters_on_a_runtime_that_nobody_drives_stop_a_second_after_the_fetch_timeout
         assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
         let waited = began.elapsed();
         assert!(waited > 30 * S && waited <= 31 * S, "{waited:?}");
+        let status = cache.status();
+        assert!(!status.is_fetching(), "it is given up for everybody");
+        assert!(status.last_error().is_some());
 
         let next = tokio::spawn({
             let cache = cache.clone();
