@@ -7,7 +7,7 @@ use tower_layer::Layer;
 
 use crate::{
     BearerAuth, BufferBody, CloneBody, InvalidOrigin, NoReplay, Origin, TokenCache, TokenSource,
-    target::Target,
+    observe, target::Target,
 };
 
 /// Puts a valid bearer token on every request of a client stack.
@@ -268,9 +268,9 @@ impl Config {
             None => return self.not_named(Refused::NotNamed(origin)),
         };
         if origin.is_https() || origin.is_loopback() || self.allow_plaintext {
-            Destination::Known(Target { origin, cache: cache.clone() })
+            Destination::Known(Target { cache: cache.clone(), is_named: route.is_some(), origin })
         } else {
-            Destination::Refused(Refused::Plaintext(origin))
+            refused(Refused::Plaintext(origin))
         }
     }
 
@@ -298,12 +298,17 @@ impl Config {
         Origin::of(uri)
     }
 
-    fn not_named(&self, refused: Refused) -> Destination {
+    fn not_named(&self, why: Refused) -> Destination {
         match self.elsewhere {
-            Elsewhere::Refuse => Destination::Refused(refused),
+            Elsewhere::Refuse => refused(why),
             Elsewhere::SendBare => Destination::Elsewhere,
         }
     }
+}
+
+fn refused(refused: Refused) -> Destination {
+    observe::refused(&refused);
+    Destination::Refused(refused)
 }
 
 impl fmt::Debug for Config {

@@ -10,8 +10,8 @@ use reqwest_middleware::{Error, Middleware, Next, Result};
 use crate::{
     AccessToken, BearerAuthLayer, CloneBody, FinalUri, NoReplay, Origin, Rejection, SkipAuth,
     layer::{Config, Destination},
-    log,
     oauth2::final_uri,
+    observe::{self, Replay},
     target::Target,
 };
 
@@ -98,16 +98,22 @@ impl Middleware for BearerAuthMiddleware {
         let token = match target.cache.renew(rejection).await {
             Ok(token) => token,
             Err(error) => {
-                log::renewal_failed(&error);
+                observe::renewal_failed(&error);
                 return Ok(response);
             }
         };
         drop(response);
-        log::replaying();
+        observe::replaying(&target);
         put(&mut request, &token);
-        let response = next.run(request, extensions).await?;
-        if let Some(rejection) = self.verdict(&target, &token, &response) {
-            target.cache.reject(rejection);
+        let replayed = |outcome| observe::replayed(&target, outcome);
+        let response = next.run(request, extensions).await;
+        let response = response.inspect_err(|_| replayed(Replay::Failed))?;
+        match self.verdict(&target, &token, &response) {
+            None => replayed(Replay::Answered),
+            Some(rejection) => {
+                replayed(Replay::Rejected);
+                target.cache.reject(rejection);
+            }
         }
         Ok(response)
     }

@@ -18,6 +18,9 @@ pub struct FinalUri(pub Uri);
 pub(crate) struct Target {
     pub(crate) origin: Origin,
     pub(crate) cache: TokenCache,
+    /// Whether it was configured, and so may be the label of a number.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "it is only told"))]
+    pub(crate) is_named: bool,
 }
 
 // ===== impl Target =====

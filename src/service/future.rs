@@ -14,7 +14,13 @@ use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::replay::Replay;
-use crate::{AccessToken, BoxError, TokenError, cache::Wait, layer::Config, log, target::Target};
+use crate::{
+    AccessToken, BoxError, TokenError,
+    cache::Wait,
+    layer::Config,
+    observe::{self, Replay as Outcome},
+    target::Target,
+};
 
 type Fetched = Result<AccessToken, TokenError>;
 
@@ -66,6 +72,8 @@ pub(super) struct Errand<S, R: Replay<B>, B> {
     token: Option<AccessToken>,
     /// For the second call; `None` once that is made, or if there can be none.
     kept: Option<Kept<R, B>>,
+    /// Whether what is on its way, or about to be, is the second call.
+    is_replay: bool,
 }
 
 struct Kept<R: Replay<B>, B> {
@@ -77,7 +85,7 @@ struct Kept<R: Replay<B>, B> {
 
 impl<S, R: Replay<B>, B> Errand<S, R, B> {
     pub(super) fn new(config: Arc<Config>, replay: R, target: Target) -> Self {
-        Self { config, replay, target, service: None, token: None, kept: None }
+        Self { config, replay, target, service: None, token: None, kept: None, is_replay: false }
     }
 
     /// The request with the token, for the first call.
@@ -113,11 +121,18 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         let kept = self.kept.as_mut().expect("who replays has kept something");
         if let Poll::Ready(body) = R::poll_restore(&mut kept.body, cx) {
             let kept = self.kept.take();
+            self.is_replay = true;
             return Poll::Ready(kept.map(|kept| kept.parts).zip(body));
         }
         let wait = self.target.cache.wait_limit();
         let limit = limit.get_or_insert_with(|| Box::pin(sleep(wait)));
         limit.as_mut().poll(cx).map(|()| None)
+    }
+
+    fn replay_ended(&self, outcome: Outcome) {
+        if self.is_replay {
+            observe::replayed(&self.target, outcome);
+        }
     }
 
     /// Drops what is kept: there will be no second call.
@@ -143,10 +158,12 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         let verdict = self.target.verdict(&self.config, token, &parts);
         let response = Response::from_parts(parts, body);
         let Some(rejection) = verdict else {
+            self.replay_ended(Outcome::Answered);
             self.settle();
             return (response, None);
         };
         if !self.may_replay() {
+            self.replay_ended(Outcome::Rejected);
             self.target.cache.reject(rejection);
             return (response, None);
         }
@@ -208,8 +225,10 @@ where
                     Step::Calling { future }
                 }
                 StepProj::Calling { future } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let Some(errand) = this.errand else { return Poll::Ready(Ok(response)) };
+                    let response = ready!(future.poll(cx)).map_err(Into::into);
+                    let Some(errand) = this.errand else { return Poll::Ready(response) };
+                    let response =
+                        response.inspect_err(|_| errand.replay_ended(Outcome::Failed))?;
                     let (response, renewal) = errand.judge(response);
                     let Some(token) = renewal else { return Poll::Ready(Ok(response)) };
                     Step::Renewing { token, response: Some(response) }
@@ -217,7 +236,7 @@ where
                 StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
                     Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
                     Err(error) => {
-                        log::renewal_failed(&error);
+                        observe::renewal_failed(&error);
                         present(this.errand).settle();
                         return Poll::Ready(Ok(taken(response)));
                     }
@@ -228,7 +247,7 @@ where
                         errand.settle();
                         return Poll::Ready(Ok(taken(response)));
                     };
-                    log::replaying();
+                    observe::replaying(&errand.target);
                     let request = errand.put(token.clone(), parts, body);
                     Step::Readying { request: Some(request) }
                 }
