@@ -29,7 +29,8 @@ pub(crate) fn example(name: &str) -> Command {
     let program = profile.join("examples").join(name);
     assert!(
         program.is_file(),
-        "{} is not there: `cargo test` builds it, `cargo test --test examples` does not",
+        "{} is not there: `cargo test` builds it, but not if it is told which test to run; \
+         then `cargo build --examples` does, with the same features",
         program.display()
     );
     let mut command = Command::new(program);

@@ -255,10 +255,11 @@ async fn greennode_says_so_if_the_answer_breaks_off_or_the_model_fails() {
 
 #[tokio::test]
 async fn greennode_gives_up_on_a_line_without_end() {
+    static LINE: [u8; 1024 * 1024 + 1] = [b' '; 1024 * 1024 + 1];
     let iam = Server::answering(200, GREENNODE_ANSWER).await;
     let (inference, events) = inference().await;
     // The stream stays open: what ends the program is the limit.
-    events.send(&[b' '; 1024 * 1024 + 1]).unwrap();
+    events.send(&LINE).unwrap();
     let failure = run(&mut greennode(&iam, &inference)).await.failed(1);
     assert_eq!(failure, "the answer has a line without end\n");
 }
@@ -298,10 +299,12 @@ type Start = fn(&Server, &Server) -> Command;
 
 #[tokio::test]
 async fn each_shows_the_status_of_an_api_that_refuses_and_a_bounded_piece_of_its_text() {
-    const TEXT: &str = concat!("no \u{1b}[31mentry", include_str!("systems.rs"));
+    let text = format!("no \u{1b}[31mentry{}", "!".repeat(10_000));
     for start in [ibm_cloud, ibm_verify, greennode, ianum] as [Start; 4] {
         let auth = Server::answering(200, r#"{"access_token":"hush","expires_in":60}"#).await;
-        let api = Server::answering(403, TEXT).await;
+        let text = text.clone();
+        let api = Server::start(move |_| (StatusCode::FORBIDDEN, text.clone()).into_response());
+        let api = api.await;
         let shown = run(&mut start(&auth, &api)).await.failed(1);
         assert!(shown.starts_with("the API answered 403 Forbidden: no  [31mentry"), "{shown}");
         assert!(shown.len() < 600 && shown.lines().count() == 1, "{shown}");
