@@ -76,7 +76,7 @@ async fn print_stream(mut response: reqwest::Response) -> Result<(), BoxError> {
 }
 
 fn print_piece(event: &Value) -> Result<(), BoxError> {
-    if let Some(error) = event.get("error") {
+    if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
         return Err(format!("the model failed: {:.500}", error.to_string()).into());
     }
     let piece = event["choices"][0]["delta"]["content"].as_str().unwrap_or_default();

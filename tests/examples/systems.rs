@@ -207,7 +207,7 @@ async fn greennode_prints_the_answer_as_it_comes() {
         .unwrap();
     events.send(b"\xbcber\"}}]}\r\n\r\n").unwrap();
     assert_eq!(piece(6).await, " \u{fc}ber");
-    events.send(b"data: {\"choices\":[],\"usage\":{}}\n\ndata: [DONE]\n\n").unwrap();
+    events.send(b"data: {\"choices\":[],\"error\":null}\n\ndata: [DONE]\n\n").unwrap();
     assert_eq!(piece(1).await, "\n");
     assert!(timeout(BOUND, child.wait()).await.expect("in time").unwrap().success());
 
