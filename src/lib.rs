@@ -125,6 +125,7 @@
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `metrics` | no | counters and histograms, by the `metrics` facade |
 //! | `local` | no | [`local::TokenCommand`] |
+//! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.
 //!
