@@ -29,6 +29,7 @@ export const CLIENTS = [
   machine('brief', 'brief-secret'),
   machine('patient', 'patient-secret'),
   machine('forgotten', 'forgotten-secret'),
+  machine('late', 'late-secret'),
   machine('tls', 'tls-secret'),
   machine('jwt', 'jwt-secret'),
   user('rotating', 'rotating-secret'),

@@ -55,7 +55,7 @@ async fn a_server_that_has_forgotten_its_tokens_is_asked_for_one_new_one() {
 
 #[tokio::test]
 async fn without_a_token_a_call_fails_while_the_server_is_down_and_succeeds_once_it_is_back() {
-    let cache = TokenCache::new(endpoint("basic", "basic-secret").build().unwrap());
+    let cache = TokenCache::new(endpoint("late", &secret_of("late")).build().unwrap());
     let caller = Caller::new(&cache);
     kill().await;
     let error = caller.call().await.unwrap_err();

@@ -1,9 +1,12 @@
 //! Tokens that die: before their time, by revocation; and of old age, every few seconds.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
-use tower_bearer::TokenCache;
+use tower_bearer::{Reason, TokenCache, TokenSource, from_fn};
 
 use crate::{
     load::{Figures, Load, in_flight},
@@ -38,11 +41,18 @@ async fn a_revocation_under_two_hundred_calls_costs_one_fetch_and_no_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_three_seconds_are_renewed_before_anybody_has_to_wait() {
-    let cache = TokenCache::new(endpoint("brief", &secret_of("brief")).build().unwrap());
+    let endpoint = Arc::new(endpoint("brief", &secret_of("brief")).build().unwrap());
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&reasons);
+    let cache = TokenCache::new(from_fn(move |request| {
+        noted.lock().unwrap().push(request.reason());
+        let endpoint = Arc::clone(&endpoint);
+        async move { endpoint.fetch(request).await }
+    }));
     let caller = Caller::new(&cache);
     caller.succeed().await;
     let end = Instant::now() + Duration::from_secs(30);
-    let load = Load::start(&caller, 20, Duration::from_millis(40));
+    let load = Load::start(&caller, 20, Duration::from_millis(80));
     sleep_until(end).await;
     let figures = load.stop().await;
     let fetches = seen("brief").await.granted;
@@ -50,7 +60,9 @@ async fn tokens_of_three_seconds_are_renewed_before_anybody_has_to_wait() {
     figures.assert_none_failed();
     assert!(figures.longest_wait() <= Duration::from_millis(100), "{:?}", figures.longest_wait());
     assert_eq!(figures.replays(), 0, "no token was used to its bitter end");
-    // A token counts as two seconds, is due in the last fifth of them (jitter: up to three
-    // tenths) and expired in the last tenth.
-    assert!((17..=23).contains(&fetches), "{fetches}");
+    let [first, others @ ..] = &reasons.lock().unwrap()[..] else { panic!("nothing fetched") };
+    assert_eq!(*first, Reason::First);
+    assert!(others.iter().all(|reason| *reason == Reason::Due), "{others:?}");
+    // A token counts as two seconds, and is due in the last three tenths of them at most.
+    assert!(fetches <= 1 + 30_000 / 1400, "{fetches}");
 }

@@ -27,13 +27,14 @@ let ports;
 let issuer;
 
 async function start() {
-  provider = fork(new URL('provider.mjs', import.meta.url).pathname);
+  provider = fork(new URL('provider.mjs', import.meta.url));
   provider.send({ tls, keys, ports });
   [ports] = await once(provider, 'message');
   issuer = `http://127.0.0.1:${ports[0]}`;
 }
 
 async function kill() {
+  if (provider.exitCode !== null || provider.signalCode !== null) return;
   const ended = once(provider, 'exit');
   provider.kill('SIGKILL');
   await ended;
@@ -89,26 +90,20 @@ const turnstile = {
   /** Makes the next calls wait. */
   hold(count) {
     this.expected = count;
-    this.complete = Promise.withResolvers?.() ?? withResolvers();
+    this.complete = new Promise((resolve) => { this.isComplete = resolve; });
   },
   /** Lets them go on. */
   release() {
+    this.expected = 0;
     this.waiting.splice(0).forEach((go) => go());
   },
   async pass() {
     if (this.expected === 0) return;
     this.expected -= 1;
-    if (this.expected === 0) this.complete.resolve();
+    if (this.expected === 0) this.isComplete();
     await new Promise((go) => this.waiting.push(go));
   },
 };
-
-/** `Promise.withResolvers` came with Node 22. */
-function withResolvers() {
-  const parts = {};
-  parts.promise = new Promise((resolve) => { parts.resolve = resolve; });
-  return parts;
-}
 
 // ===== Start =====
 
@@ -119,11 +114,13 @@ const bound = await listen(routes({
   'POST /control/kill': kill,
   'POST /control/start': start,
   'POST /control/hold': (url) => turnstile.hold(Number(url.searchParams.get('count'))),
-  'GET /control/held': () => turnstile.complete.promise,
+  'GET /control/held': () => turnstile.complete,
   'POST /control/release': () => turnstile.release(),
 }), tls);
 
-process.stdin.resume().once('end', () => process.exit());
+const end = () => kill().then(() => process.exit());
+process.once('SIGTERM', end);
+process.stdin.resume().once('end', end);
 console.log(`AUTH=http://127.0.0.1:${ports[0]}
 AUTH_TLS=https://127.0.0.1:${ports[1]}
 API=http://127.0.0.1:${bound[0]}
