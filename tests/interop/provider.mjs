@@ -106,7 +106,7 @@ function administration(provider, seen) {
     // The end of one access token. The revocation endpoint would end the family with it.
     'POST /admin/forget': async (url) => {
       const token = await provider.AccessToken.find(url.searchParams.get('token'));
-      await token.destroy();
+      await token?.destroy();
     },
     // The answer to the next token request is lost on its way.
     'POST /admin/cut': () => { cutsNext = true; },
