@@ -1,0 +1,47 @@
+// Who may ask for tokens, and how long theirs live: the tests know them by name.
+
+const machine = (client_id, client_secret, token_endpoint_auth_method = 'client_secret_basic') => ({
+  client_id,
+  client_secret,
+  token_endpoint_auth_method,
+  grant_types: ['client_credentials'],
+  redirect_uris: [],
+  response_types: [],
+});
+
+const user = (client_id, client_secret) => ({
+  client_id,
+  client_secret,
+  grant_types: ['authorization_code', 'refresh_token'],
+  redirect_uris: ['https://client.example.com/back'],
+  response_types: ['code'],
+});
+
+const ODD = ' +:%&/ %2B';
+
+export const CLIENTS = [
+  machine('basic', 'basic-secret'),
+  machine('post', 'post-secret', 'client_secret_post'),
+  machine(`basic${ODD}`, `secret${ODD}`),
+  machine(`post${ODD}`, `secret${ODD}`, 'client_secret_post'),
+  machine('cold', 'cold-secret'),
+  machine('revoked', 'revoked-secret'),
+  machine('brief', 'brief-secret'),
+  machine('patient', 'patient-secret'),
+  machine('forgotten', 'forgotten-secret'),
+  machine('late', 'late-secret'),
+  machine('tls', 'tls-secret'),
+  machine('jwt', 'jwt-secret'),
+  user('rotating', 'rotating-secret'),
+  user('stolen', 'stolen-secret'),
+  user('unlucky', 'unlucky-secret'),
+];
+
+/** In seconds. */
+export const LIFETIMES = { brief: 3, patient: 20 };
+
+/** The API that introspects, as a client. */
+export const API_CLIENT = machine('api', 'api-secret');
+
+/** The API that takes JWTs, as a resource. */
+export const JWT_API = 'https://api.example.com/jwt';

@@ -1,0 +1,12 @@
+//! The whole stack against an authorization server that others wrote, `oidc-provider` (certified
+//! as an `OpenID` provider), and an API that asks it about every token.
+//!
+//! `tests/interop/run` starts them and runs this; by itself nothing here can run.
+
+mod clients;
+mod load;
+mod refresh;
+mod restart;
+mod revocation;
+mod servers;
+mod stack;

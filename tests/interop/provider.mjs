@@ -1,0 +1,114 @@
+// The authorization server: `oidc-provider` as it comes, configured, in a process of its own,
+// so that it can be killed. Beside it, under /admin, what a test wants to see and to do.
+
+import Provider from 'oidc-provider';
+
+import { Adapter } from './adapter.mjs';
+import { API_CLIENT, JWT_API, CLIENTS, LIFETIMES } from './clients.mjs';
+import { listen, routes } from './http.mjs';
+
+process.once('message', start);
+// Nobody is left to end this process.
+process.once('disconnect', () => process.exit());
+
+async function start({ tls, keys, ports }) {
+  let handler;
+  const bound = await listen((request, response) => handler(request, response), tls, ports);
+  const provider = new Provider(`http://127.0.0.1:${bound[0]}`, configuration(keys));
+  const admin = routes(administration(provider, watch(provider)));
+  const serve = provider.callback();
+  handler = (request, response) => {
+    if (request.url.startsWith('/admin/')) return admin(request, response);
+    if (cutsNext && request.url === '/token') cut(response);
+    return serve(request, response);
+  };
+  process.send(bound);
+}
+
+let cutsNext = false;
+
+/** Has the request served, and the connection broken in place of the answer. */
+function cut(response) {
+  cutsNext = false;
+  response.end = () => response.socket.destroy();
+}
+
+function configuration(keys) {
+  return {
+    adapter: Adapter,
+    clients: [...CLIENTS, API_CLIENT],
+    jwks: { keys },
+    // A token is dead when its time is over.
+    clockTolerance: 0,
+    scopes: ['offline_access', 'read'],
+    findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
+    rotateRefreshToken: true,
+    ttl: {
+      AccessToken: 3600,
+      ClientCredentials: (_, __, client) => LIFETIMES[client.clientId] ?? 3600,
+      Grant: 86_400,
+      RefreshToken: 86_400,
+    },
+    features: {
+      clientCredentials: { enabled: true },
+      devInteractions: { enabled: false },
+      introspection: {
+        enabled: true,
+        allowedPolicy: (_, client) => client.clientId === API_CLIENT.client_id,
+      },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: () => ({
+          scope: 'read',
+          audience: JWT_API,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg: 'RS256' } },
+        }),
+      },
+    },
+  };
+}
+
+/** Counts, for each client, the token requests that were granted and refused, and notes how
+ * the client said who it is. */
+function watch(provider) {
+  const seen = new Map();
+  const of = (id) => {
+    if (!seen.has(id)) seen.set(id, { granted: 0, refused: [], auth: null });
+    return seen.get(id);
+  };
+  provider.on('grant.success', (ctx) => {
+    const client = of(ctx.oidc.client.clientId);
+    client.granted += 1;
+    client.auth = ctx.headers.authorization ? 'basic' : 'post';
+  });
+  provider.on('grant.error', (ctx, error) => {
+    of(ctx.oidc.client?.clientId).refused.push(error.error_detail ?? error.message);
+  });
+  provider.on('server_error', (_, error) => console.error(error));
+  return of;
+}
+
+function administration(provider, seen) {
+  const client = (url) => provider.Client.find(url.searchParams.get('client'));
+  return {
+    'GET /admin/seen': (url) => ({ body: seen(url.searchParams.get('client')) }),
+    // The refresh token of a user who has logged in and consented.
+    'POST /admin/login': async (url) => {
+      const owner = { client: await client(url), accountId: 'alice' };
+      const grant = new provider.Grant({ clientId: owner.client.clientId, accountId: 'alice' });
+      grant.addOIDCScope('offline_access');
+      const grantId = await grant.save();
+      const login = { ...owner, grantId, scope: 'offline_access', gty: 'authorization_code' };
+      return { body: { refresh_token: await new provider.RefreshToken(login).save() } };
+    },
+    // The end of one access token. The revocation endpoint would end the family with it.
+    'POST /admin/forget': async (url) => {
+      const token = await provider.AccessToken.find(url.searchParams.get('token'));
+      await token?.destroy();
+    },
+    // The answer to the next token request is lost on its way.
+    'POST /admin/cut': () => { cutsNext = true; },
+  };
+}
