@@ -74,40 +74,11 @@
 //! token expires. Its clones share one token, so that several stacks can. Each number that it
 //! goes by is a field of the [`RefreshPolicy`].
 //!
-//! # To be seen while it runs
+//! # More
 //!
-//! Feature `tracing` tells, with the target `tower_bearer` and never a secret:
-//!
-//! | level | event | fields |
-//! | --- | --- | --- |
-//! | debug | span `fetch`: a flight, in a span of its own that follows from the asker's | `reason` |
-//! | debug | `fetching an access token` | `reason` (`First`, `Due`: in the background, `Expired`, `Rejected`) |
-//! | debug | `fetched an access token` | `reason`, `took` |
-//! | debug | `an attempt failed`, and another follows | `error`, `attempt`, `next_in` |
-//! | warn | `no access token could be fetched` | `reason`, `took`, `error`, `transient`, `next_in` |
-//! | debug | `an access token was rejected` | `origin` |
-//! | warn | `a rejected access token was not renewed` | `error` |
-//! | debug | `sending a rejected request again` | `origin` |
-//! | warn | `an origin rejects fresh access tokens` (a strike) | `origin`, `strikes`, `next_in` |
-//! | warn | `a request was refused` | `reason` |
-//!
-//! Feature `metrics` counts by the `metrics` facade; `describe_metrics` gives an exporter the
-//! help texts. Labels come from closed sets.
-//!
-//! | number | unit | labels |
-//! | --- | --- | --- |
-//! | `tower_bearer_fetches_total` | flights | `reason` (`first`, `due`, `expired`, `rejected`), `outcome` (`ok`, `transient`, `permanent`, `lost`, `same_token`) |
-//! | `tower_bearer_fetch_seconds` | seconds | `reason` |
-//! | `tower_bearer_endpoint_errors_total` | answers | `error`: a code of RFC 6749, RFC 8628 or RFC 8707, `other`, or `unreachable`, `timeout`, `interrupted`, `unreadable`, … |
-//! | `tower_bearer_wait_seconds` | seconds | |
-//! | `tower_bearer_shared_waits_total` | callers | |
-//! | `tower_bearer_token_left_seconds` | seconds, at each use | |
-//! | `tower_bearer_suspect_uses_total` | uses | |
-//! | `tower_bearer_rejections_total` | rejections | |
-//! | `tower_bearer_failed_renewals_total` | rejections | |
-//! | `tower_bearer_strikes_total` | strikes | |
-//! | `tower_bearer_replays_total` | requests | `origin`: one that was named, or `other`; `outcome` (`answered`, `rejected`, `failed`) |
-//! | `tower_bearer_refusals_total` | requests | `reason` (`not_named`, `plaintext`, `no_origin`) |
+//! The [`guide`] tells how to choose a source and to write one, how to share a cache, in which
+//! order layers belong, what becomes of redirects and failures, what is logged and counted, and
+//! how to test a stack.
 //!
 //! # Calling a stack
 //!
@@ -136,6 +107,7 @@
 mod cache;
 mod challenge;
 mod error;
+pub mod guide;
 mod layer;
 pub mod local;
 #[cfg(feature = "reqwest-middleware")]

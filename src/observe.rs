@@ -1,6 +1,6 @@
 //! To be seen while it runs: events (feature `tracing`) and numbers (feature `metrics`).
 //!
-//! The crate's documentation has the two tables. Nothing here sees a secret, nothing here is
+//! The guide has the two tables. Nothing here sees a secret, nothing here is
 //! called under a lock, and labels come from closed sets: origins that were configured, names
 //! that stand below.
 
