@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{StatusCode, Uri, request, response};
+use http::{HeaderValue, StatusCode, Uri, request, response};
 use tower_layer::Layer;
 
 use crate::{
@@ -65,6 +65,9 @@ pub enum Elsewhere {
     /// It is sent without a token.
     SendBare,
 }
+
+/// The status of gRPC for credentials that are missing or no good.
+const UNAUTHENTICATED: &str = "16";
 
 type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
 
@@ -216,8 +219,9 @@ impl<R> BearerAuthLayer<R> {
     }
 
     /// A response with `grpc-status: 16` (`UNAUTHENTICATED`) in its headers is a rejection too.
-    /// One that comes in trailers is not seen here: tell
-    /// [`TokenCache::reject`](crate::TokenCache::reject).
+    /// One that comes in trailers is not seen here, and by then the call has counted as
+    /// accepted: tell [`TokenCache::reject`](crate::TokenCache::reject), which fetches once a
+    /// second at most.
     #[must_use]
     pub fn grpc(self) -> Self {
         self.with(|config| config.grpc = true)
@@ -286,13 +290,22 @@ impl Config {
 
     /// Whether the response is a rejection of the token.
     pub(crate) fn rejects(&self, parts: &response::Parts) -> bool {
-        let unauthenticated =
-            || parts.headers.get("grpc-status").is_some_and(|status| status == "16");
         let rejected = match &self.rejected_when {
             None => parts.status == StatusCode::UNAUTHORIZED,
             Some(judge) => judge(parts),
         };
-        rejected || (self.grpc && unauthenticated())
+        rejected || self.grpc_status(parts).is_some_and(|status| status == UNAUTHENTICATED)
+    }
+
+    /// Whether one that is no rejection is a proof of the token. A server's error, and a
+    /// refusal for another reason, say nothing of it.
+    pub(crate) fn accepts(&self, parts: &response::Parts) -> bool {
+        let is_ok = parts.status.as_u16() < 400;
+        is_ok && self.grpc_status(parts).is_none_or(|status| status == "0")
+    }
+
+    fn grpc_status<'a>(&self, parts: &'a response::Parts) -> Option<&'a HeaderValue> {
+        parts.headers.get("grpc-status").filter(|_| self.grpc)
     }
 
     /// A URI that names no origin at all means the assumed one. One that has an authority but

@@ -38,8 +38,7 @@ impl Target {
             return None;
         }
         if !config.rejects(response) {
-            // A server's error, and a refusal for another reason, say nothing of the token.
-            if response.status.as_u16() < 400 {
+            if config.accepts(response) {
                 self.cache.accepted(token, Some(&self.origin));
             }
             return None;

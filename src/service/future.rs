@@ -39,23 +39,24 @@ pin_project! {
 }
 
 pin_project! {
-    /// What is awaited. Each value that a step is left with is taken once, on leaving it.
+    /// What is awaited. Each value that a step is left with is taken once, on leaving it; it is
+    /// boxed, because all steps but `Calling` are rare and the future is moved for every request.
     #[project = StepProj]
     enum Step<F, Res, B, W> {
         /// Nothing: there was nothing to send.
         Failed { error: Option<BoxError> },
         /// The cache: the first token. The inner service is not held ready meanwhile.
-        Waiting { token: BoxFuture<'static, Fetched>, request: Option<Request<B>> },
+        Waiting { token: BoxFuture<'static, Fetched>, request: Option<Box<Request<B>>> },
         /// The inner service's readiness, for the first call or the second.
-        Readying { request: Option<Request<W>> },
+        Readying { request: Option<Box<Request<W>>> },
         /// The inner service's response.
         Calling { #[pin] future: F },
         /// The cache: another token than the one that was rejected by this response.
-        Renewing { token: BoxFuture<'static, Fetched>, response: Option<Res> },
+        Renewing { token: BoxFuture<'static, Fetched>, response: Option<Box<Res>> },
         /// The body of the first call, which the inner service still has.
         Restoring {
             token: AccessToken,
-            response: Option<Res>,
+            response: Option<Box<Res>>,
             limit: Option<Pin<Box<Sleep>>>,
         },
     }
@@ -71,7 +72,7 @@ pub(super) struct Errand<S, R: Replay<B>, B> {
     /// What the request that is on its way carries.
     token: Option<AccessToken>,
     /// For the second call; `None` once that is made, or if there can be none.
-    kept: Option<Kept<R, B>>,
+    kept: Option<Box<Kept<R, B>>>,
     /// Whether what is on its way, or about to be, is the second call.
     is_replay: bool,
 }
@@ -93,7 +94,7 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         let (parts, body) = request.into_parts();
         let body = if self.config.may_replay(&parts) {
             let (body, kept) = self.replay.keep(body);
-            self.kept = kept.map(|body| Kept { parts: parts.clone(), body });
+            self.kept = kept.map(|body| Box::new(Kept { parts: parts.clone(), body }));
             body
         } else {
             self.replay.pass(body)
@@ -194,7 +195,10 @@ where
     pub(super) fn waiting(wait: Wait, request: Request<B>, errand: Errand<S, R, B>) -> Self {
         let cache = errand.target.cache.clone();
         let token = async move { cache.wait(wait).await }.boxed();
-        Self { step: Step::Waiting { token, request: Some(request) }, errand: Some(errand) }
+        Self {
+            step: Step::Waiting { token, request: Some(Box::new(request)) },
+            errand: Some(errand),
+        }
     }
 }
 
@@ -213,14 +217,14 @@ where
                 StepProj::Failed { error } => return Poll::Ready(Err(taken(error))),
                 StepProj::Waiting { token, request } => {
                     let token = ready!(token.poll_unpin(cx))?;
-                    let request = present(this.errand).prepare(taken(request), token);
-                    Step::Readying { request: Some(request) }
+                    let request = present(this.errand).prepare(*taken(request), token);
+                    Step::Readying { request: Some(Box::new(request)) }
                 }
                 StepProj::Readying { request } => {
                     let service = present(this.errand).service.as_mut();
                     let service = service.expect("kept for this call");
                     ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    let future = service.call(taken(request));
+                    let future = service.call(*taken(request));
                     present(this.errand).called();
                     Step::Calling { future }
                 }
@@ -231,25 +235,25 @@ where
                         response.inspect_err(|_| errand.replay_ended(Outcome::Failed))?;
                     let (response, renewal) = errand.judge(response);
                     let Some(token) = renewal else { return Poll::Ready(Ok(response)) };
-                    Step::Renewing { token, response: Some(response) }
+                    Step::Renewing { token, response: Some(Box::new(response)) }
                 }
                 StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
                     Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
                     Err(error) => {
                         observe::renewal_failed(&error);
                         present(this.errand).settle();
-                        return Poll::Ready(Ok(taken(response)));
+                        return Poll::Ready(Ok(*taken(response)));
                     }
                 },
                 StepProj::Restoring { token, response, limit } => {
                     let errand = present(this.errand);
                     let Some((parts, body)) = ready!(errand.poll_restore(limit, cx)) else {
                         errand.settle();
-                        return Poll::Ready(Ok(taken(response)));
+                        return Poll::Ready(Ok(*taken(response)));
                     };
                     observe::replaying(&errand.target);
                     let request = errand.put(token.clone(), parts, body);
-                    Step::Readying { request: Some(request) }
+                    Step::Readying { request: Some(Box::new(request)) }
                 }
             };
             this.step.set(next);

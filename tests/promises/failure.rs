@@ -1,8 +1,11 @@
 //! Promises 12 to 18.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use futures_util::FutureExt;
@@ -288,21 +291,21 @@ async fn other_origins_are_not_held_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_error_proves_nothing() {
-    let mint = Mint::default();
-    let responses = Arc::new(std::sync::Mutex::new(vec![401, 503, 401, 401]));
-    let calls = Arc::clone(&responses);
-    let inner = tower::service_fn(move |_: http::Request<String>| {
-        let status = calls.lock().unwrap().remove(0);
-        async move {
-            let response = http::Response::builder().status(status).body(String::new()).unwrap();
-            Ok::<_, tower::BoxError>(response)
-        }
-    });
-    let stack = layer(&cache(mint.clone())).layer(inner);
-    let request = || http::Request::get(API).body(String::new()).unwrap();
-    assert_eq!(send(&stack, request()).await.unwrap().status(), 503);
-    assert_eq!(send(&stack, request()).await.unwrap().status(), 401);
-    assert_eq!(mint.fetches(), 2, "the renewed token was still unproven: a strike");
+    // `None`: a 401; else a status of HTTP and one of gRPC.
+    for failure in [(503, "0"), (200, "14")] {
+        let mint = Mint::default();
+        let answers = Arc::new(Mutex::new(VecDeque::from([None, Some(failure), None, None])));
+        let inner = tower::service_fn(move |_: http::Request<String>| {
+            let (status, grpc) = answers.lock().unwrap().pop_front().unwrap().unwrap_or((401, "0"));
+            let response = http::Response::builder().status(status).header("grpc-status", grpc);
+            async move { Ok::<_, tower::BoxError>(response.body(String::new())?) }
+        });
+        let stack = layer(&cache(mint.clone())).grpc().layer(inner);
+        let request = || http::Request::get(API).body(String::new()).unwrap();
+        assert_eq!(send(&stack, request()).await.unwrap().status(), failure.0);
+        assert_eq!(send(&stack, request()).await.unwrap().status(), 401);
+        assert_eq!(mint.fetches(), 2, "the renewed token was still unproven: a strike");
+    }
 }
 
 // ===== 16 =====
