@@ -6,7 +6,7 @@
 //!   told so; one to an origin with a `.route` gets that origin's token.
 //! - *Below* the layer, its policy takes the header off on the way to another origin, and the
 //!   layer sees the last answer only. There, the 401 of another host must not be taken for a
-//!   rejection of the token: `rejected_when` asks who answered.
+//!   rejection of the token: `FinalUri` tells the layer who answered.
 //!
 //! ```sh
 //! cargo run --example stack_redirects
@@ -16,17 +16,19 @@ mod loopback;
 
 use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
-use http::{Request, StatusCode, response};
+use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Elsewhere, Origin, Refused, TokenCache};
+use tower_bearer::{BearerAuthLayer, BoxError, Elsewhere, FinalUri, Refused, TokenCache};
 use tower_http::follow_redirect::{FollowRedirectLayer, RequestUri};
 
-/// Whether it was this origin that said 401.
-fn rejected_by(origin: &Origin, head: &response::Parts) -> bool {
-    let answered = head.extensions.get::<RequestUri>().and_then(|uri| Origin::of(&uri.0));
-    head.status == StatusCode::UNAUTHORIZED && answered.is_none_or(|answered| answered == *origin)
+/// Tells the layer who answered.
+fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
+    if let Some(RequestUri(uri)) = response.extensions().get().cloned() {
+        response.extensions_mut().insert(FinalUri(uri));
+    }
+    response
 }
 
 #[tokio::main]
@@ -51,9 +53,9 @@ async fn main() -> Result<(), BoxError> {
     let sending = above.layer(bare).service(client.clone());
     println!("above, sent bare: {}", sending.oneshot(request.clone()).await?.status());
 
-    let named: Origin = api.parse()?;
     let below = ServiceBuilder::new()
-        .layer(layer.rejected_when(move |head| rejected_by(&named, head)))
+        .layer(layer)
+        .map_response(with_final_uri)
         .layer(FollowRedirectLayer::new())
         .service(client);
     println!("below: {}", below.oneshot(request).await?.status());

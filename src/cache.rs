@@ -26,7 +26,7 @@ use tokio::{
 use self::{
     flight::{Manifest, Outcome, Seat},
     ready::Ready,
-    state::{Answer, Arrival, FlightId, State, Takeoff},
+    state::{Answer, Arrival, Ended, FlightId, News, State, Takeoff},
     sync::{Lock, Published},
 };
 pub use self::{
@@ -34,7 +34,7 @@ pub use self::{
     rejection::Rejection,
     status::Status,
 };
-use crate::{AccessToken, CacheError, Origin, TokenError, TokenSource, log, source::AnySource};
+use crate::{AccessToken, CacheError, Origin, TokenError, TokenSource, observe, source::AnySource};
 
 /// Keeps a token and renews it. Every clone shares the one token.
 ///
@@ -162,6 +162,7 @@ impl TokenCache {
     /// no cure, the wait took too long or there is no tokio runtime. The token that was
     /// rejected stays in use.
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
+        observe::renewing(rejection.origin.as_ref());
         self.check_cure(&rejection)?;
         let end = Instant::now() + self.core.policy.wait_limit();
         loop {
@@ -182,12 +183,13 @@ impl TokenCache {
     /// The same without waiting: a renewal in the background.
     #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
+        observe::renewing(rejection.origin.as_ref());
         let asked = match self.check_cure(&rejection) {
             Ok(()) => self.core.decide(|state, now| state.reject(&rejection, false, now)),
             Err(error) => Asked::Error(error.into()),
         };
         if let Asked::Error(error) = asked {
-            log::renewal_failed(&error);
+            observe::renewal_failed(&error);
         }
     }
 
@@ -220,8 +222,14 @@ impl TokenCache {
 
     /// What [`get`](Self::get) does before it waits.
     pub(crate) fn ask(&self) -> Asked {
-        let ready = self.core.ready_token(Instant::now());
-        ready.map_or_else(|| self.core.decide(State::ask), Asked::Token)
+        let now = Instant::now();
+        let ready = self.core.ready_token(now);
+        let asked = ready.map_or_else(|| self.core.decide(State::ask), Asked::Token);
+        #[cfg(feature = "metrics")]
+        if let Asked::Token(_) = asked {
+            self.core.observe_use(now);
+        }
+        asked
     }
 
     /// What [`get`](Self::get) does when it waits.
@@ -265,6 +273,16 @@ impl Core {
         self.ready.read(|ready| ready?.token_at(now).cloned())
     }
 
+    #[cfg(feature = "metrics")]
+    fn observe_use(&self, now: Instant) {
+        self.ready.read(|ready| {
+            if let Some(ready) = ready {
+                let left = ready.expired.map(|at| at.saturating_duration_since(now));
+                observe::used(ready.suspect, left);
+            }
+        });
+    }
+
     /// Puts a question to the state, and starts the flight that it asks for.
     fn decide(
         self: &Arc<Self>,
@@ -275,6 +293,9 @@ impl Core {
             let flight = takeoff.map(|takeoff| self.prepare(ledger, takeoff));
             (ledger.asked(answer), flight)
         });
+        if let (Asked::Wait(_), None) = (&asked, &flight) {
+            observe::shared_a_flight();
+        }
         match (asked, self.start(flight)) {
             // To wait takes a timer; to use a token takes nothing.
             (Asked::Wait(_), Err(error)) => Asked::Error(error.into()),
@@ -307,16 +328,16 @@ impl Core {
     }
 
     fn land(&self, id: FlightId, outcome: Result<Arrival, TokenError>) -> Option<Outcome> {
-        let landed =
+        let ended =
             self.change(|ledger, now| ledger.state.landed(id, outcome, now, fastrand::f64()))?;
-        log::landed(landed.as_ref().err());
+        ended.observe();
         self.tell();
-        Some(landed)
+        Some(ended.outcome)
     }
 
     fn lose(&self, id: FlightId, why: &CacheError) {
-        if self.change(|ledger, _| ledger.state.lost(id, why)) {
-            log::landed(Some(&why.clone().into()));
+        if let Some(ended) = self.change(|ledger, now| ledger.state.lost(id, why, now)) {
+            ended.observe();
             self.tell();
         }
     }
@@ -331,6 +352,8 @@ impl Core {
 
     /// Waits for the landing, until the flight counts as lost or the caller's time is over.
     async fn wait(&self, wait: Wait, end: Instant) -> Outcome {
+        #[cfg(feature = "metrics")]
+        let _waiting = Waiting(Instant::now());
         let time_is_over = pin!(sleep_until(wait.lost_at.min(end)));
         match select(wait.seat, time_is_over).await {
             Either::Left((Ok(outcome), _)) => outcome,
@@ -385,9 +408,10 @@ impl Core {
         let mut ledger = self.ledger.lock();
         let result = change(&mut ledger, now);
         self.ready.publish(ledger.state.ready(now));
-        let litter = ledger.sweep();
+        let (news, seat) = ledger.sweep();
         drop(ledger);
-        drop(litter);
+        drop(seat);
+        news.observe();
         result
     }
 
@@ -399,6 +423,34 @@ impl Core {
             before = Some(std::mem::replace(status, now));
         });
         drop(before);
+    }
+}
+
+// ===== What is told =====
+
+impl Ended {
+    fn observe(&self) {
+        observe::landed(self.reason, self.took, self.outcome.as_ref().err(), self.rest);
+    }
+}
+
+impl News {
+    fn observe(self) {
+        self.ended.iter().for_each(Ended::observe);
+        for strike in &self.strikes {
+            observe::struck(strike.origin.as_ref(), strike.nth, strike.held_for);
+        }
+    }
+}
+
+/// Measures a wait, also of a caller who gives up.
+#[cfg(feature = "metrics")]
+struct Waiting(Instant);
+
+#[cfg(feature = "metrics")]
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        observe::waited(self.0.elapsed());
     }
 }
 
@@ -418,8 +470,8 @@ impl Ledger {
     }
 
     /// What is to be dropped outside of the lock: it may run code of the user's types.
-    fn sweep(&mut self) -> (Vec<TokenError>, Option<Seat>) {
+    fn sweep(&mut self) -> (News, Option<Seat>) {
         let over = !self.state.is_fetching();
-        (std::mem::take(&mut self.state.litter), self.seat.take_if(|_| over))
+        (std::mem::take(&mut self.state.news), self.seat.take_if(|_| over))
     }
 }

@@ -2,11 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Uri, request, response};
+use http::{StatusCode, Uri, request, response};
 use tower_layer::Layer;
 
 use crate::{
     BearerAuth, BufferBody, CloneBody, InvalidOrigin, NoReplay, Origin, TokenCache, TokenSource,
+    observe, target::Target,
 };
 
 /// Puts a valid bearer token on every request of a client stack.
@@ -81,10 +82,10 @@ pub(crate) struct Config {
     grpc: bool,
 }
 
-/// Where a request goes, and whose token it gets.
+/// Where a request goes.
 #[derive(Debug)]
-pub(crate) enum Destination<'a> {
-    Known(Origin, &'a TokenCache),
+pub(crate) enum Destination {
+    Known(Target),
     Elsewhere,
     Refused(Refused),
 }
@@ -216,6 +217,11 @@ impl<R> BearerAuthLayer<R> {
         self.with(|config| config.grpc = true)
     }
 
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn into_config(self) -> Arc<Config> {
+        self.config
+    }
+
     fn add(self, origin: Origin, cache: TokenCache) -> Result<Self, InvalidOrigin> {
         let known = self.config.routes.iter().find(|(known, _)| *known == origin);
         match known.map(|(_, known)| known.is_same(&cache)) {
@@ -251,7 +257,7 @@ impl<R: fmt::Debug> fmt::Debug for BearerAuthLayer<R> {
 // ===== impl Config =====
 
 impl Config {
-    pub(crate) fn destination(&self, uri: &Uri) -> Destination<'_> {
+    pub(crate) fn destination(&self, uri: &Uri) -> Destination {
         let Some(origin) = self.origin_of(uri) else {
             return self.not_named(Refused::NoOrigin);
         };
@@ -262,9 +268,9 @@ impl Config {
             None => return self.not_named(Refused::NotNamed(origin)),
         };
         if origin.is_https() || origin.is_loopback() || self.allow_plaintext {
-            Destination::Known(origin, cache)
+            Destination::Known(Target { cache: cache.clone(), is_named: route.is_some(), origin })
         } else {
-            Destination::Refused(Refused::Plaintext(origin))
+            refused(Refused::Plaintext(origin))
         }
     }
 
@@ -272,18 +278,15 @@ impl Config {
         self.replay_if.as_ref().is_none_or(|judge| judge(parts))
     }
 
-    /// Whether the response rejects the token, and the response as it was.
-    pub(crate) fn is_rejection<B>(&self, response: http::Response<B>) -> (bool, http::Response<B>) {
+    /// Whether the response is a rejection of the token.
+    pub(crate) fn rejects(&self, parts: &response::Parts) -> bool {
         let unauthenticated =
-            || response.headers().get("grpc-status").is_some_and(|status| status == "16");
-        if self.grpc && unauthenticated() {
-            return (true, response);
-        }
-        let Some(judge) = &self.rejected_when else {
-            return (response.status() == http::StatusCode::UNAUTHORIZED, response);
+            || parts.headers.get("grpc-status").is_some_and(|status| status == "16");
+        let rejected = match &self.rejected_when {
+            None => parts.status == StatusCode::UNAUTHORIZED,
+            Some(judge) => judge(parts),
         };
-        let (parts, body) = response.into_parts();
-        (judge(&parts), http::Response::from_parts(parts, body))
+        rejected || (self.grpc && unauthenticated())
     }
 
     /// A URI that names no origin at all means the assumed one. One that has an authority but
@@ -295,12 +298,17 @@ impl Config {
         Origin::of(uri)
     }
 
-    fn not_named(&self, refused: Refused) -> Destination<'_> {
+    fn not_named(&self, why: Refused) -> Destination {
         match self.elsewhere {
-            Elsewhere::Refuse => Destination::Refused(refused),
+            Elsewhere::Refuse => refused(why),
             Elsewhere::SendBare => Destination::Elsewhere,
         }
     }
+}
+
+fn refused(refused: Refused) -> Destination {
+    observe::refused(&refused);
+    Destination::Refused(refused)
 }
 
 impl fmt::Debug for Config {

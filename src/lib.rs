@@ -74,6 +74,41 @@
 //! token expires. Its clones share one token, so that several stacks can. Each number that it
 //! goes by is a field of the [`RefreshPolicy`].
 //!
+//! # To be seen while it runs
+//!
+//! Feature `tracing` tells, with the target `tower_bearer` and never a secret:
+//!
+//! | level | event | fields |
+//! | --- | --- | --- |
+//! | debug | span `fetch`: a flight, in a span of its own that follows from the asker's | `reason` |
+//! | debug | `fetching an access token` | `reason` (`First`, `Due`: in the background, `Expired`, `Rejected`) |
+//! | debug | `fetched an access token` | `reason`, `took` |
+//! | debug | `an attempt failed`, and another follows | `error`, `attempt`, `next_in` |
+//! | warn | `no access token could be fetched` | `reason`, `took`, `error`, `transient`, `next_in` |
+//! | debug | `an access token was rejected` | `origin` |
+//! | warn | `a rejected access token was not renewed` | `error` |
+//! | debug | `sending a rejected request again` | `origin` |
+//! | warn | `an origin rejects fresh access tokens` (a strike) | `origin`, `strikes`, `next_in` |
+//! | warn | `a request was refused` | `reason` |
+//!
+//! Feature `metrics` counts by the `metrics` facade; `describe_metrics` gives an exporter the
+//! help texts. Labels come from closed sets.
+//!
+//! | number | unit | labels |
+//! | --- | --- | --- |
+//! | `tower_bearer_fetches_total` | flights | `reason` (`first`, `due`, `expired`, `rejected`), `outcome` (`ok`, `transient`, `permanent`, `lost`, `same_token`) |
+//! | `tower_bearer_fetch_seconds` | seconds | `reason` |
+//! | `tower_bearer_endpoint_errors_total` | answers | `error`: a code of RFC 6749, RFC 8628 or RFC 8707, `other`, or `unreachable`, `timeout`, `interrupted`, `unreadable`, … |
+//! | `tower_bearer_wait_seconds` | seconds | |
+//! | `tower_bearer_shared_waits_total` | callers | |
+//! | `tower_bearer_token_left_seconds` | seconds, at each use | |
+//! | `tower_bearer_suspect_uses_total` | uses | |
+//! | `tower_bearer_rejections_total` | rejections | |
+//! | `tower_bearer_failed_renewals_total` | rejections | |
+//! | `tower_bearer_strikes_total` | strikes | |
+//! | `tower_bearer_replays_total` | requests | `origin`: one that was named, or `other`; `outcome` (`answered`, `rejected`, `failed`) |
+//! | `tower_bearer_refusals_total` | requests | `reason` (`not_named`, `plaintext`, `no_origin`) |
+//!
 //! # Calling a stack
 //!
 //! A stack takes requests with any body, so where the compiler cannot tell which one is meant
@@ -86,7 +121,9 @@
 //! | --- | --- | --- |
 //! | `oauth2` | yes | [`oauth2`], over a transport that you give |
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
+//! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
+//! | `metrics` | no | counters and histograms, by the `metrics` facade |
 //! | `local` | no | [`local::TokenCommand`] |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.
@@ -100,14 +137,17 @@ mod challenge;
 mod error;
 mod layer;
 pub mod local;
-mod log;
+#[cfg(feature = "reqwest-middleware")]
+mod middleware;
 #[cfg(feature = "oauth2")]
 #[cfg_attr(docsrs, doc(cfg(feature = "oauth2")))]
 pub mod oauth2;
+mod observe;
 mod origin;
 mod secret;
 mod service;
 mod source;
+mod target;
 mod token;
 
 pub use cache::{
@@ -116,6 +156,11 @@ pub use cache::{
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
 pub use layer::{BearerAuthLayer, Elsewhere, Refused};
+#[cfg(feature = "reqwest-middleware")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+pub use middleware::BearerAuthMiddleware;
+#[cfg(feature = "metrics")]
+pub use observe::describe_metrics;
 pub use origin::{InvalidOrigin, Origin};
 pub use secret::{Secret, SecretError, SecretFault};
 pub use service::{
@@ -123,6 +168,7 @@ pub use service::{
     SkipAuth,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
+pub use target::FinalUri;
 pub use token::{AccessToken, InvalidToken};
 
 /// Any error, as tower's own middleware has it.

@@ -65,6 +65,8 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) use self::reqwest_service::final_uri;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
@@ -83,7 +85,7 @@ use self::{
     response::{FieldNames, Reply, retry_after},
     transport::{Answer, Transport, TransportError},
 };
-use crate::{AccessToken, CacheError, Origin, TokenError, TokenRequest, TokenSource};
+use crate::{AccessToken, CacheError, Origin, TokenError, TokenRequest, TokenSource, observe};
 
 type Outcome<T> = Result<T, EndpointError>;
 type RefreshToken = Option<Zeroizing<String>>;
@@ -290,7 +292,10 @@ impl TokenSource for TokenEndpoint {
         let (outcome, read) = self.attempt(&request).await;
         let is_permanent = outcome.as_ref().is_err_and(|error| !error.is_transient());
         *self.failure() = is_permanent.then_some(Failure { request, read });
-        Ok(outcome?)
+        outcome.map_err(|error| {
+            observe::endpoint_error(error.label());
+            error.into()
+        })
     }
 
     /// Two exchanges, if each has a [timeout](TokenEndpointBuilder::timeout): a fetch may

@@ -93,8 +93,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = Arc::clone(&self.config);
-        let (origin, cache) = match destination(&config, &request) {
-            Destination::Known(origin, cache) => (origin, cache.clone()),
+        let target = match destination(&config, &request) {
+            Destination::Known(target) => target,
             Destination::Elsewhere => {
                 let request = request.map(|body| self.replay.pass(body));
                 return ResponseFuture::bare(self.inner.call(request));
@@ -104,8 +104,8 @@ where
                 return ResponseFuture::failed(refused.into());
             }
         };
-        let asked = cache.ask();
-        let mut errand = Errand::new(config, self.replay.clone(), origin, cache);
+        let asked = target.cache.ask();
+        let mut errand = Errand::new(config, self.replay.clone(), target);
         match asked {
             Asked::Token(token) => {
                 let request = errand.prepare(request, token);
@@ -135,7 +135,7 @@ impl<S: Clone, R> BearerAuth<S, R> {
     }
 }
 
-fn destination<'a, B>(config: &'a Config, request: &Request<B>) -> Destination<'a> {
+fn destination<B>(config: &Config, request: &Request<B>) -> Destination {
     let passes = request.headers().contains_key(AUTHORIZATION)
         || request.extensions().get::<SkipAuth>().is_some();
     if passes { Destination::Elsewhere } else { config.destination(request.uri()) }

@@ -8,7 +8,7 @@ pub(crate) mod tls;
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tower_bearer::{
     BoxError,
     oauth2::{InvalidEndpoint, TokenEndpoint},
@@ -34,7 +34,7 @@ pub(crate) struct Tokens(Arc<Books>);
 struct Books {
     issued: AtomicUsize,
     revoked: AtomicUsize,
-    shown: Mutex<Vec<String>>,
+    shown: watch::Sender<Vec<String>>,
 }
 
 impl Tokens {
@@ -54,14 +54,20 @@ impl Tokens {
 
     /// What the API was shown so far, request by request: tokens, `none` where there was none.
     pub(crate) fn shown(&self) -> Vec<String> {
-        self.0.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.shown.borrow().clone()
+    }
+
+    /// Waits until the API was shown that many.
+    pub(crate) async fn were_shown(&self, count: usize) {
+        let mut shown = self.0.shown.subscribe();
+        shown.wait_for(|shown| shown.len() >= count).await.expect("`self` has the sender");
     }
 
     /// The token of a request, if it is one that counts.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Option<String> {
         let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
-        self.0.shown.lock().unwrap_or_else(PoisonError::into_inner).push(token.to_owned());
+        self.0.shown.send_modify(|shown| shown.push(token.to_owned()));
         let number: usize = token.strip_prefix('t')?.parse().ok()?;
         let counts = number > self.0.revoked.load(SeqCst) && number <= self.issued();
         counts.then(|| token.to_owned())

@@ -32,7 +32,7 @@ use super::{
     policy::RefreshPolicy,
     state::{Arrival, FlightId, Takeoff},
 };
-use crate::{AccessToken, CacheError, TokenError, TokenRequest, log, source::AnySource};
+use crate::{AccessToken, CacheError, TokenError, TokenRequest, observe, source::AnySource};
 
 pub(super) type Outcome = Result<AccessToken, TokenError>;
 
@@ -66,8 +66,8 @@ impl Manifest {
 
     /// Starts the flight on a task of its own.
     pub(super) fn fly(self, runtime: &Handle) {
-        log::fetching(self.takeoff.request.reason());
-        runtime.spawn(self.run());
+        let reason = self.takeoff.request.reason();
+        runtime.spawn(observe::flight(reason, self.run()));
     }
 
     /// Reports that the flight will never land.
@@ -129,11 +129,11 @@ async fn fetch(
         };
         made += 1;
         let pause = policy.pause(made, &error, fastrand::f64());
-        let Some(resume) = pause.map(|pause| Instant::now() + pause).filter(|at| *at < end) else {
+        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else {
             return Err(error);
         };
-        log::attempt_failed(&error, made);
-        sleep_until(resume).await;
+        observe::attempt_failed(&error, made, pause);
+        sleep(pause).await;
     }
 }
 

@@ -10,6 +10,11 @@ pub(super) struct Ready {
     pub(super) token: AccessToken,
     /// From then on the state has to be asked; `None`: never.
     pub(super) until: Option<Instant>,
+    /// When it expires.
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "it is only told"))]
+    pub(super) expired: Option<Instant>,
+    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "it is only told"))]
+    pub(super) suspect: bool,
     /// Whether an acceptance says something new, at an origin that is not among the proven.
     pub(super) watched: bool,
     pub(super) proven: Vec<Option<Origin>>,

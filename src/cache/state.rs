@@ -13,7 +13,7 @@
 //! under way may land; one that was given up changes nothing. A token leaves only because a
 //! newer usable one has arrived.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ use super::{
     rejection::Rejection,
     rest::Rest,
     status::Status,
-    strikes::Strikes,
+    strikes::{Strike, Strikes},
 };
 use crate::{AccessToken, CacheError, Origin, Reason, TokenError, TokenRequest};
 
@@ -50,9 +50,17 @@ pub(super) struct State {
     /// Before this the source is not asked whether it has recovered.
     next_probe: Option<Instant>,
     strikes: Strikes,
-    /// Errors that were replaced. They hold values of the user's types, whose `Drop` must not
-    /// run under the lock: the shell takes them out.
+    pub(super) news: News,
+}
+
+/// What the shell takes out and sees to without the lock.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Errors that were replaced: they hold values of the user's types, with a `Drop`.
     pub(super) litter: Vec<TokenError>,
+    /// Flights that were found to be lost.
+    pub(super) ended: Vec<Ended>,
+    pub(super) strikes: Vec<Strike>,
 }
 
 /// The current token. Without dates it lives until it is rejected.
@@ -71,6 +79,8 @@ struct Held {
 #[derive(Debug)]
 struct Flight {
     id: FlightId,
+    reason: Reason,
+    started: Instant,
     /// What is to be replaced, if the flight was started for that.
     rejected: Option<AccessToken>,
     /// Whether a rejection of the current token waits for it: then all askers do.
@@ -98,6 +108,17 @@ pub(super) struct Takeoff {
     pub(super) request: TokenRequest,
 }
 
+/// A flight that is over.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// What its waiters get.
+    pub(super) outcome: Result<AccessToken, TokenError>,
+    pub(super) reason: Reason,
+    pub(super) took: Duration,
+    /// How long the source rests now.
+    pub(super) rest: Option<Duration>,
+}
+
 /// A token, and when the fetch that brought it was called, by both clocks.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -122,7 +143,7 @@ impl State {
             next_background: None,
             next_probe: None,
             strikes: Strikes::default(),
-            litter: Vec::new(),
+            news: News::default(),
         }
     }
 
@@ -261,6 +282,8 @@ impl State {
         self.flights += 1;
         self.flight = Some(Flight {
             id: self.flights,
+            reason,
+            started: now,
             rejected: rejected.clone(),
             renews: rejected.is_some(),
             origins: rejection.map(|rejection| rejection.origin.clone()).into_iter().collect(),
@@ -275,33 +298,43 @@ impl State {
 // ===== What becomes of a flight =====
 
 impl State {
-    /// The flight has ended by itself. What its waiters get; `None` if it was given up before.
+    /// The flight has ended by itself; `None` if it was given up before.
     pub(super) fn landed(
         &mut self,
         id: FlightId,
         outcome: Result<Arrival, TokenError>,
         now: Instant,
         random: f64,
-    ) -> Option<Result<AccessToken, TokenError>> {
+    ) -> Option<Ended> {
         let flight = self.flight.take_if(|flight| flight.id == id)?;
-        Some(match outcome {
+        let outcome = match outcome {
             Ok(arrival) => self.succeeded(&flight, &arrival, now, random),
             Err(error) => {
                 self.failed(&error, now, random);
                 Err(error)
             }
-        })
+        };
+        Some(self.ended(&flight, outcome, now))
     }
 
     /// The flight will never land: it panicked, or its runtime is gone. The source does not
     /// rest, for it has not answered; the next asker starts a new flight.
-    pub(super) fn lost(&mut self, id: FlightId, why: &CacheError) -> bool {
-        let lost = self.flight.take_if(|flight| flight.id == id).is_some();
-        if lost {
-            self.failures += 1;
-            self.set_last_error(Some(why.clone().into()));
-        }
-        lost
+    pub(super) fn lost(&mut self, id: FlightId, why: &CacheError, now: Instant) -> Option<Ended> {
+        let flight = self.flight.take_if(|flight| flight.id == id)?;
+        let error = TokenError::from(why.clone());
+        self.failures += 1;
+        self.set_last_error(Some(error.clone()));
+        Some(self.ended(&flight, Err(error), now))
+    }
+
+    fn ended(
+        &self,
+        flight: &Flight,
+        outcome: Result<AccessToken, TokenError>,
+        now: Instant,
+    ) -> Ended {
+        let rest = self.rest_until(now).map(|until| until.saturating_duration_since(now));
+        Ended { outcome, reason: flight.reason, took: now - flight.started, rest }
     }
 
     /// Something that the source is configured with has changed: it need not rest.
@@ -323,7 +356,8 @@ impl State {
 
     fn give_up_lost(&mut self, now: Instant) {
         if let Some(flight) = self.flight.as_ref().filter(|flight| flight.lost_at <= now) {
-            self.lost(flight.id, &CacheError::FlightLost);
+            let ended = self.lost(flight.id, &CacheError::FlightLost, now);
+            self.news.ended.extend(ended);
         }
     }
 
@@ -344,7 +378,8 @@ impl State {
             return Ok(arrival.token.clone());
         }
         for origin in &flight.origins {
-            self.strikes.strike(origin.as_ref(), flight.id, now, &self.policy);
+            let strike = self.strikes.strike(origin.as_ref(), flight.id, now, &self.policy);
+            self.news.strikes.extend(strike);
         }
         Err(CacheError::SameToken.into())
     }
@@ -388,12 +423,13 @@ impl State {
         held.suspect = true;
         let on_trial = held.renewed || self.strikes.has(origin);
         if on_trial && !held.is_proven(origin) {
-            self.strikes.strike(origin, held.brought_by, now, &self.policy);
+            let strike = self.strikes.strike(origin, held.brought_by, now, &self.policy);
+            self.news.strikes.extend(strike);
         }
     }
 
     fn set_last_error(&mut self, error: Option<TokenError>) {
-        self.litter.extend(std::mem::replace(&mut self.last_error, error));
+        self.news.litter.extend(std::mem::replace(&mut self.last_error, error));
     }
 }
 
@@ -425,6 +461,8 @@ impl State {
         Some(Ready {
             token: held.token.clone(),
             until: ask_again.into_iter().chain(expired).min(),
+            expired,
+            suspect: held.suspect,
             watched: held.renewed || !self.strikes.is_empty(),
             proven: held.proven.clone(),
         })

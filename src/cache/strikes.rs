@@ -1,5 +1,7 @@
 //! Which origins have rejected fresh tokens, and how long their next renewal has to wait.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{policy::RefreshPolicy, state::FlightId};
@@ -23,6 +25,14 @@ struct Standing {
     given_for: FlightId,
 }
 
+/// One strike, as it was given.
+#[derive(Debug)]
+pub(super) struct Strike {
+    pub(super) origin: Option<Origin>,
+    pub(super) nth: u32,
+    pub(super) held_for: Duration,
+}
+
 impl Strikes {
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -37,27 +47,30 @@ impl Strikes {
         Some(standing.held_until)
     }
 
-    /// A strike for the token that this flight has brought.
+    /// A strike for the token that this flight has brought; `None` if it gave one already.
     pub(super) fn strike(
         &mut self,
         origin: Option<&Origin>,
         brought_by: FlightId,
         now: Instant,
         policy: &RefreshPolicy,
-    ) {
+    ) -> Option<Strike> {
         let mut standing = self.take(origin).unwrap_or_else(|| Standing {
             origin: origin.cloned(),
             strikes: 0,
             held_until: now,
             given_for: 0,
         });
-        if standing.given_for != brought_by {
+        let strike = (standing.given_for != brought_by).then(|| {
             standing.given_for = brought_by;
             standing.strikes = standing.strikes.saturating_add(1);
-            standing.held_until = now + policy.hold(standing.strikes);
-        }
+            let held_for = policy.hold(standing.strikes);
+            standing.held_until = now + held_for;
+            Strike { origin: origin.cloned(), nth: standing.strikes, held_for }
+        });
         self.make_room();
         self.list.push(standing);
+        strike
     }
 
     pub(super) fn clear(&mut self, origin: Option<&Origin>) {
@@ -79,8 +92,6 @@ impl Strikes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -19,6 +19,23 @@ const PASSING: [&str; 6] = [
     "use_dpop_nonce",
 ];
 
+/// Codes that may be the label of a number: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707
+/// §2.
+const KNOWN: [&str; 12] = [
+    "access_denied",
+    "authorization_pending",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "unsupported_grant_type",
+];
+
 /// Why a [`TokenEndpoint`](super::TokenEndpoint) brought no token.
 ///
 /// It is the cause of a [`TokenError`]: `error.downcast_ref::<EndpointError>()`. Whatever the
@@ -202,6 +219,27 @@ impl EndpointError {
         use EndpointErrorKind::{RefreshTokenLost, Refused};
         let refused = matches!(self.inner.kind, Refused | RefreshTokenLost);
         refused && !self.is_transient() && !self.is_ambiguous()
+    }
+
+    /// What went wrong as one of few words, for a label.
+    pub(super) fn label(&self) -> &'static str {
+        match self.inner.kind {
+            EndpointErrorKind::Credential => "credential",
+            EndpointErrorKind::Unreachable => "unreachable",
+            EndpointErrorKind::Interrupted => "interrupted",
+            EndpointErrorKind::Timeout => "timeout",
+            EndpointErrorKind::Redirected => "redirected",
+            EndpointErrorKind::TooLarge => "too_large",
+            EndpointErrorKind::Unreadable(_) => "unreadable",
+            EndpointErrorKind::MissingToken
+            | EndpointErrorKind::InvalidToken(_)
+            | EndpointErrorKind::NotBearer => "no_bearer_token",
+            EndpointErrorKind::RefreshTokenLost => "refresh_token_lost",
+            EndpointErrorKind::Refused => {
+                let known = KNOWN.into_iter().find(|known| self.error() == Some(known));
+                known.unwrap_or("other")
+            }
+        }
     }
 
     pub(super) fn is_invalid_grant(&self) -> bool {

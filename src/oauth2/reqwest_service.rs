@@ -10,12 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Uri;
 use http_body::Body;
 use pin_project_lite::pin_project;
 use reqwest::{Client, Error};
 use tower_service::Service;
 
-use crate::BoxError;
+use crate::{BoxError, FinalUri, Origin};
 
 /// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
 /// [`http::Response`], as the other services of a client stack do.
@@ -38,7 +39,9 @@ use crate::BoxError;
 ///
 /// It is always ready, and cheap to clone. It takes every body whose data become [`Bytes`]; the
 /// body is `Sync + 'static` because reqwest boxes it. Connections, proxies, TLS and redirects
-/// are the client's matter: a client that follows redirects does so below every layer.
+/// are the client's matter. A client that follows redirects does so below every layer: turn
+/// that off, as above, and put a layer for it on top. A response that came from another origin
+/// all the same has the extension [`FinalUri`](crate::FinalUri).
 ///
 /// # Errors
 ///
@@ -60,8 +63,12 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State {
-        /// Waits for the head of the response.
-        Pending { #[pin] response: <Client as Service<reqwest::Request>>::Future },
+        /// Waits for the head of the response to a request that went there.
+        Pending {
+            #[pin]
+            response: <Client as Service<reqwest::Request>>::Future,
+            origin: Option<Origin>,
+        },
         /// The request is none that reqwest takes.
         Refused { error: Option<Error> },
     }
@@ -110,8 +117,9 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ReqwestFuture {
+        let origin = Origin::of(request.uri());
         let state = match request.map(reqwest::Body::wrap).try_into() {
-            Ok(request) => State::Pending { response: self.client.call(request) },
+            Ok(request) => State::Pending { response: self.client.call(request), origin },
             Err(error) => State::Refused { error: Some(error) },
         };
         ReqwestFuture { state }
@@ -125,12 +133,14 @@ impl Future for ReqwestFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match self.project().state.project() {
-            StateProjection::Pending { response } => ready!(response.poll(cx)),
+            StateProjection::Pending { response, origin } => {
+                ready!(response.poll(cx)).map(|response| converted(response, origin.as_ref()))
+            }
             StateProjection::Refused { error } => {
                 Err(error.take().expect("not polled after it has completed"))
             }
         };
-        Poll::Ready(result.map(Into::into).map_err(stripped))
+        Poll::Ready(result.map_err(stripped))
     }
 }
 
@@ -138,6 +148,27 @@ impl fmt::Debug for ReqwestFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestFuture").finish_non_exhaustive()
     }
+}
+
+/// The response, with a [`FinalUri`] if the client has followed a redirect to another origin.
+fn converted(response: reqwest::Response, asked: Option<&Origin>) -> http::Response<reqwest::Body> {
+    let final_uri = final_uri(&response, asked);
+    let mut response = http::Response::from(response);
+    if let Some(uri) = final_uri {
+        response.extensions_mut().insert(FinalUri(uri));
+    }
+    response
+}
+
+/// Where a response came from, if that is another origin than the one that was asked.
+pub(crate) fn final_uri(response: &reqwest::Response, asked: Option<&Origin>) -> Option<Uri> {
+    let url = response.url();
+    let is_same = asked.is_some_and(|asked| {
+        asked.is_https() == (url.scheme() == "https")
+            && url.port_or_known_default() == Some(asked.port())
+            && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(asked.host()))
+    });
+    if is_same { None } else { url.as_str().parse().ok() }
 }
 
 /// Takes out of an error what may be secret in its URL.

@@ -15,8 +15,11 @@ use tower_service::Service;
 
 use super::replay::Replay;
 use crate::{
-    AccessToken, BoxError, Challenge, Origin, Rejection, TokenCache, TokenError, cache::Wait,
-    layer::Config, log,
+    AccessToken, BoxError, TokenError,
+    cache::Wait,
+    layer::Config,
+    observe::{self, Replay as Outcome},
+    target::Target,
 };
 
 type Fetched = Result<AccessToken, TokenError>;
@@ -62,14 +65,15 @@ pin_project! {
 pub(super) struct Errand<S, R: Replay<B>, B> {
     config: Arc<Config>,
     replay: R,
-    origin: Origin,
-    cache: TokenCache,
+    target: Target,
     /// For what is still to be called; not known to be ready.
     pub(super) service: Option<S>,
     /// What the request that is on its way carries.
     token: Option<AccessToken>,
     /// For the second call; `None` once that is made, or if there can be none.
     kept: Option<Kept<R, B>>,
+    /// Whether what is on its way, or about to be, is the second call.
+    is_replay: bool,
 }
 
 struct Kept<R: Replay<B>, B> {
@@ -80,8 +84,8 @@ struct Kept<R: Replay<B>, B> {
 // ===== impl Errand =====
 
 impl<S, R: Replay<B>, B> Errand<S, R, B> {
-    pub(super) fn new(config: Arc<Config>, replay: R, origin: Origin, cache: TokenCache) -> Self {
-        Self { config, replay, origin, cache, service: None, token: None, kept: None }
+    pub(super) fn new(config: Arc<Config>, replay: R, target: Target) -> Self {
+        Self { config, replay, target, service: None, token: None, kept: None, is_replay: false }
     }
 
     /// The request with the token, for the first call.
@@ -117,11 +121,18 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         let kept = self.kept.as_mut().expect("who replays has kept something");
         if let Poll::Ready(body) = R::poll_restore(&mut kept.body, cx) {
             let kept = self.kept.take();
+            self.is_replay = true;
             return Poll::Ready(kept.map(|kept| kept.parts).zip(body));
         }
-        let wait = self.cache.wait_limit();
+        let wait = self.target.cache.wait_limit();
         let limit = limit.get_or_insert_with(|| Box::pin(sleep(wait)));
         limit.as_mut().poll(cx).map(|()| None)
+    }
+
+    fn replay_ended(&self, outcome: Outcome) {
+        if self.is_replay {
+            observe::replayed(&self.target, outcome);
+        }
     }
 
     /// Drops what is kept: there will be no second call.
@@ -142,25 +153,21 @@ impl<S, R: Replay<B>, B> Errand<S, R, B> {
         &mut self,
         response: Response<ResBody>,
     ) -> (Response<ResBody>, Option<BoxFuture<'static, Fetched>>) {
-        let (is_rejection, response) = self.config.is_rejection(response);
         let token = self.token.as_ref().expect("a request was sent with a token");
-        if !is_rejection {
-            // A server's error, and a refusal for another reason, say nothing of the token.
-            if response.status().as_u16() < 400 {
-                self.cache.accepted(token, Some(&self.origin));
-            }
+        let (parts, body) = response.into_parts();
+        let verdict = self.target.verdict(&self.config, token, &parts);
+        let response = Response::from_parts(parts, body);
+        let Some(rejection) = verdict else {
+            self.replay_ended(Outcome::Answered);
             self.settle();
             return (response, None);
-        }
-        let mut rejection = Rejection::new(token.clone()).with_origin(self.origin.clone());
-        if let Some(challenge) = Challenge::decisive(Challenge::from_headers(response.headers())) {
-            rejection = rejection.with_challenge(challenge);
-        }
+        };
         if !self.may_replay() {
-            self.cache.reject(rejection);
+            self.replay_ended(Outcome::Rejected);
+            self.target.cache.reject(rejection);
             return (response, None);
         }
-        let cache = self.cache.clone();
+        let cache = self.target.cache.clone();
         (response, Some(async move { cache.renew(rejection).await }.boxed()))
     }
 }
@@ -185,7 +192,7 @@ where
     }
 
     pub(super) fn waiting(wait: Wait, request: Request<B>, errand: Errand<S, R, B>) -> Self {
-        let cache = errand.cache.clone();
+        let cache = errand.target.cache.clone();
         let token = async move { cache.wait(wait).await }.boxed();
         Self { step: Step::Waiting { token, request: Some(request) }, errand: Some(errand) }
     }
@@ -218,8 +225,10 @@ where
                     Step::Calling { future }
                 }
                 StepProj::Calling { future } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    let Some(errand) = this.errand else { return Poll::Ready(Ok(response)) };
+                    let response = ready!(future.poll(cx)).map_err(Into::into);
+                    let Some(errand) = this.errand else { return Poll::Ready(response) };
+                    let response =
+                        response.inspect_err(|_| errand.replay_ended(Outcome::Failed))?;
                     let (response, renewal) = errand.judge(response);
                     let Some(token) = renewal else { return Poll::Ready(Ok(response)) };
                     Step::Renewing { token, response: Some(response) }
@@ -227,7 +236,7 @@ where
                 StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
                     Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
                     Err(error) => {
-                        log::renewal_failed(&error);
+                        observe::renewal_failed(&error);
                         present(this.errand).settle();
                         return Poll::Ready(Ok(taken(response)));
                     }
@@ -238,7 +247,7 @@ where
                         errand.settle();
                         return Poll::Ready(Ok(taken(response)));
                     };
-                    log::replaying();
+                    observe::replaying(&errand.target);
                     let request = errand.put(token.clone(), parts, body);
                     Step::Readying { request: Some(request) }
                 }

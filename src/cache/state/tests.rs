@@ -58,7 +58,7 @@ impl World {
             called: self.now,
             called_wall: SystemTime::UNIX_EPOCH,
         });
-        self.state.landed(takeoff.id, outcome, self.now, self.random)
+        self.state.landed(takeoff.id, outcome, self.now, self.random).map(|ended| ended.outcome)
     }
 
     /// Asks, and lands the flight that this starts.
@@ -144,8 +144,9 @@ fn a_flight_that_was_given_up_publishes_nothing_when_it_comes_back() {
 fn a_lost_flight_is_no_answer_of_the_source_so_the_source_does_not_rest() {
     let mut world = World::new();
     let takeoff = world.ask().1.unwrap();
-    assert!(world.state.lost(takeoff.id, &CacheError::SourcePanicked));
-    assert!(!world.state.lost(takeoff.id, &CacheError::SourcePanicked), "it is lost once");
+    let mut lose = || world.state.lost(takeoff.id, &CacheError::SourcePanicked, world.now);
+    assert!(lose().is_some());
+    assert!(lose().is_none(), "it is lost once");
     assert!(world.ask().1.is_some());
 }
 
@@ -246,7 +247,7 @@ fn the_age_is_counted_from_the_call_of_fetch() {
         called,
         called_wall: SystemTime::UNIX_EPOCH,
     };
-    world.state.landed(takeoff.id, Ok(arrival), world.now, 0.0).unwrap().unwrap();
+    world.state.landed(takeoff.id, Ok(arrival), world.now, 0.0).unwrap();
     assert_eq!(world.seconds(world.state.status(world.now).expiry), 90.0);
 }
 
@@ -622,5 +623,5 @@ fn errors_that_were_replaced_are_left_for_the_shell_to_drop() {
         let takeoff = world.state.take_off(Reason::First, None, world.now);
         world.land(&takeoff, Err(busy()));
     }
-    assert_eq!(world.state.litter.len(), 1);
+    assert_eq!(world.state.news.litter.len(), 1);
 }

@@ -1,0 +1,117 @@
+//! An API that wants a valid token and sends each call's body back.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{
+        HeaderMap, StatusCode, Uri,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use tokio::sync::watch;
+
+use crate::{gate::Gate, serve::serve, token_service::TokenService};
+
+/// A handle; every clone is the same API.
+#[derive(Clone)]
+pub(crate) struct Api {
+    shared: Arc<Shared>,
+    /// Scheme, host and port.
+    pub(crate) origin: Arc<str>,
+}
+
+struct Shared {
+    tokens: TokenService,
+    gate: Gate,
+    counts: watch::Sender<Counts>,
+    /// Calls that were answered 401 and have not come again.
+    rejected: Mutex<HashSet<Bytes>>,
+}
+
+/// What the API has seen so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) arrived: u64,
+    /// Calls that came again after a 401.
+    pub(crate) replayed: u64,
+    /// The highest number of a token that was accepted.
+    pub(crate) newest_token: u64,
+}
+
+impl Api {
+    pub(crate) async fn start(tokens: TokenService) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            tokens,
+            gate: Gate::new(),
+            counts: watch::Sender::default(),
+            rejected: Mutex::default(),
+        });
+        let router = Router::new().route("/echo", post(answer)).with_state(Arc::clone(&shared));
+        let address = serve(router).await?;
+        Ok(Self { shared, origin: format!("http://{address}").into() })
+    }
+
+    /// Where calls are posted to. A call's body is its name: no two are the same.
+    pub(crate) fn uri(&self) -> Uri {
+        format!("{}/echo", self.origin).parse().expect("an address and a path are a URI")
+    }
+
+    /// Holds calls that have arrived, before their token is looked at, while it is closed.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        *self.shared.counts.borrow()
+    }
+
+    /// Waits until the counts are like that.
+    pub(crate) async fn reached(&self, condition: impl FnMut(&Counts) -> bool) {
+        let mut counts = self.shared.counts.subscribe();
+        counts.wait_for(condition).await.expect("the counts are still there");
+    }
+}
+
+impl Shared {
+    fn arrived(&self, call: &Bytes) {
+        let again = self.rejected().remove(call);
+        self.counts.send_modify(|counts| {
+            counts.arrived += 1;
+            counts.replayed += u64::from(again);
+        });
+    }
+
+    fn accepted(&self, token: u64) {
+        self.counts.send_modify(|counts| counts.newest_token = counts.newest_token.max(token));
+    }
+
+    fn rejected(&self) -> MutexGuard<'_, HashSet<Bytes>> {
+        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, call: Bytes) -> Response {
+    shared.arrived(&call);
+    shared.gate.pass().await;
+    let token = bearer(&headers).and_then(|token| shared.tokens.introspect(token));
+    let Some(token) = token else {
+        shared.rejected().insert(call);
+        let challenge = [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)];
+        return (StatusCode::UNAUTHORIZED, challenge).into_response();
+    };
+    shared.accepted(token);
+    call.into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}

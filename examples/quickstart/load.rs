@@ -1,0 +1,157 @@
+//! Calls, made all at once or at a steady rate, and what became of each.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full};
+use tokio::{pin, select, task::JoinSet, time::interval};
+use tower::{Service, ServiceExt};
+use tower_bearer::BoxError;
+
+use crate::{report::explain, stack::Stack};
+
+/// Makes calls with one stack.
+pub(crate) struct Load {
+    stack: Stack,
+    uri: Uri,
+    /// What calls are named after that the API sends back; without it they are plain `GET`s.
+    echo: Option<&'static str>,
+    calls: AtomicU64,
+}
+
+/// Calls that are under way.
+pub(crate) struct Calls {
+    tasks: JoinSet<Outcome>,
+}
+
+/// What became of one call.
+pub(crate) struct Outcome {
+    /// From the call of the stack to the last byte of the response.
+    pub(crate) latency: Duration,
+    /// Whether it was held back because there was no token, instead of being sent at once.
+    pub(crate) waited: bool,
+    /// How often it was sent.
+    pub(crate) sends: u64,
+    pub(crate) failure: Option<String>,
+}
+
+/// A request extension that counts how often the request reaches the client.
+#[derive(Clone, Default)]
+struct Sends(Arc<AtomicU64>);
+
+/// Stands between the token and the client.
+pub(crate) fn count_send<B>(request: Request<B>) -> Request<B> {
+    if let Some(Sends(sends)) = request.extensions().get() {
+        sends.fetch_add(1, Ordering::Relaxed);
+    }
+    request
+}
+
+impl Sends {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+// ===== impl Load =====
+
+impl Load {
+    /// Calls that an echo answers.
+    pub(crate) fn echo(stack: Stack, uri: Uri, name: &'static str) -> Self {
+        Self { stack, uri, echo: Some(name), calls: AtomicU64::new(0) }
+    }
+
+    /// `GET` calls.
+    pub(crate) fn get(stack: Stack, uri: Uri) -> Self {
+        Self { stack, uri, echo: None, calls: AtomicU64::new(0) }
+    }
+
+    /// How many calls were made.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// Hands so many calls to the stack, and returns once it has them all.
+    pub(crate) async fn at_once(&self, count: u64) -> Result<Calls, BoxError> {
+        let mut calls = Calls { tasks: JoinSet::new() };
+        for _ in 0..count {
+            self.call(&mut calls).await?;
+        }
+        Ok(calls)
+    }
+
+    /// Makes a call at each tick, whatever becomes of the ones before, until the end.
+    pub(crate) async fn steadily(
+        &self,
+        every: Duration,
+        end: impl Future,
+    ) -> Result<Vec<Outcome>, BoxError> {
+        let mut calls = Calls { tasks: JoinSet::new() };
+        let mut ticks = interval(every);
+        pin!(end);
+        loop {
+            select! {
+                _ = &mut end => break,
+                _ = ticks.tick() => self.call(&mut calls).await?,
+            }
+        }
+        Ok(calls.outcomes().await)
+    }
+
+    async fn call(&self, calls: &mut Calls) -> Result<(), BoxError> {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let body = self.echo.map(|name| Bytes::from(format!("{name}, call {number}")));
+        let sends = Sends::default();
+        let request = self.request(body.clone(), sends.clone())?;
+        let mut stack = self.stack.clone();
+        stack.ready().await?;
+        let start = Instant::now();
+        let response = stack.call(request);
+        // With a usable token the layer calls the client at once, before there is a future.
+        let waited = sends.count() == 0;
+        calls.tasks.spawn(async move {
+            let failure = verdict(response, body).await.err().map(|error| explain(&error));
+            Outcome { latency: start.elapsed(), waited, sends: sends.count(), failure }
+        });
+        Ok(())
+    }
+
+    fn request(&self, body: Option<Bytes>, sends: Sends) -> http::Result<Request<Full<Bytes>>> {
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let request = Request::builder().method(method).uri(self.uri.clone()).extension(sends);
+        request.body(Full::new(body.unwrap_or_default()))
+    }
+}
+
+/// Whether the call succeeded, and why not.
+async fn verdict(
+    response: <Stack as Service<Request<Full<Bytes>>>>::Future,
+    sent: Option<Bytes>,
+) -> Result<(), BoxError> {
+    let response = response.await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if !status.is_success() {
+        return Err(format!("the API answered {status}").into());
+    }
+    match sent {
+        Some(sent) if sent != body => Err("the API got another body than was sent".into()),
+        _ => Ok(()),
+    }
+}
+
+// ===== impl Calls =====
+
+impl Calls {
+    /// Waits until all of them have ended.
+    pub(crate) async fn outcomes(self) -> Vec<Outcome> {
+        self.tasks.join_all().await
+    }
+}

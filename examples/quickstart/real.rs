@@ -1,0 +1,77 @@
+//! A few calls to a real API, with tokens of a real token service.
+
+use tower_bearer::{
+    BoxError, TokenCache,
+    oauth2::{InvalidEndpoint, ReqwestService, TokenEndpoint},
+};
+
+use crate::{
+    args::Target,
+    load::{Load, Outcome},
+    report::{Phase, Story, print_table, print_verdict},
+    stack::stack,
+};
+
+/// How many calls are made at once, and then one after another: few, for it is somebody's API.
+const FEW: u64 = 5;
+
+/// Makes the calls; whether everything happened that should have.
+pub(crate) async fn run(target: &Target) -> Result<bool, BoxError> {
+    let cache = TokenCache::new(endpoint(target)?);
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let client = ReqwestService::new(client);
+    let stack = stack(cache.clone(), &target.api_origin.to_string(), client)?;
+    let load = Load::get(stack, target.api_url.clone());
+    println!("tower-bearer, with real services");
+    println!("  token service  {}", target.token_url);
+    println!("  protected API  {}", target.api_url);
+    println!("  client stack   TraceLayer, BearerAuthLayer, reqwest");
+
+    let mut phases = vec![cold_start(&load, &cache).await?];
+    if phases.iter().all(Phase::is_good) {
+        phases.push(warm(&load, &cache).await?);
+    }
+    print_table(
+        &phases,
+        "flights of the token cache",
+        "calls that the client was handed once more, after a 401",
+    );
+    Ok(print_verdict(&phases))
+}
+
+async fn cold_start(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
+    let story = Story::begin("cold start", &format!("{FEW} calls at once, and no token yet"));
+    let outcomes = load.at_once(FEW).await?.outcomes().await;
+    story.tell("every call has been answered");
+    let phase = phase("cold start", &outcomes, cache.status().flights()).exactly_fetched(1);
+    phase.print_checks();
+    Ok(phase)
+}
+
+async fn warm(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
+    let story = Story::begin("warm", &format!("{FEW} calls, one after another"));
+    let flights = cache.status().flights();
+    let mut outcomes = Vec::new();
+    for _ in 0..FEW {
+        outcomes.extend(load.at_once(1).await?.outcomes().await);
+    }
+    story.tell("every call has been answered");
+    let phase = phase("warm", &outcomes, cache.status().flights() - flights).exactly_waited(0);
+    phase.print_checks();
+    Ok(phase)
+}
+
+fn endpoint(target: &Target) -> Result<TokenEndpoint, InvalidEndpoint> {
+    let endpoint = TokenEndpoint::builder(&target.token_url)
+        .client_id(&target.client_id)
+        .client_secret(target.client_secret.as_str());
+    match &target.scope {
+        Some(scope) => endpoint.scope(scope).build(),
+        None => endpoint.build(),
+    }
+}
+
+fn phase(name: &'static str, outcomes: &[Outcome], fetches: u64) -> Phase {
+    let replays = outcomes.iter().map(|outcome| outcome.sends.saturating_sub(1)).sum();
+    Phase::new(name, outcomes, fetches, replays)
+}
