@@ -42,13 +42,13 @@ async fn main() -> Result<(), BoxError> {
     println!("streamed, and rejected once: {}", greeter.join(JOIN, stream::iter(names)).await?);
 
     // A long-lived stream: the token is taken before the call, so that what is rejected is
-    // never newer than what was sent. The next call finds the new token.
+    // never newer than what was sent. The next call waits for the new token.
     tokens.revoke();
     let carried = cache.get().await?;
     let answers: Result<Vec<String>, _> = greeter.late().await?.try_collect().await;
     if answers.is_err_and(|status| status.code() == Code::Unauthenticated) {
         println!("rejected in the trailers");
-        cache.renew(Rejection::new(carried).with_origin(api.parse()?)).await?;
+        cache.reject(Rejection::new(carried).with_origin(api.parse()?));
     }
     println!("again: {:?}", greeter.late().await?.try_collect::<Vec<_>>().await?);
     println!("{} tokens were fetched", tokens.issued());
