@@ -37,12 +37,9 @@ async fn store(
     body: Body,
 ) -> Result<impl IntoResponse, Response> {
     let uri = format!("{}/reports/{name}", app.api_origin);
-    let request = Request::post(uri).body(body).map_err(|_| bad_request())?;
+    let request = Request::post(uri).body(body);
+    let request = request.map_err(|_| StatusCode::BAD_REQUEST.into_response())?;
     app.api.oneshot(request).await.map_err(|error| unavailable(&error))
-}
-
-fn bad_request() -> Response {
-    StatusCode::BAD_REQUEST.into_response()
 }
 
 /// That there is no token is this service's trouble, not its caller's.

@@ -119,14 +119,17 @@ impl BearerAuthLayer {
 
 impl<R> BearerAuthLayer<R> {
     /// Names an origin that gets the layer's token: `https://api.example.com`, perhaps with a
-    /// port. It may be called for as many as there are.
+    /// port; a text or an [`Origin`]. It may be called for as many as there are.
     ///
     /// # Errors
     ///
     /// [`InvalidOrigin`] if the text is not a scheme, a host and perhaps a port, or if the
     /// origin has a token of another cache already.
-    pub fn origin(self, origin: impl AsRef<str>) -> Result<Self, InvalidOrigin> {
-        let origin: Origin = origin.as_ref().parse()?;
+    pub fn origin<O>(self, origin: O) -> Result<Self, InvalidOrigin>
+    where
+        O: TryInto<Origin, Error: Into<InvalidOrigin>>,
+    {
+        let origin = origin.try_into().map_err(Into::into)?;
         let cache = self.config.cache.clone();
         self.add(origin, cache)
     }
@@ -163,8 +166,11 @@ impl<R> BearerAuthLayer<R> {
     /// # Errors
     ///
     /// [`InvalidOrigin`] if the text is not a scheme, a host and perhaps a port.
-    pub fn assume_origin(self, origin: impl AsRef<str>) -> Result<Self, InvalidOrigin> {
-        let origin = origin.as_ref().parse()?;
+    pub fn assume_origin<O>(self, origin: O) -> Result<Self, InvalidOrigin>
+    where
+        O: TryInto<Origin, Error: Into<InvalidOrigin>>,
+    {
+        let origin = origin.try_into().map_err(Into::into)?;
         Ok(self.with(|config| config.assumed = Some(origin)))
     }
 

@@ -1,6 +1,7 @@
 //! Scheme, host and port: what a token is bound to (RFC 6454 §4).
 
 use std::{
+    convert::Infallible,
     fmt,
     hash::{Hash, Hasher},
     net::{Ipv4Addr, Ipv6Addr},
@@ -149,6 +150,30 @@ impl FromStr for Origin {
     }
 }
 
+impl TryFrom<&str> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(text: &str) -> Result<Self, InvalidOrigin> {
+        text.parse()
+    }
+}
+
+impl TryFrom<&String> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(text: &String) -> Result<Self, InvalidOrigin> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = InvalidOrigin;
+
+    fn try_from(text: String) -> Result<Self, InvalidOrigin> {
+        text.parse()
+    }
+}
+
 // ===== impl InvalidOrigin =====
 
 /// A text that is no origin, or one that cannot be added to the layer.
@@ -173,6 +198,12 @@ pub enum InvalidOrigin {
     /// The origin has a token already, from another cache.
     #[error("the origin {0} has a token already: give each origin to one `.origin` or `.route`")]
     Taken(Origin),
+}
+
+impl From<Infallible> for InvalidOrigin {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
 }
 
 #[cfg(test)]

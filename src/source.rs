@@ -13,6 +13,9 @@ use crate::{AccessToken, Challenge, TokenError};
 /// makes one attempt and says by [`TokenError::transient`] or [`TokenError::permanent`] how
 /// it went. It is `Send + Sync + 'static` because fetches run on tasks of their own.
 ///
+/// To choose a source while the program runs, make a [`TokenCache`](crate::TokenCache) of
+/// whichever it is: a cache has one type for all.
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};

@@ -117,7 +117,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// How the body is written. Default: [`BodyFormat::Form`].
+    /// How the body is written. Default: [`BodyFormat::Form`]. It does not move the credentials:
+    /// a service that wants them in a JSON body wants [`ClientAuth::Body`] too.
     pub fn body_format(mut self, format: BodyFormat) -> Self {
         self.format = format;
         self

@@ -333,59 +333,49 @@ impl Inner {
 }
 
 impl fmt::Display for Inner {
+    /// What happened, what the service said, what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, endpoint, .. } = self;
-        match kind {
-            EndpointErrorKind::Credential => {
-                write!(f, "a credential for the token endpoint {endpoint} cannot be read")?;
-            }
-            EndpointErrorKind::Unreachable => {
-                write!(f, "the token endpoint {endpoint} cannot be reached")?;
-            }
-            EndpointErrorKind::Interrupted => {
-                write!(f, "the exchange with the token endpoint {endpoint} broke off")?;
-            }
-            EndpointErrorKind::Timeout => {
-                write!(f, "the token endpoint {endpoint} did not answer in time")?;
-            }
-            EndpointErrorKind::Redirected => write!(
-                f,
-                "the token endpoint {endpoint} answered with a redirect, which is not followed \
-                 because it would replay the credentials: configure the URL that it leads to"
-            )?,
-            EndpointErrorKind::TooLarge => {
-                write!(f, "the token endpoint {endpoint} answered with more than 1 MiB")?;
-            }
-            EndpointErrorKind::Refused => {
-                write!(f, "the token endpoint {endpoint} refused")?;
-            }
-            EndpointErrorKind::Unreadable(what) => {
-                write!(f, "the token endpoint {endpoint} answered with {what}")?;
-            }
-            EndpointErrorKind::MissingToken => write!(
-                f,
-                "the token endpoint {endpoint} answered without an access token: does it give \
-                 it another name? (`.field(Field::AccessToken, ..)`)"
-            )?,
-            EndpointErrorKind::InvalidToken(invalid) => {
-                write!(f, "the token endpoint {endpoint} answered with a bad token: {invalid}")?;
-            }
-            EndpointErrorKind::NotBearer => write!(
-                f,
-                "the token endpoint {endpoint} answered with a token that is no bearer token"
-            )?,
-            EndpointErrorKind::RefreshTokenLost => write!(
-                f,
-                "the token endpoint {endpoint} no longer knows the refresh token, which an \
-                 exchange with an unknown outcome has probably spent: a new one is needed"
-            )?,
-        }
+        use EndpointErrorKind as Kind;
+
+        let at = format!("the token endpoint {}", self.endpoint);
+        match &self.kind {
+            Kind::Credential => write!(f, "a credential for {at} cannot be read"),
+            Kind::Unreachable => write!(f, "{at} cannot be reached"),
+            Kind::Interrupted => write!(f, "the exchange with {at} broke off"),
+            Kind::Timeout => write!(f, "{at} did not answer in time"),
+            Kind::Redirected => write!(f, "{at} answered with a redirect"),
+            Kind::TooLarge => write!(f, "{at} answered with more than 1 MiB"),
+            Kind::Refused => write!(f, "{at} refused"),
+            Kind::Unreadable(what) => write!(f, "{at} answered with {what}"),
+            Kind::MissingToken => write!(f, "{at} answered without an access token"),
+            Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
+            Kind::NotBearer => write!(f, "{at} answered with a token that is no bearer token"),
+            Kind::RefreshTokenLost => write!(f, "{at} no longer knows the refresh token"),
+        }?;
         if let Some(status) = self.status {
             write!(f, " (HTTP {status})")?;
         }
-        for said in [&self.error, &self.description, &self.detail].into_iter().flatten() {
-            write!(f, ": {said}")?;
-        }
-        Ok(())
+        let said = [&self.error, &self.description, &self.detail];
+        let said = said.into_iter().flatten().map(String::as_str);
+        said.chain(self.kind.advice()).try_for_each(|text| write!(f, ": {text}"))
+    }
+}
+
+impl EndpointErrorKind {
+    fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Redirected => {
+                "it is not followed because it would replay the credentials; configure the URL \
+                 that it leads to"
+            }
+            Self::MissingToken => {
+                "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
+                 deeper in the answer, write the source by `from_fn`"
+            }
+            Self::RefreshTokenLost => {
+                "an exchange with an unknown outcome has probably spent it, and a new one is needed"
+            }
+            _ => return None,
+        })
     }
 }

@@ -6,10 +6,11 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tower_bearer::{
-    BoxError, Secret, TokenSource,
+    BoxError, Secret, TokenCache, TokenSource,
     oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, systems},
 };
 
@@ -186,4 +187,24 @@ async fn only_a_permanent_failure_is_waited_out_for_a_changed_secret() {
         turning.turn(Ok(changed));
         assert!(!endpoint.recovered().await);
     }
+}
+
+/// Promise 14, with the cache above: nobody has to wait 30 s after mending the secret.
+#[tokio::test(start_paused = true)]
+async fn a_changed_secret_ends_the_rest_early() {
+    let turning = Turning::new("old");
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let cache = TokenCache::new(in_body(turning.secret(), &service));
+    cache.get().await.unwrap_err();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(cache.get().await.unwrap_err().to_string().contains("invalid_client"));
+    }
+    // Whether something has changed is asked in the background: let the last question pass.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    turning.turn(Ok("new"));
+    cache.get().await.unwrap_err();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(cache.get().await.unwrap().secret(), "at-1");
+    assert_eq!(secrets_sent(&service), ["old", "new"]);
 }

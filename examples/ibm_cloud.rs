@@ -1,0 +1,63 @@
+//! Lists the keys of a Key Protect instance: each with its id, its state and its name.
+//!
+//! ```text
+//! IBMCLOUD_API_KEY=… IBMCLOUD_INSTANCE_ID=… cargo run --example ibm_cloud
+//! ```
+//!
+//! `IBMCLOUD_KEY_FILE=key.json` does instead of the API key: the file that
+//! `ibmcloud iam service-api-key-create … --file key.json` writes. The instance is in us-south
+//! unless `IBMCLOUD_API_URL` is another one's `https://….kms.cloud.ibm.com/api/v2/keys`.
+//! `IBMCLOUD_TOKEN_URL` has the token fetched elsewhere than from
+//! `https://iam.cloud.ibm.com/identity/token`.
+
+mod common;
+
+use std::{
+    env,
+    io::{Write, stdout},
+    process::ExitCode,
+};
+
+use http::{Request, Uri, header::ACCEPT};
+use http_body_util::{BodyExt, Limited};
+use serde_json::Value;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::systems};
+
+const US_SOUTH: &str = "https://us-south.kms.cloud.ibm.com/api/v2/keys";
+/// More than a page of keys has, in bytes.
+const MAX_LIST: usize = 16 * 1024 * 1024;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    common::run(&["IBMCLOUD_API_KEY or IBMCLOUD_KEY_FILE", "IBMCLOUD_INSTANCE_ID"], call()).await
+}
+
+async fn call() -> Result<(), BoxError> {
+    let mut endpoint = systems::ibm_cloud(match env::var_os("IBMCLOUD_KEY_FILE") {
+        Some(path) => Secret::json_file(path, "apikey"),
+        None => Secret::env("IBMCLOUD_API_KEY"),
+    });
+    if let Ok(url) = env::var("IBMCLOUD_TOKEN_URL") {
+        endpoint = endpoint.url(url);
+    }
+
+    let url: Uri = env::var("IBMCLOUD_API_URL").as_deref().unwrap_or(US_SOUTH).parse()?;
+    let origin = Origin::of(&url).ok_or("IBMCLOUD_API_URL is not absolute")?;
+    let client = ServiceBuilder::new()
+        .layer(BearerAuthLayer::new(endpoint.build()?).origin(origin)?)
+        .service(common::http()?);
+
+    let request = Request::get(url)
+        .header(ACCEPT, "application/vnd.ibm.collection+json")
+        .header("bluemix-instance", env::var("IBMCLOUD_INSTANCE_ID")?)
+        .body(String::new())?;
+    let response = common::accepted(client.oneshot(request).await?).await?;
+    let body = Limited::new(reqwest::Body::from(response), MAX_LIST).collect().await?;
+    let list: Value = serde_json::from_slice(&body.to_bytes())?;
+    // An instance without keys has no `resources`.
+    for key in list["resources"].as_array().into_iter().flatten() {
+        writeln!(stdout(), "{} {} {}", key["id"], key["state"], key["name"])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Prints an access token, and nothing else:
+//!
+//! ```text
+//! export ACCESS_TOKEN=$(cargo run -q --features local --example token -- gcloud)
+//! ```
+//!
+//! Called without arguments, it says where tokens can come from. Whatever goes wrong is said on
+//! standard error: exit code 1 if no token could be had, 2 if it was not even tried. Secrets are
+//! taken from the environment and from files, never from an argument.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io::{Write, stdout},
+    process::ExitCode,
+};
+
+use tower_bearer::{
+    Secret, TokenCache,
+    local::StoredToken,
+    oauth2::{TokenEndpointBuilder, systems},
+};
+
+const USAGE: &str = "\
+usage: token SOURCE
+  env NAME                       the token that is in this environment variable
+  file PATH                      the token that is in this file
+  ibmcloud | gcloud | az [ARG…]  of who is logged in there (*)
+  run PROGRAM [ARG…]             what a program prints (*)
+  exec-plugin PROGRAM [ARG…]     of a credential plugin of Kubernetes (*)
+  ibm_cloud                      IBMCLOUD_API_KEY, or IBMCLOUD_KEY_FILE
+  key-file PATH                  the same, with the API key's file
+  ibm_verify                     IBM_VERIFY_TENANT, IBM_VERIFY_CLIENT_ID, IBM_VERIFY_CLIENT_SECRET
+  greennode                      GREENNODE_CLIENT_ID, GREENNODE_CLIENT_SECRET
+  ianum                          IANUM_CLIENT_ID, IANUM_CLIENT_SECRET
+(*) needs `--features local`. IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL and
+IANUM_TOKEN_URL have the token fetched elsewhere.";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args: Vec<_> = env::args_os().skip(1).collect();
+    let cache = match source(&args) {
+        Ok(cache) => cache,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let printed = match cache.get().await {
+        Ok(token) => writeln!(stdout(), "{}", token.secret()).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let Err(problem) = printed else { return ExitCode::SUCCESS };
+    eprintln!("{problem}");
+    ExitCode::FAILURE
+}
+
+/// The cache makes one type of all sources, and tries again.
+fn source(args: &[OsString]) -> Result<TokenCache, String> {
+    let (kind, args) = args.split_first().ok_or(USAGE)?;
+    match (kind.to_str().ok_or(USAGE)?, args) {
+        ("env", [name]) => Ok(TokenCache::new(StoredToken::env(name.to_str().ok_or(USAGE)?))),
+        ("file", [path]) => Ok(TokenCache::new(StoredToken::file(path))),
+        ("key-file", [path]) => endpoint("IBMCLOUD", systems::ibm_cloud(key_file(path))),
+        ("ibm_cloud", []) => endpoint("IBMCLOUD", systems::ibm_cloud(ibm_cloud_key()?)),
+        ("ibm_verify", []) => {
+            let (tenant, id) = (set("IBM_VERIFY_TENANT")?, set("IBM_VERIFY_CLIENT_ID")?);
+            let secret = set("IBM_VERIFY_CLIENT_SECRET")?;
+            endpoint("IBM_VERIFY", systems::ibm_verify(tenant, id, secret))
+        }
+        ("greennode", []) => {
+            let (id, secret) = (set("GREENNODE_CLIENT_ID")?, set("GREENNODE_CLIENT_SECRET")?);
+            endpoint("GREENNODE", systems::greennode(id, secret))
+        }
+        ("ianum", []) => {
+            let (id, secret) = (set("IANUM_CLIENT_ID")?, set("IANUM_CLIENT_SECRET")?);
+            endpoint("IANUM", systems::ianum(id, secret))
+        }
+        (kind, args) => command(kind, args),
+    }
+}
+
+fn endpoint(prefix: &str, mut builder: TokenEndpointBuilder) -> Result<TokenCache, String> {
+    if let Ok(url) = env::var(format!("{prefix}_TOKEN_URL")) {
+        builder = builder.url(url);
+    }
+    builder.build().map(TokenCache::new).map_err(|error| error.to_string())
+}
+
+fn ibm_cloud_key() -> Result<Secret, String> {
+    match env::var_os("IBMCLOUD_KEY_FILE") {
+        Some(path) => Ok(key_file(&path)),
+        None => set("IBMCLOUD_API_KEY").map(Secret::new),
+    }
+}
+
+fn key_file(path: &OsStr) -> Secret {
+    Secret::json_file(path, "apikey")
+}
+
+fn set(name: &str) -> Result<String, String> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty());
+    value.ok_or_else(|| format!("not set in the environment, or empty, or not UTF-8: {name}"))
+}
+
+#[cfg(feature = "local")]
+fn command(kind: &str, args: &[OsString]) -> Result<TokenCache, String> {
+    use tower_bearer::local::TokenCommand;
+
+    let (command, args) = match (kind, args) {
+        ("ibmcloud", args) => (TokenCommand::ibmcloud(), args),
+        ("gcloud", args) => (TokenCommand::gcloud(), args),
+        ("az", args) => (TokenCommand::az(), args),
+        ("run", [program, args @ ..]) => (TokenCommand::new(program), args),
+        ("exec-plugin", [program, args @ ..]) => (TokenCommand::exec_plugin(program), args),
+        _ => return Err(USAGE.to_owned()),
+    };
+    Ok(TokenCache::new(command.args(args)))
+}
+
+#[cfg(not(feature = "local"))]
+fn command(kind: &str, _: &[OsString]) -> Result<TokenCache, String> {
+    Err(match kind {
+        "ibmcloud" | "gcloud" | "az" | "run" | "exec-plugin" => {
+            format!("{kind} is a command, which needs `cargo run --features local …`")
+        }
+        _ => USAGE.to_owned(),
+    })
+}

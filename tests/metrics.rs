@@ -1,0 +1,210 @@
+//! Feature `metrics`: every number counts what its name says, and the documentation and the
+//! dashboard know the same names.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use http::{Request, Response};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use tower::{BoxError, Layer, Service, ServiceExt};
+use tower_bearer::{AccessToken, BearerAuthLayer, RefreshPolicy, TokenCache, TokenError, from_fn};
+
+const API: &str = "https://api.example.com";
+
+/// What was counted: a number for `name{label=value,…}`; for a histogram, of its samples.
+fn counted(snapshotter: &Snapshotter) -> BTreeMap<String, usize> {
+    let entries = snapshotter.snapshot().into_vec().into_iter();
+    let count = |value| match value {
+        DebugValue::Counter(count) => usize::try_from(count).unwrap(),
+        DebugValue::Histogram(samples) => samples.len(),
+        DebugValue::Gauge(_) => panic!("there is no gauge"),
+    };
+    let named = entries.map(|(key, _, _, value)| {
+        let (_, key) = key.into_parts();
+        let labels: BTreeSet<_> =
+            key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
+        let labels = labels.into_iter().collect::<Vec<_>>().join(",");
+        let name = key.name().strip_prefix("tower_bearer_").unwrap_or(key.name());
+        (if labels.is_empty() { name.into() } else { format!("{name}{{{labels}}}") }, count(value))
+    });
+    named.collect()
+}
+
+/// A source whose failure can be set, and an API that accepts no revoked token.
+#[derive(Clone, Default)]
+struct World {
+    minted: Arc<Mutex<usize>>,
+    fails: Arc<Mutex<bool>>,
+    /// Tokens up to this one are rejected.
+    revoked: Arc<Mutex<usize>>,
+}
+
+impl World {
+    fn stack(
+        &self,
+    ) -> impl Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone + use<>
+    {
+        let (minted, fails) = (Arc::clone(&self.minted), Arc::clone(&self.fails));
+        let source = from_fn(move |_| {
+            let fails = *fails.lock().unwrap();
+            let mut minted = minted.lock().unwrap();
+            *minted += 1;
+            let nth = *minted;
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                if fails {
+                    return Err(TokenError::permanent("no such client"));
+                }
+                let token = AccessToken::new(nth.to_string()).map_err(TokenError::permanent)?;
+                Ok(token.with_lifetime(Duration::from_secs(1001)))
+            }
+        });
+        let revoked = Arc::clone(&self.revoked);
+        let api = tower::service_fn(move |request: Request<String>| {
+            let line = request.headers()["authorization"].to_str().unwrap();
+            let nth: usize = line.trim_start_matches("Bearer ").parse().unwrap();
+            let status = if nth > *revoked.lock().unwrap() { 200 } else { 401 };
+            async move { Ok::<_, BoxError>(Response::builder().status(status).body(String::new())?) }
+        });
+        let cache = TokenCache::with_policy(source, RefreshPolicy::default());
+        BearerAuthLayer::from_cache(cache).origin(API).unwrap().layer(api)
+    }
+}
+
+async fn get<S>(stack: &S, uri: &str) -> Option<u16>
+where
+    S: Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone,
+{
+    let request = Request::get(uri).body(String::new()).unwrap();
+    stack.clone().oneshot(request).await.ok().map(|response| response.status().as_u16())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_number_counts_what_its_name_says() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let world = World::default();
+    let stack = world.stack();
+
+    join_all((0..3).map(|_| get(&stack, API))).await;
+    *world.revoked.lock().unwrap() = 1;
+    assert_eq!(get(&stack, API).await, Some(200), "renewed");
+    *world.revoked.lock().unwrap() = 2;
+    *world.fails.lock().unwrap() = true;
+    assert_eq!(get(&stack, API).await, Some(401), "not renewed");
+    assert_eq!(get(&stack, API).await, Some(401), "suspect, and the source rests");
+    assert_eq!(get(&stack, "https://elsewhere.example").await, None);
+
+    let endless = World::default();
+    *endless.revoked.lock().unwrap() = usize::MAX;
+    let unfriendly = endless.stack();
+    assert_eq!(get(&unfriendly, API).await, Some(401), "a strike");
+
+    let counted = counted(&snapshotter);
+    let expected = [
+        ("failed_renewals_total", 3),
+        ("fetch_seconds{reason=first}", 2),
+        ("fetch_seconds{reason=rejected}", 3),
+        ("fetches_total{outcome=ok,reason=first}", 2),
+        ("fetches_total{outcome=ok,reason=rejected}", 2),
+        ("fetches_total{outcome=permanent,reason=rejected}", 1),
+        ("refusals_total{reason=not_named}", 1),
+        ("rejections_total", 5),
+        ("replays_total{origin=https://api.example.com,outcome=answered}", 1),
+        ("replays_total{origin=https://api.example.com,outcome=rejected}", 1),
+        ("shared_waits_total", 2),
+        ("strikes_total", 1),
+        ("suspect_uses_total", 1),
+        ("token_left_seconds", 3),
+        ("wait_seconds", 7),
+    ];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    assert_eq!(counted, expected);
+}
+
+#[cfg(feature = "oauth2")]
+#[tokio::test]
+async fn what_a_token_endpoint_says_is_counted_by_known_codes() {
+    use http_body_util::Full;
+    use tower_bearer::oauth2::TokenEndpoint;
+
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    for error in ["invalid_client", "a secret that is no code"] {
+        let body = format!(r#"{{"error":"{error}"}}"#);
+        let transport = tower::service_fn(move |_: Request<Full<bytes::Bytes>>| {
+            let body = body.clone();
+            async move { Response::builder().status(400).body(body) }
+        });
+        let endpoint = TokenEndpoint::builder("https://auth.example.com/token");
+        let endpoint = endpoint.client_id("a").client_secret("b").transport(transport);
+        TokenCache::new(endpoint.build().unwrap()).get().await.unwrap_err();
+    }
+    let counted = counted(&snapshotter);
+    assert_eq!(counted["endpoint_errors_total{error=invalid_client}"], 1);
+    assert_eq!(counted["endpoint_errors_total{error=other}"], 1);
+}
+
+/// Every name of ours in a text.
+fn names_in(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let words = text.split(|c: char| !is_name(c));
+    words.filter(|word| word.starts_with("tower_bearer_")).map(str::to_owned).collect()
+}
+
+/// Every name that an exporter is told, each with a help text.
+fn described() -> BTreeSet<String> {
+    use metrics::{
+        Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    };
+
+    #[derive(Default)]
+    struct Names(Mutex<BTreeSet<String>>);
+    impl Names {
+        fn add(&self, name: &KeyName, unit: Option<Unit>, text: &SharedString) {
+            assert!(unit.is_some() && !text.is_empty());
+            assert!(self.0.lock().unwrap().insert(name.as_str().to_owned()), "{name:?} twice");
+        }
+    }
+    impl Recorder for Names {
+        fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+            self.add(&name, unit, &text);
+        }
+        fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+            self.add(&name, unit, &text);
+        }
+        fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+            self.add(&name, unit, &text);
+        }
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::noop()
+        }
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::noop()
+        }
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    let names = Names::default();
+    metrics::with_local_recorder(&names, tower_bearer::describe_metrics);
+    names.0.into_inner().unwrap()
+}
+
+#[test]
+fn the_documentation_and_the_dashboard_know_the_same_names() {
+    let described = described();
+    assert_eq!(described.len(), 12);
+    assert_eq!(names_in(include_str!("../src/lib.rs")), described, "the table in the crate docs");
+    let dashboard = include_str!("../examples/sidecar/dashboard.json");
+    serde_json::from_str::<serde_json::Value>(dashboard).expect("the dashboard is JSON");
+    assert_eq!(names_in(dashboard), described, "the dashboard");
+}
