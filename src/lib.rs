@@ -151,6 +151,6 @@ pub use token::{AccessToken, InvalidToken};
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "reqwest"))]
+#[cfg(all(doctest, feature = "reqwest-middleware"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -1,0 +1,166 @@
+//! A gRPC service that wants tokens, and a client of it. With a `.proto` file, tonic's build
+//! script writes all of this for you.
+
+use axum::{Router, extract::Request as HttpRequest};
+use bytes::{Buf, BufMut, Bytes};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream, stream::BoxStream};
+use http::{HeaderMap, uri::PathAndQuery};
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    client::GrpcService,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+};
+use tower::service_fn;
+use tower_bearer::BoxError;
+
+use super::Tokens;
+
+/// `hello, …`: one message in, one out.
+pub(crate) const HELLO: &str = "/demo.Greeter/Hello";
+/// Reads every message before it looks at the token, and answers with all of them.
+pub(crate) const JOIN: &str = "/demo.Greeter/Join";
+/// The same, but it looks at the token first.
+pub(crate) const STRICT_JOIN: &str = "/demo.Greeter/StrictJoin";
+/// Answers with a message before it looks at the token: status 16 is in the trailers.
+pub(crate) const LATE: &str = "/demo.Greeter/Late";
+
+type Answers = BoxStream<'static, Result<String, Status>>;
+
+// ===== The server =====
+
+pub(crate) fn server(tokens: &Tokens) -> Router {
+    let tokens = tokens.clone();
+    Router::new().fallback(move |request: HttpRequest| async move {
+        let path = request.uri().path().to_owned();
+        let headers = request.headers().clone();
+        let service = service_fn(move |request: Request<Streaming<String>>| {
+            let (tokens, path, headers) = (tokens.clone(), path.clone(), headers.clone());
+            async move {
+                let messages = request.into_inner();
+                answer(&tokens, &path, &headers, messages).await.map(Response::new)
+            }
+        });
+        tonic::server::Grpc::new(Text).streaming(service, request).await
+    })
+}
+
+async fn answer(
+    tokens: &Tokens,
+    path: &str,
+    headers: &HeaderMap,
+    messages: Streaming<String>,
+) -> Result<Answers, Status> {
+    let check = || {
+        let token = tokens.check(headers);
+        token.ok_or_else(|| Status::unauthenticated("the token is no good"))
+    };
+    match path {
+        HELLO | JOIN => {
+            let all = messages.try_collect::<Vec<_>>().await?.join(" ");
+            let token = check()?;
+            Ok(stream::iter([Ok(format!("hello, {all} with {token}"))]).boxed())
+        }
+        STRICT_JOIN => {
+            let token = check()?;
+            let all = messages.try_collect::<Vec<_>>().await?.join(" ");
+            Ok(stream::iter([Ok(format!("hello, {all} with {token}"))]).boxed())
+        }
+        LATE => {
+            let outcome = check().map(|token| format!("with {token}"));
+            Ok(stream::iter([Ok("hello".to_owned()), outcome]).boxed())
+        }
+        _ => Err(Status::unimplemented(path)),
+    }
+}
+
+// ===== The client =====
+
+#[derive(Clone, Debug)]
+pub(crate) struct GreeterClient<S> {
+    inner: tonic::client::Grpc<S>,
+}
+
+impl<S> GreeterClient<S>
+where
+    S: GrpcService<Body>,
+    S::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+    <S::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+{
+    pub(crate) fn new(stack: S) -> Self {
+        Self { inner: tonic::client::Grpc::new(stack) }
+    }
+
+    pub(crate) async fn hello(&mut self, name: &str) -> Result<String, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(HELLO);
+        let response = self.inner.unary(Request::new(name.to_owned()), path, Text).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Client streaming.
+    pub(crate) async fn join(
+        &mut self,
+        path: &'static str,
+        messages: impl Stream<Item = String> + Send + 'static,
+    ) -> Result<String, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(path);
+        let response = self.inner.client_streaming(Request::new(messages), path, Text).await?;
+        Ok(response.into_inner())
+    }
+
+    /// Server streaming.
+    pub(crate) async fn late(&mut self) -> Result<Streaming<String>, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(LATE);
+        let request = Request::new(String::new());
+        Ok(self.inner.server_streaming(request, path, Text).await?.into_inner())
+    }
+
+    async fn ready(&mut self) -> Result<(), Status> {
+        self.inner.ready().await.map_err(|error| Status::from_error(error.into()))
+    }
+}
+
+// ===== impl Text =====
+
+/// Messages that are plain text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Text;
+
+impl Codec for Text {
+    type Encode = String;
+    type Decode = String;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Text {
+    type Item = String;
+    type Error = Status;
+
+    fn encode(&mut self, message: String, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(message.as_bytes());
+        Ok(())
+    }
+}
+
+impl Decoder for Text {
+    type Item = String;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<String>, Status> {
+        let message = buffer.copy_to_bytes(buffer.remaining());
+        let text = String::from_utf8(message.into());
+        text.map(Some).map_err(|_| Status::internal("the message is no UTF-8"))
+    }
+}

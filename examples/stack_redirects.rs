@@ -1,0 +1,66 @@
+//! The layer and tower-http's `FollowRedirect`: the token does not follow to another host,
+//! whichever is above.
+//!
+//! - `FollowRedirect` *above* the layer is right: every hop is judged like a request of its own.
+//!   A hop to an origin that was not named is refused, or sent without a token if the layer is
+//!   told so; one to an origin with a `.route` gets that origin's token.
+//! - *Below* the layer, its policy takes the header off on the way to another origin, and the
+//!   layer sees the last answer only. There, the 401 of another host must not be taken for a
+//!   rejection of the token: `FinalUri` tells the layer who answered.
+//!
+//! ```sh
+//! cargo run --example stack_redirects
+//! ```
+
+mod loopback;
+
+use axum::{Router, response::Redirect, routing::get};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tower::{ServiceBuilder, ServiceExt};
+use tower_bearer::{BearerAuthLayer, BoxError, Elsewhere, FinalUri, Refused, TokenCache};
+use tower_http::follow_redirect::{FollowRedirectLayer, RequestUri};
+
+/// Tells the layer who answered.
+fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
+    if let Some(RequestUri(uri)) = response.extensions().get().cloned() {
+        response.extensions_mut().insert(FinalUri(uri));
+    }
+    response
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let (tokens, others) = (loopback::Tokens::default(), loopback::Tokens::default());
+    let token_origin = loopback::serve(loopback::token_service(&tokens)).await?;
+    let elsewhere = loopback::serve(loopback::protected_api(&others)).await?;
+    let away = get(move || async move { Redirect::temporary(&elsewhere) });
+    let api = loopback::serve(Router::new().route("/moved", away)).await?;
+
+    let cache = TokenCache::new(loopback::endpoint(&format!("{token_origin}/token"))?);
+    let layer = BearerAuthLayer::from_cache(cache).origin(&api)?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let request = Request::get(format!("{api}/moved")).body(Full::<Bytes>::default())?;
+
+    let above = ServiceBuilder::new().layer(FollowRedirectLayer::new());
+    let refusing = above.clone().layer(layer.clone()).service(client.clone());
+    let error = refusing.oneshot(request.clone()).await.expect_err("nobody named that origin");
+    println!("above, by default: {}", error.downcast_ref::<Refused>().expect("a refusal"));
+
+    let bare = layer.clone().elsewhere(Elsewhere::SendBare);
+    let sending = above.layer(bare).service(client.clone());
+    println!("above, sent bare: {}", sending.oneshot(request.clone()).await?.status());
+
+    let below = ServiceBuilder::new()
+        .layer(layer)
+        .map_response(with_final_uri)
+        .layer(FollowRedirectLayer::new())
+        .service(client);
+    println!("below: {}", below.oneshot(request).await?.status());
+
+    println!("the other host was shown: {}", others.shown().join(", "));
+    println!("{} token was fetched", tokens.issued());
+    Ok(())
+}

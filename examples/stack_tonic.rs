@@ -1,0 +1,56 @@
+//! A tonic `Channel`.
+//!
+//! tonic adds scheme and authority below the layer, so the layer is told the origin. A gRPC
+//! server says `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()`
+//! the layer sees it and sends the call again. In a stream that has begun, it comes in the
+//! trailers, which only the caller sees: see the end.
+//!
+//! ```sh
+//! cargo run --example stack_tonic
+//! ```
+
+mod loopback;
+
+use futures_util::{TryStreamExt, stream};
+use tonic::{Code, transport::Channel};
+use tower::ServiceBuilder;
+use tower_bearer::{BearerAuthLayer, BoxError, Rejection, TokenCache};
+
+use loopback::grpc::{GreeterClient, JOIN};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let tokens = loopback::Tokens::default();
+    let token_origin = loopback::serve(loopback::token_service(&tokens)).await?;
+    let api = loopback::serve(loopback::grpc::server(&tokens)).await?;
+
+    let cache = TokenCache::new(loopback::endpoint(&format!("{token_origin}/token"))?);
+    let stack = ServiceBuilder::new()
+        .layer(
+            BearerAuthLayer::from_cache(cache.clone())
+                .origin(&api)?
+                .assume_origin(&api)?
+                .grpc()
+                .buffer_body(64 * 1024, tonic::body::Body::new),
+        )
+        .service(Channel::from_shared(api.clone())?.connect_lazy());
+    let mut greeter = GreeterClient::new(stack); // yours is generated
+
+    println!("unary: {}", greeter.hello("world").await?);
+    tokens.revoke();
+    let names = ["Ada", "Grace"].map(str::to_owned);
+    println!("streamed, and rejected once: {}", greeter.join(JOIN, stream::iter(names)).await?);
+
+    // A long-lived stream: the token is taken before the call, so that what is rejected is
+    // never newer than what was sent. The next call waits for the new token.
+    tokens.revoke();
+    let carried = cache.get().await?;
+    let answers: Result<Vec<String>, _> = greeter.late().await?.try_collect().await;
+    if answers.is_err_and(|status| status.code() == Code::Unauthenticated) {
+        println!("rejected in the trailers");
+        cache.reject(Rejection::new(carried).with_origin(api.parse()?));
+    }
+    println!("again: {:?}", greeter.late().await?.try_collect::<Vec<_>>().await?);
+    println!("{} tokens were fetched", tokens.issued());
+    Ok(())
+}

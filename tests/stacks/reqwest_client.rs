@@ -1,0 +1,82 @@
+//! `reqwest::Client` as the innermost service.
+
+use axum::{Router, response::Redirect, routing::get};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Request, StatusCode};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use reqwest::redirect::Policy;
+use tower::{Layer, ServiceExt};
+use tower_bearer::{BoxError, oauth2::ReqwestService};
+
+use crate::{
+    loopback::{self, Tokens},
+    world::{World, bounded},
+};
+
+fn reqwest(redirects: Policy) -> ReqwestService {
+    ReqwestService::new(reqwest::Client::builder().redirect(redirects).build().unwrap())
+}
+
+/// An API that sends whoever asks for `/moved` to another host, which wants other tokens.
+async fn moved() -> (World, Tokens) {
+    let (tokens, others) = (Tokens::default(), Tokens::default());
+    let elsewhere = loopback::serve(loopback::protected_api(&others)).await.unwrap();
+    let away = get(move || async move { Redirect::temporary(&elsewhere) });
+    let api = Router::new().route("/moved", away).merge(loopback::protected_api(&tokens));
+    (World::with_api(tokens, api).await, others)
+}
+
+#[tokio::test]
+async fn a_body_that_streams_is_sent_again_with_the_new_token() {
+    let world = World::start().await;
+    let layer = world.layer().buffer_body(64 * 1024, reqwest::Body::wrap);
+    let stack = layer.layer(reqwest(Policy::none()));
+    for token in ["t1", "t2"] {
+        let frames = ["a ", "long ", "report"]
+            .map(|part| Ok::<_, BoxError>(Frame::data(Bytes::from_static(part.as_bytes()))));
+        let body = StreamBody::new(stream::iter(frames));
+        let request = Request::post(format!("{}/reports", world.api)).body(body).unwrap();
+        let response = bounded(stack.clone().oneshot(request)).await.unwrap();
+        let text = reqwest::Response::from(response).text().await.unwrap();
+        assert_eq!(text, format!("POST /reports with {token}: a long report"));
+        world.tokens.revoke();
+    }
+    assert_eq!(world.tokens.shown(), ["t1", "t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_client_told_to_follow_nothing_hands_the_redirect_back() {
+    let (world, others) = moved().await;
+    let stack = world.layer().layer(reqwest(Policy::none()));
+    let response = bounded(stack.oneshot(world.get("/moved"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::TEMPORARY_REDIRECT);
+    assert!(others.shown().is_empty());
+}
+
+#[tokio::test]
+async fn a_401_from_the_host_that_a_redirect_led_to_is_no_rejection() {
+    let (world, others) = moved().await;
+    let stack = world.layer().layer(reqwest(Policy::default()));
+    let response = bounded(stack.clone().oneshot(world.get("/moved"))).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(others.shown(), ["none"], "the token does not follow, and nothing is sent again");
+    // A renewal in the background would be waited for.
+    assert_eq!(bounded(world.cache.get()).await.unwrap().secret(), "t1");
+    assert_eq!(world.tokens.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_401_behind_a_redirect_on_the_same_host_is_a_rejection() {
+    let tokens = Tokens::default();
+    let away = get(async || Redirect::temporary("/here"));
+    let api = Router::new().route("/moved", away).merge(loopback::protected_api(&tokens));
+    let world = World::with_api(tokens, api).await;
+    let stack = world.layer().layer(reqwest(Policy::default()));
+    world.cache.get().await.unwrap();
+    world.tokens.revoke();
+    let response = bounded(stack.oneshot(world.get("/moved"))).await.unwrap();
+    assert_eq!(loopback::text(response).await.unwrap(), "GET /here with t2: ");
+    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+}

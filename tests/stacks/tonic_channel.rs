@@ -1,0 +1,117 @@
+//! A tonic `Channel`, with a gRPC server that says `UNAUTHENTICATED` early, late and in trailers.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::mpsc;
+use tonic::{Code, Status, transport::Channel};
+use tower::Layer;
+use tower_bearer::{BearerAuth, BufferBody, Rejection, ReplayBody};
+
+use crate::{
+    loopback::{
+        Tokens,
+        grpc::{self, GreeterClient, JOIN, STRICT_JOIN},
+    },
+    world::{World, bounded},
+};
+
+type Body = tonic::body::Body;
+type Stack = BearerAuth<Channel, BufferBody<fn(ReplayBody<Body>) -> Body>>;
+
+const LIMIT: usize = 1024;
+
+async fn world() -> (World, GreeterClient<Stack>) {
+    let tokens = Tokens::default();
+    let server = grpc::server(&tokens);
+    let world = World::with_api(tokens, server).await;
+    let layer = world.layer().assume_origin(&world.api).unwrap().grpc();
+    let layer = layer.buffer_body(LIMIT, Body::new as fn(ReplayBody<Body>) -> Body);
+    let channel = Channel::from_shared(world.api.clone()).unwrap().connect_lazy();
+    (world, GreeterClient::new(layer.layer(channel)))
+}
+
+/// A token is here, and it is no good any more.
+async fn revoked(world: &World) {
+    world.cache.get().await.unwrap();
+    world.tokens.revoke();
+}
+
+fn names<const N: usize>(names: [&str; N]) -> impl futures_util::Stream<Item = String> + use<N> {
+    stream::iter(names.map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_unary_call_with_an_old_token_succeeds_after_one_renewal() {
+    let (world, mut greeter) = world().await;
+    revoked(&world).await;
+    assert_eq!(bounded(greeter.hello("world")).await.unwrap(), "hello, world with t2");
+    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+    assert_eq!(world.tokens.issued(), 2);
+}
+
+#[tokio::test]
+async fn a_client_stream_that_was_read_to_its_end_is_sent_again() {
+    let (world, mut greeter) = world().await;
+    revoked(&world).await;
+    let joined = bounded(greeter.join(JOIN, names(["Ada", "Grace"]))).await.unwrap();
+    assert_eq!(joined, "hello, Ada Grace with t2");
+    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_client_stream_rejected_while_it_streams_goes_on_in_the_replay() {
+    let (world, mut greeter) = world().await;
+    revoked(&world).await;
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let messages = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    sender.send("Ada".to_owned()).unwrap();
+    let tokens = world.tokens.clone();
+    let rest = async move {
+        tokens.were_shown(2).await;
+        // The first call is over: this can only go into the second.
+        sender.send("Grace".to_owned()).unwrap();
+    };
+    let (joined, ()) =
+        bounded(async { tokio::join!(greeter.join(STRICT_JOIN, messages), rest) }).await;
+    assert_eq!(joined.unwrap(), "hello, Ada Grace with t2");
+    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_client_stream_past_the_limit_is_rejected_and_the_next_call_succeeds() {
+    let (world, mut greeter) = world().await;
+    revoked(&world).await;
+    let long = "x".repeat(LIMIT + 1);
+    let status = bounded(greeter.join(JOIN, names([&long]))).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token is no good"));
+    assert_eq!(bounded(greeter.hello("world")).await.unwrap(), "hello, world with t2");
+    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_rejection_in_trailers_reaches_the_caller_who_tells_the_cache() {
+    let (world, mut greeter) = world().await;
+    revoked(&world).await;
+    let carried = world.cache.get().await.unwrap();
+    let mut answers = bounded(greeter.late()).await.unwrap();
+    assert_eq!(bounded(answers.next()).await.unwrap().unwrap(), "hello");
+    let status: Status = bounded(answers.next()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    // The layer has not seen it.
+    assert_eq!(world.cache.get().await.unwrap().secret(), "t1");
+
+    world.cache.reject(Rejection::new(carried).with_origin(world.api.parse().unwrap()));
+    // It waits for the renewal.
+    let answers: Vec<_> =
+        bounded(async { greeter.late().await?.try_collect().await }).await.unwrap();
+    assert_eq!(answers, ["hello", "with t2"]);
+    assert_eq!(world.tokens.issued(), 2);
+}
+
+#[tokio::test]
+async fn an_error_of_another_kind_is_no_rejection() {
+    let (world, mut greeter) = world().await;
+    let status = bounded(greeter.join("/demo.Greeter/Unknown", names([]))).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(bounded(world.cache.get()).await.unwrap().secret(), "t1");
+    assert_eq!(world.tokens.issued(), 1);
+}
