@@ -88,6 +88,7 @@
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
 //! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
+//! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `local` | no | [`local::TokenCommand`] |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.
@@ -98,6 +99,8 @@
 
 mod cache;
 mod challenge;
+#[cfg(feature = "serde")]
+mod data;
 mod error;
 mod layer;
 pub mod local;
