@@ -1,0 +1,1 @@
+//! Over TLS, with a private CA.
