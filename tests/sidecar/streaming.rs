@@ -197,24 +197,26 @@ async fn an_upload_that_breaks_off_does_not_look_whole() {
 
 // ===== Replays =====
 
-/// Counts the bytes of what it admits.
-fn counting() -> Router {
-    Router::new().route(
-        "/base",
-        post(|request: Request| async {
+/// Counts the bytes of what it admits, and says that it has admitted something.
+fn counting(admitted: &Arc<Notify>) -> Router {
+    let admitted = Arc::clone(admitted);
+    let handler = move |request: Request| {
+        admitted.notify_one();
+        async {
             let mut body = request.into_body();
             let mut count = 0_u64;
             while let Some(frame) = body.frame().await {
                 count += frame.unwrap().into_data().map_or(0, |data| data.len() as u64);
             }
             count.to_string()
-        }),
-    )
+        }
+    };
+    Router::new().route("/base", post(handler))
 }
 
 #[tokio::test]
 async fn a_body_within_the_limit_is_sent_again_after_a_revocation() {
-    let world = World::new(counting()).await;
+    let world = World::new(counting(&Arc::default())).await;
     let sidecar = Sidecar::start(&world.config("replay.per_request = 10000")).await;
     sidecar.readiness(StatusCode::OK).await;
     world.tokens.revoke_all();
@@ -224,7 +226,7 @@ async fn a_body_within_the_limit_is_sent_again_after_a_revocation() {
 
 #[tokio::test]
 async fn a_body_past_the_limit_gets_the_401_and_the_next_one_a_new_token() {
-    let world = World::new(counting()).await;
+    let world = World::new(counting(&Arc::default())).await;
     let sidecar = Sidecar::start(&world.config("replay.per_request = 10000")).await;
     sidecar.readiness(StatusCode::OK).await;
     world.tokens.revoke_all();
@@ -235,7 +237,7 @@ async fn a_body_past_the_limit_gets_the_401_and_the_next_one_a_new_token() {
 
 #[tokio::test]
 async fn a_large_upload_passes_without_being_kept() {
-    let world = World::new(counting()).await;
+    let world = World::new(counting(&Arc::default())).await;
     let sidecar = Sidecar::start(&world.config("")).await;
     // 64 MiB, of unknown length, while the sidecar may keep 64 KiB of it.
     let piece = Bytes::from(vec![0; 64 * 1024]);
@@ -249,7 +251,8 @@ async fn a_large_upload_passes_without_being_kept() {
 
 #[tokio::test]
 async fn beyond_the_budget_requests_are_sent_but_not_again() {
-    let world = World::new(counting()).await;
+    let admitted = Arc::default();
+    let world = World::new(counting(&admitted)).await;
     let sidecar =
         Sidecar::start(&world.config("replay = { per_request = 1000, total = 1500 }")).await;
     sidecar.readiness(StatusCode::OK).await;
@@ -258,6 +261,7 @@ async fn beyond_the_budget_requests_are_sent_but_not_again() {
     chunks.send(Ok("first".into())).unwrap();
     let request = http::Request::post(sidecar.url("/api")).body(body).unwrap();
     let slow = tokio::spawn(client().request(request));
+    soon(admitted.notified()).await;
     sidecar.metric("sidecar_kept_bytes 1000").await;
 
     world.tokens.revoke_all();
