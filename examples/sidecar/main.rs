@@ -40,6 +40,8 @@
 //! exits with 1 if one failed. A configuration that cannot be is told in one line, with exit
 //! code 2, before anything listens.
 
+mod admission;
+mod answer;
 mod args;
 mod budget;
 mod check;
@@ -48,6 +50,7 @@ mod error;
 mod forward;
 mod headers;
 mod held;
+mod meter;
 mod pages;
 mod plan;
 mod server;
@@ -71,7 +74,7 @@ async fn main() -> ExitCode {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(2, &error),
+        Err(error) => return fail(2, error),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
@@ -87,7 +90,7 @@ async fn main() -> ExitCode {
     if args.check {
         return check::run(&plan).await;
     }
-    match server::run(plan).await {
+    match server::run(plan, args.bare).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

@@ -4,11 +4,7 @@ use axum::body::Body;
 use http::{Method, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{
-    error::explain,
-    forward::{Forwarder, answer},
-    plan::Plan,
-};
+use crate::{answer::answer, error::explain, forward::Forwarder, plan::Plan};
 
 /// The page of that name; `None` if there is none.
 pub(crate) fn page(
@@ -26,7 +22,6 @@ pub(crate) fn page(
         "/metrics" => {
             #[expect(clippy::cast_precision_loss, reason = "4 GiB are far from 2^52")]
             metrics::gauge!("sidecar_kept_bytes").set(forwarder.kept() as f64);
-            metrics.run_upkeep();
             Some(answer(StatusCode::OK, metrics.render()))
         }
         _ => None,

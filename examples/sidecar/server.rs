@@ -9,7 +9,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal,
@@ -17,11 +17,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{forward::Forwarder, pages, plan::Plan, upstream::Upstream};
+use crate::{
+    admission::Admission, forward::Forwarder, meter, pages, plan::Plan, upstream::Upstream,
+};
 
 /// What all connections share.
 struct Sidecar {
     plan: Plan,
+    admission: Admission,
     forwarder: Forwarder,
     metrics: PrometheusHandle,
 }
@@ -34,12 +37,10 @@ enum Behind {
 }
 
 /// Serves until it is told to stop.
-pub(crate) async fn run(plan: Plan) -> Result<(), String> {
+pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
-    let metrics = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| cannot("the metrics cannot be set up", &error))?;
-    let forwarder = Forwarder::new(plan.replay, plan.hosts.clone())
+    let metrics = meter::install()?;
+    let forwarder = Forwarder::new(plan.replay, bare)
         .map_err(|error| cannot("the root certificates cannot be read", &error))?;
     let mut stop = stop_signals().map_err(|error| cannot("no signal can be waited for", &error))?;
 
@@ -50,7 +51,12 @@ pub(crate) async fn run(plan: Plan) -> Result<(), String> {
     }
     warm(&plan);
     let (drain, graceful) = (plan.drain, Arc::new(GracefulShutdown::new()));
-    let sidecar = Arc::new(Sidecar { plan, forwarder, metrics });
+    let sidecar = Arc::new(Sidecar {
+        admission: Admission::new(plan.hosts.clone()),
+        plan,
+        forwarder,
+        metrics,
+    });
     let mut loops = JoinSet::new();
     for (behind, listener) in doors {
         announce(&behind, &listener)?;
@@ -69,7 +75,8 @@ pub(crate) async fn run(plan: Plan) -> Result<(), String> {
 /// The first token of every source is fetched before anybody asks; after a failure, the cache
 /// goes on by itself.
 fn warm(plan: &Plan) {
-    for cache in plan.sources.values().cloned() {
+    for cache in plan.sources.values() {
+        let cache = cache.clone();
         tokio::spawn(async move { drop(cache.get().await) });
     }
 }
@@ -135,7 +142,7 @@ fn talk(
 
 impl Sidecar {
     async fn answer(&self, behind: &Behind, request: Request<Incoming>) -> Response<Body> {
-        if let Err(refusal) = self.forwarder.admit(&request) {
+        if let Err(refusal) = self.admission.check(&request) {
             return refusal.into();
         }
         match behind {

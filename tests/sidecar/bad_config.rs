@@ -109,6 +109,30 @@ async fn a_source_that_cannot_be_is_named() {
 }
 
 #[tokio::test]
+async fn the_example_lacks_nothing_but_its_secrets() {
+    let example = include_str!("../../examples/sidecar/sidecar.example.toml");
+    let error = told(example).await;
+    let missing =
+        "`client_secret`: the environment variable \"GREENNODE_CLIENT_SECRET\" is not set";
+    assert!(error.starts_with(&format!("`sources.greennode`: {missing}")), "{error}");
+    // What is commented out is right as well: it gets as far as that.
+    let settings = example.replace("# [", "[").lines().map(uncommented).collect::<String>();
+    let error = told(&settings).await;
+    assert!(error.starts_with("`sources.gcloud`: `command` runs a program"), "{error}");
+}
+
+/// A line of the example, if it is a setting, without the sign that takes it out.
+fn uncommented(line: &str) -> String {
+    let setting = line.strip_prefix("# ").filter(|line| {
+        let (key, value) = line.split_once(" = ").unwrap_or_default();
+        !key.is_empty()
+            && !value.is_empty()
+            && key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+    });
+    setting.unwrap_or(line).to_owned() + "\n"
+}
+
+#[tokio::test]
 async fn a_file_or_an_argument_that_is_not_there_is_told() {
     let (code, out, err) = run("", &["--config", "/nowhere/sidecar.toml"]).await;
     assert_eq!((code, out.as_str()), (2, ""));

@@ -325,7 +325,7 @@ pub(crate) fn guarded(tokens: &Tokens, router: Router) -> Router {
 /// Says what has arrived: method, URI, headers in their order, body.
 pub(crate) async fn mirror(request: Request) -> String {
     let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let headers = parts
         .headers
         .iter()
