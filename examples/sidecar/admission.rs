@@ -26,13 +26,20 @@ impl Admission {
                            sidecar's own address, or add the name to `hosts`";
             return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, problem));
         }
+        if is_from_another_site(request.headers()) {
+            let problem = "a page of another site must not use the sidecar";
+            return Err(Refusal(StatusCode::FORBIDDEN, problem));
+        }
         // A TRACE would show the client the token; a CONNECT names a host.
         if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
             let problem = "TRACE and CONNECT are not forwarded";
             return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, problem));
         }
         if !request.uri().path().starts_with('/') || climbs(request.uri().path()) {
-            return Err(Refusal(StatusCode::BAD_REQUEST, "the path has a `.` or `..` in it"));
+            return Err(Refusal(
+                StatusCode::BAD_REQUEST,
+                "the path is not absolute, or has `.` or `..` in it",
+            ));
         }
         Ok(())
     }
@@ -56,4 +63,10 @@ fn names(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
         names.push(host.to_str().ok()?.parse().ok()?);
     }
     (hosts.next().is_none() && !names.is_empty()).then_some(names)
+}
+
+/// Browsers say so of every request, and let a page send some to anywhere.
+fn is_from_another_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    site.is_some_and(|site| site != "none" && site != "same-origin")
 }

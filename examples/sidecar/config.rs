@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::{self, Read},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
 };
@@ -75,11 +76,14 @@ fn half_a_minute() -> u64 {
 
 impl File {
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
-        let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-        if fs::metadata(path).map_err(cannot)?.len() > MAX_LEN {
+        let cannot = |error: io::Error| format!("cannot be read: {error}");
+        let file = fs::File::open(path).map_err(cannot)?;
+        let mut text = String::new();
+        let read = file.take(MAX_LEN + 1).read_to_string(&mut text).map_err(cannot)?;
+        if read as u64 > MAX_LEN {
             return Err("is larger than 1 MiB".to_owned());
         }
-        Self::parse(&fs::read_to_string(path).map_err(cannot)?)
+        Self::parse(&text)
     }
 
     /// The error is one line, with the number of the line that it is about and without its

@@ -11,7 +11,7 @@
 //!
 //! - The path's first part, or the port, says which upstream it is for, and that alone: never
 //!   a `Host` or an absolute URI. A request that names another host than this machine is
-//!   refused with 421, so a page in a browser cannot use the sidecar by a name of its own.
+//!   refused with 421, and one that a browser sends for a page of another site with 403.
 //! - `Authorization` is replaced. Many clients insist on sending one, and whatever they send is
 //!   not meant for the upstream.
 //! - Method, query, header fields, bodies and trailers go on as they are, both ways and as they
@@ -24,7 +24,7 @@
 //!
 //! | answer | why |
 //! | --- | --- |
-//! | 400, 405, 421 | the request cannot be forwarded |
+//! | 400, 403, 405, 421 | the request cannot be forwarded |
 //! | 404 | no upstream has this path |
 //! | 502 | the upstream cannot be reached, or broke off |
 //! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |

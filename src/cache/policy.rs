@@ -23,8 +23,8 @@ macro_rules! numbers {
     ($( $(#[$doc:meta])* $name:ident: $type:ty = $default:expr; )*) => {
         /// When a token is refreshed, how often a fetch is tried, how long everybody waits.
         ///
-        /// Made by [`RefreshPolicy::builder`]; [`RefreshPolicyBuilder`] documents each number
-        /// and its default.
+        /// Made by [`RefreshPolicy::builder`], or read from data (feature `serde`);
+        /// [`RefreshPolicyBuilder`] documents each number and its default.
         #[derive(Clone, Debug)]
         pub struct RefreshPolicy {
             $( pub(super) $name: $type, )*
@@ -56,7 +56,7 @@ macro_rules! numbers {
         #[cfg(feature = "serde")]
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Written {
+        struct Numbers {
             $( $name: Option<data::Written<$type>>, )*
             default_lifetime: Option<data::Written<Duration>>,
             max_wait: Option<data::Written<Duration>>,
@@ -64,8 +64,9 @@ macro_rules! numbers {
         }
 
         #[cfg(feature = "serde")]
-        impl Written {
-            fn apply(self, mut policy: RefreshPolicy) -> RefreshPolicyBuilder {
+        impl Numbers {
+            fn builder(self) -> RefreshPolicyBuilder {
+                let mut policy = RefreshPolicy::default();
                 $( if let Some(data::Written($name)) = self.$name {
                     policy.$name = $name;
                 } )*

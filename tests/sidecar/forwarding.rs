@@ -117,6 +117,7 @@ async fn what_must_not_be_forwarded_is_refused() {
         ("GET /api/%2e%2E/secret", "Host: localhost\r\n", "400"),
         ("TRACE /api", "Host: localhost\r\n", "405"),
         ("CONNECT localhost:443", "Host: localhost\r\n", "405"),
+        ("POST /api", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", "403"),
         ("OPTIONS *", "Host: localhost\r\n", "400"),
         ("GET /apis", "Host: localhost\r\n", "404"),
     ] {

@@ -250,6 +250,24 @@ async fn a_large_upload_passes_without_being_kept() {
 }
 
 #[tokio::test]
+async fn a_body_that_has_passed_the_limit_gives_its_room_back() {
+    let admitted = Arc::default();
+    let world = World::new(counting(&admitted)).await;
+    let sidecar =
+        Sidecar::start(&world.config("replay = { per_request = 1000, total = 1000 }")).await;
+    let (chunks, body) = written();
+    let request = http::Request::post(sidecar.url("/api")).body(body).unwrap();
+    let call = tokio::spawn(client().request(request));
+    chunks.send(Ok(vec![b'x'; 1000].into())).unwrap();
+    soon(admitted.notified()).await;
+    sidecar.metric("sidecar_kept_bytes 1000").await;
+    chunks.send(Ok("x".into())).unwrap();
+    sidecar.metric("sidecar_kept_bytes 0").await;
+    drop(chunks);
+    assert_eq!(text(soon(call).await.unwrap().unwrap()).await.1, "1001");
+}
+
+#[tokio::test]
 async fn beyond_the_budget_requests_are_sent_but_not_again() {
     let admitted = Arc::default();
     let world = World::new(counting(&admitted)).await;

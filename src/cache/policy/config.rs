@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{RefreshPolicy, Written};
+use super::{Numbers, RefreshPolicy};
 use crate::data::keyed;
 
 /// Feature `serde`: the keys are named as the methods of the
@@ -24,7 +24,7 @@ use crate::data::keyed;
 /// named.
 impl<'de> Deserialize<'de> for RefreshPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written: Written = keyed(deserializer)?;
-        written.apply(Self::default()).build().map_err(D::Error::custom)
+        let numbers: Numbers = keyed(deserializer)?;
+        numbers.builder().build().map_err(D::Error::custom)
     }
 }
