@@ -95,6 +95,7 @@
 //! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `metrics` | no | counters and histograms, by the `metrics` facade |
+//! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `local` | no | [`local::TokenCommand`] |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
@@ -106,6 +107,8 @@
 
 mod cache;
 mod challenge;
+#[cfg(feature = "serde")]
+mod data;
 mod error;
 pub mod guide;
 mod layer;

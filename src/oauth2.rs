@@ -46,6 +46,8 @@
 
 mod builder;
 mod client_auth;
+#[cfg(feature = "serde")]
+mod config;
 mod error;
 mod grant;
 mod redact;
@@ -65,6 +67,9 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub use self::config::Config;
 #[cfg(feature = "reqwest-middleware")]
 pub(crate) use self::reqwest_service::final_uri;
 #[cfg(feature = "reqwest")]

@@ -10,6 +10,7 @@ const SCHEME: &[u8] = b"Basic ";
 
 /// Where the client's id and secret go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// Into an `Authorization: Basic` header, each form-urlencoded first, as RFC 6749 §2.3.1

@@ -23,6 +23,7 @@ const MIN_SECRET_HEADER: usize = 8;
 
 /// How the body of a token request is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BodyFormat {
     /// `application/x-www-form-urlencoded`, as RFC 6749 has it.

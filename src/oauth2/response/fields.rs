@@ -12,6 +12,7 @@ use super::Kind;
 
 /// A member of the answer that may have another name than the usual ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Field {
     /// The token: `access_token`.

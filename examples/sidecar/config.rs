@@ -1,0 +1,114 @@
+//! The file, as it is written.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use serde::Deserialize;
+use tower_bearer::{Secret, oauth2};
+
+/// A file larger than this is no configuration.
+const MAX_LEN: u64 = 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    #[serde(default = "loopback")]
+    pub(crate) listen: SocketAddr,
+    /// Names of this sidecar, beside those of the loopback.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+    #[serde(default = "half_a_minute")]
+    pub(crate) drain_seconds: u64,
+    #[serde(default)]
+    pub(crate) replay: Replay,
+    pub(crate) sources: BTreeMap<String, Source>,
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+}
+
+/// What may be kept of requests that may have to be sent again, in bytes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Replay {
+    pub(crate) per_request: u32,
+    pub(crate) total: u32,
+}
+
+/// One of the three, and a policy.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Source {
+    pub(crate) oauth2: Option<oauth2::Config>,
+    pub(crate) token: Option<Secret>,
+    pub(crate) command: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) policy: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    pub(crate) to: String,
+    pub(crate) source: String,
+    pub(crate) path: Option<String>,
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self { per_request: 64 * 1024, total: 64 * 1024 * 1024 }
+    }
+}
+
+fn loopback() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 8080).into()
+}
+
+fn half_a_minute() -> u64 {
+    30
+}
+
+// ===== impl File =====
+
+impl File {
+    pub(crate) fn read(path: &Path) -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("cannot be read: {error}");
+        let file = fs::File::open(path).map_err(cannot)?;
+        let mut text = String::new();
+        let read = file.take(MAX_LEN + 1).read_to_string(&mut text).map_err(cannot)?;
+        if read as u64 > MAX_LEN {
+            return Err("is larger than 1 MiB".to_owned());
+        }
+        Self::parse(&text)
+    }
+
+    /// The error is one line, with the number of the line that it is about and without its
+    /// text, in which there may be a secret.
+    fn parse(text: &str) -> Result<Self, String> {
+        let said = |error: &toml::de::Error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+            (line, without_value(error.message()).replace('\n', "; "))
+        };
+        let document = toml::Deserializer::parse(text).map_err(|error| {
+            let (line, problem) = said(&error);
+            format!("line {line}: {problem}")
+        })?;
+        serde_path_to_error::deserialize(document).map_err(|error| {
+            let (line, problem) = said(error.inner());
+            format!("line {line}: in `{}`: {problem}", error.path())
+        })
+    }
+}
+
+/// serde shows a value of the wrong type.
+fn without_value(problem: &str) -> String {
+    match (problem.split_once(" \""), problem.rsplit_once("\", expected ")) {
+        (Some((kind, _)), Some((_, expected))) => format!("{kind}, expected {expected}"),
+        _ => problem.to_owned(),
+    }
+}

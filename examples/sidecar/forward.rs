@@ -1,0 +1,146 @@
+//! One request, from the client to the upstream, and its response back.
+
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::body::{Body, HttpBody};
+use http::{Request, Response, StatusCode, Uri, Version, header::RETRY_AFTER};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tower::{Layer, ServiceExt};
+use tower_bearer::{BoxError, TokenError};
+
+use crate::{
+    answer::{Refusal, answer},
+    budget::Budget,
+    config::Replay,
+    error::explain,
+    headers,
+    held::Held,
+    upstream::Upstream,
+};
+
+/// How long connecting may take. How long an answer may take is for the client to say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) struct Forwarder {
+    client: Client<HttpsConnector<HttpConnector>, Body>,
+    replay: Replay,
+    budget: Budget,
+    /// Without tokens, to measure what they cost.
+    bare: bool,
+}
+
+impl Forwarder {
+    pub(crate) fn new(replay: Replay, bare: bool) -> io::Result<Self> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http();
+        let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+        let mut client = Client::builder(TokioExecutor::new());
+        let client = client.pool_timer(TokioTimer::new()).build(connector);
+        Ok(Self { client, replay, budget: Budget::new(replay.total), bare })
+    }
+
+    /// How many bytes are kept for replays at most, at the moment.
+    pub(crate) fn kept(&self) -> usize {
+        (self.replay.total as usize).saturating_sub(self.budget.free())
+    }
+
+    /// Forwards to the first upstream that wants the path.
+    pub(crate) async fn forward(
+        &self,
+        upstreams: &[Arc<Upstream>],
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let wants = |upstream: &Arc<Upstream>| {
+            upstream.target(request.uri()).map(|target| (Arc::clone(upstream), target))
+        };
+        let Some((upstream, target)) = upstreams.iter().find_map(wants) else {
+            return Refusal(StatusCode::NOT_FOUND, "no upstream has this path").into();
+        };
+        let request = outbound(request, target);
+        let response = match self.send(&upstream, request).await {
+            Ok(mut response) => {
+                headers::end_of_hop(response.headers_mut());
+                *response.version_mut() = Version::default();
+                response.map(Body::new)
+            }
+            Err(error) => failed(&upstream, &error),
+        };
+        let labels = [
+            ("upstream", upstream.name.clone()),
+            ("status", response.status().as_str().to_owned()),
+        ];
+        metrics::counter!("sidecar_requests_total", &labels).increment(1);
+        metrics::histogram!("sidecar_response_seconds", "upstream" => upstream.name.clone())
+            .record(started.elapsed());
+        response
+    }
+
+    /// With as much kept for a replay as the body needs, if there is room.
+    async fn send(
+        &self,
+        upstream: &Upstream,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, BoxError> {
+        if self.bare {
+            return Ok(self.client.request(request.map(Body::new)).await?);
+        }
+        let (limit, client) = (self.limit(request.body()), self.client.clone());
+        let Some(reservation) = limit.and_then(|limit| self.budget.reserve(limit)) else {
+            metrics::counter!("sidecar_unkept_total", "upstream" => upstream.name.clone())
+                .increment(1);
+            let service = upstream.layer.clone().no_replay().layer(client);
+            return service.oneshot(request.map(Body::new)).await;
+        };
+        let (limit, reservation) = (limit.unwrap_or_default() as usize, Arc::new(reservation));
+        let layer = upstream.layer.clone().buffer_body(limit, move |body| {
+            Body::new(Held::new(body, limit, Arc::clone(&reservation)))
+        });
+        layer.layer(client).oneshot(request).await
+    }
+
+    /// How much may have to be kept of a body; `None` if it is too large anyway.
+    fn limit(&self, body: &Incoming) -> Option<u32> {
+        let hint = body.size_hint();
+        let most = hint.upper().unwrap_or(u64::MAX).min(self.replay.per_request.into());
+        if hint.lower() > most { None } else { u32::try_from(most).ok() }
+    }
+}
+
+fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
+    let (mut parts, body) = request.into_parts();
+    headers::onward(&mut parts.headers);
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = target;
+    *request.headers_mut() = parts.headers;
+    request
+}
+
+fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
+    let Some(error) = error.downcast_ref::<TokenError>() else {
+        tracing::warn!(upstream = upstream.name, error = explain(&**error), "not forwarded");
+        let text = format!("the upstream `{}` failed: {}", upstream.name, explain(&**error));
+        return answer(StatusCode::BAD_GATEWAY, text);
+    };
+    let text = format!("no access token for `{}`: {}", upstream.name, explain(error));
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
+    let rest = upstream.cache.status().resting_until();
+    let wait = rest.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+    if let Some(wait) = wait {
+        response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
+    response
+}

@@ -1,0 +1,102 @@
+//! A reverse proxy on this machine that puts the token on: for programs in any language.
+//!
+//! ```text
+//! cargo run --example sidecar --features local,serde -- --config sidecar.toml
+//! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
+//! ```
+//!
+//! `sidecar.example.toml` beside this file documents what the configuration can say.
+//!
+//! # What it does with a request
+//!
+//! - The path's first part, or the port, says which upstream it is for, and that alone: never
+//!   a `Host` or an absolute URI. A request that names another host than this machine is
+//!   refused with 421, and one that a browser sends for a page of another site with 403.
+//! - `Authorization` is replaced. Many clients insist on sending one, and whatever they send is
+//!   not meant for the upstream.
+//! - Method, query, header fields, bodies and trailers go on as they are, both ways and as they
+//!   come; fields for one hop are taken out (RFC 9110 §7.6.1). `TRACE`, `CONNECT` and upgrades
+//!   are not forwarded.
+//! - After a 401 it is sent again, once, with a new token, if its body is within
+//!   `replay.per_request` bytes and there is room in `replay.total`. If not, it is sent all the
+//!   same, and the 401 is the answer.
+//! - Whoever hangs up, on either side, hangs up on the other.
+//!
+//! | answer | why |
+//! | --- | --- |
+//! | 400, 403, 405, 421 | the request cannot be forwarded |
+//! | 404 | no upstream has this path |
+//! | 502 | the upstream cannot be reached, or broke off |
+//! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |
+//!
+//! # Pages
+//!
+//! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
+//! for every upstream and else with 503 and why, `/metrics` for Prometheus. The log goes to the
+//! standard error (`RUST_LOG`), the addresses to the standard output.
+//!
+//! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
+//! with 0. `--check` fetches a token from every source, says in a line each how that went, and
+//! exits with 1 if one failed. A configuration that cannot be is told in one line, with exit
+//! code 2, before anything listens.
+
+mod admission;
+mod answer;
+mod args;
+mod budget;
+mod check;
+mod config;
+mod error;
+mod forward;
+mod headers;
+mod held;
+mod meter;
+mod pages;
+mod plan;
+mod server;
+mod upstream;
+
+use std::{io, process::ExitCode};
+
+use tracing_subscriber::EnvFilter;
+
+use self::{
+    args::{Args, USAGE},
+    config::File,
+    plan::Plan,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args_os().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return fail(2, error),
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+
+    let plan = match File::read(&args.config) {
+        Ok(file) => Plan::of(file, args.allow_commands).await,
+        Err(error) => Err(error),
+    };
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(error) => return fail(2, &format!("{}: {error}", args.config.display())),
+    };
+    if args.check {
+        return check::run(&plan).await;
+    }
+    match server::run(plan, args.bare).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn fail(code: u8, error: &str) -> ExitCode {
+    eprintln!("sidecar: {error}");
+    ExitCode::from(code)
+}

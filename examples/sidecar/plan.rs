@@ -1,0 +1,123 @@
+//! What the file comes to, once everything in it has been checked.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use serde::Deserialize;
+use tower_bearer::{
+    RefreshPolicy, Secret, TokenCache,
+    local::{StoredToken, TokenCommand},
+};
+
+use crate::{
+    config::{File, Replay, Source},
+    upstream::Upstream,
+};
+
+pub(crate) struct Plan {
+    pub(crate) listen: SocketAddr,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) drain: Duration,
+    pub(crate) replay: Replay,
+    pub(crate) sources: BTreeMap<String, TokenCache>,
+    /// Those with a path, the longest first.
+    pub(crate) by_path: Vec<Arc<Upstream>>,
+    pub(crate) by_port: Vec<(SocketAddr, Arc<Upstream>)>,
+}
+
+impl Plan {
+    /// Reads every secret once, so that one that is missing is told now and not by a request.
+    pub(crate) async fn of(file: File, allow_commands: bool) -> Result<Self, String> {
+        if file.replay.per_request > file.replay.total {
+            return Err("`replay.per_request` is more than `replay.total`".to_owned());
+        }
+        if file.upstreams.is_empty() {
+            return Err("`upstreams` is empty: nothing would be forwarded".to_owned());
+        }
+        let mut plan = Self {
+            listen: file.listen,
+            hosts: file.hosts,
+            drain: Duration::from_secs(file.drain_seconds),
+            replay: file.replay,
+            sources: BTreeMap::new(),
+            by_path: Vec::new(),
+            by_port: Vec::new(),
+        };
+        for (name, source) in file.sources {
+            let cache = cache(source, allow_commands).await;
+            let cache = cache.map_err(|error| format!("`sources.{name}`: {error}"))?;
+            plan.sources.insert(name, cache);
+        }
+        for (name, upstream) in file.upstreams {
+            let added = plan.add(&name, &upstream);
+            added.map_err(|error| format!("`upstreams.{name}`: {error}"))?;
+        }
+        plan.by_path.sort_by_key(|upstream| std::cmp::Reverse(upstream.prefix().len()));
+        Ok(plan)
+    }
+
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.by_path.iter().chain(self.by_port.iter().map(|(_, upstream)| upstream))
+    }
+
+    fn add(&mut self, name: &str, written: &crate::config::Upstream) -> Result<(), String> {
+        let source = &written.source;
+        let cache = self.sources.get(source).ok_or_else(|| {
+            let known: Vec<_> = self.sources.keys().map(|name| format!("`{name}`")).collect();
+            format!("`source` is `{source}`, which is none of {}", known.join(", "))
+        })?;
+        let prefix = written.path.as_deref().unwrap_or("/");
+        let upstream = Arc::new(Upstream::new(name, prefix, &written.to, source, cache.clone())?);
+        match (&written.path, written.listen) {
+            (Some(_), None) => {
+                if self.by_path.iter().any(|other| other.prefix() == upstream.prefix()) {
+                    return Err(format!("`path` {prefix:?} is another upstream's already"));
+                }
+                self.by_path.push(upstream);
+            }
+            (None, Some(listen)) => {
+                let taken = |other: &SocketAddr| *other == listen && listen.port() != 0;
+                if taken(&self.listen) || self.by_port.iter().any(|(other, _)| taken(other)) {
+                    return Err(format!("`listen` {listen} is taken already"));
+                }
+                self.by_port.push((listen, upstream));
+            }
+            _ => return Err("needs either a `path` or a `listen`".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+async fn cache(source: Source, allow_commands: bool) -> Result<TokenCache, String> {
+    let Source { oauth2, token, command, mut policy } = source;
+    // Else nobody would fetch a token before the first request, nor after a failure.
+    policy.insert("keep_warm".to_owned(), true.into());
+    let policy = RefreshPolicy::deserialize(policy)
+        .map_err(|error| format!("`policy`: {}", error.message()))?;
+    match (oauth2, token, command) {
+        (Some(config), None, None) => {
+            for (key, secret) in config.secrets() {
+                readable(key, secret).await?;
+            }
+            let endpoint = config.builder().build().map_err(|error| error.to_string())?;
+            Ok(TokenCache::with_policy(endpoint, policy))
+        }
+        (None, Some(token), None) => {
+            readable("token", &token).await?;
+            Ok(TokenCache::with_policy(StoredToken::new(token), policy))
+        }
+        (None, None, Some(command)) => {
+            if !allow_commands {
+                let problem = "`command` runs a program: start the sidecar with --allow-commands";
+                return Err(problem.to_owned());
+            }
+            let (program, args) = command.split_first().ok_or("`command` is empty")?;
+            let command = TokenCommand::new(program).args(args);
+            Ok(TokenCache::with_policy(command, policy))
+        }
+        _ => Err("needs one of `oauth2`, `token` and `command`".to_owned()),
+    }
+}
+
+async fn readable(key: &str, secret: &Secret) -> Result<(), String> {
+    secret.read().await.map(drop).map_err(|error| format!("`{key}`: {error}"))
+}

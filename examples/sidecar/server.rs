@@ -1,0 +1,203 @@
+//! Listening, and coming to an end.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    admission::Admission, forward::Forwarder, meter, pages, plan::Plan, upstream::Upstream,
+};
+
+/// What all connections share.
+struct Sidecar {
+    plan: Plan,
+    admission: Admission,
+    forwarder: Forwarder,
+    metrics: PrometheusHandle,
+}
+
+/// What is behind a port: everything with a path, or one upstream.
+#[derive(Clone)]
+enum Behind {
+    All,
+    One(Arc<Upstream>),
+}
+
+/// Serves until it is told to stop.
+pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
+    let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+    let metrics = meter::install()?;
+    let forwarder = Forwarder::new(plan.replay, bare)
+        .map_err(|error| cannot("the root certificates cannot be read", &error))?;
+    let mut stop = stop_signals().map_err(|error| cannot("no signal can be waited for", &error))?;
+
+    // All of them before the first is announced.
+    let mut doors = vec![(Behind::All, bind(plan.listen).await?)];
+    for (address, upstream) in &plan.by_port {
+        doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
+    }
+    warm(&plan);
+    let (drain, graceful) = (plan.drain, Arc::new(GracefulShutdown::new()));
+    let sidecar = Arc::new(Sidecar {
+        admission: Admission::new(plan.hosts.clone()),
+        plan,
+        forwarder,
+        metrics,
+    });
+    let mut loops = JoinSet::new();
+    for (behind, listener) in doors {
+        announce(&behind, &listener)?;
+        loops.spawn(accept(listener, behind, Arc::clone(&sidecar), Arc::clone(&graceful)));
+    }
+    stop.recv().await;
+    loops.shutdown().await;
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        if timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests that were still under way have been cut off");
+        }
+    }
+    Ok(())
+}
+
+/// The first token of every source is fetched before anybody asks; after a failure, the cache
+/// goes on by itself.
+fn warm(plan: &Plan) {
+    for cache in plan.sources.values() {
+        let cache = cache.clone();
+        tokio::spawn(async move { drop(cache.get().await) });
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+fn announce(behind: &Behind, listener: &TcpListener) -> Result<(), String> {
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    match behind {
+        Behind::All => println!("listening on http://{address}"),
+        Behind::One(upstream) => println!("listening on http://{address} for {}", upstream.name),
+    }
+    Ok(())
+}
+
+async fn accept(
+    listener: TcpListener,
+    behind: Behind,
+    sidecar: Arc<Sidecar>,
+    graceful: Arc<GracefulShutdown>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((connection, _)) => {
+                let talk = talk(connection, behind.clone(), Arc::clone(&sidecar), &graceful);
+                tokio::spawn(talk);
+            }
+            Err(error) => {
+                // Most likely there are too many open files: some of them will be closed.
+                tracing::warn!(%error, "a connection was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+fn talk(
+    connection: TcpStream,
+    behind: Behind,
+    sidecar: Arc<Sidecar>,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<> {
+    // Server-sent events are small, and waited for.
+    drop(connection.set_nodelay(true));
+    let watcher = graceful.watcher();
+    async move {
+        let mut server = auto::Builder::new(TokioExecutor::new());
+        server.http1().timer(TokioTimer::new());
+        server.http2().timer(TokioTimer::new());
+        let service = service_fn(move |request| {
+            let (behind, sidecar) = (behind.clone(), Arc::clone(&sidecar));
+            async move { Ok::<_, Infallible>(sidecar.answer(&behind, request).await) }
+        });
+        let connection = server.serve_connection(TokioIo::new(connection), service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(error, "a connection broke");
+        }
+    }
+}
+
+impl Sidecar {
+    async fn answer(&self, behind: &Behind, request: Request<Incoming>) -> Response<Body> {
+        if let Err(refusal) = self.admission.check(&request) {
+            return refusal.into();
+        }
+        match behind {
+            Behind::One(upstream) => {
+                self.forwarder.forward(std::slice::from_ref(upstream), request).await
+            }
+            Behind::All => {
+                let asked = (request.method(), request.uri().path());
+                match pages::page(asked, &self.plan, &self.forwarder, &self.metrics) {
+                    Some(page) => page,
+                    None => self.forwarder.forward(&self.plan.by_path, request).await,
+                }
+            }
+        }
+    }
+}
+
+// ===== Signals =====
+
+#[cfg(unix)]
+struct Stop {
+    terminate: signal::unix::Signal,
+    interrupt: signal::unix::Signal,
+}
+
+#[cfg(unix)]
+fn stop_signals() -> std::io::Result<Stop> {
+    use signal::unix::SignalKind;
+    Ok(Stop {
+        terminate: signal::unix::signal(SignalKind::terminate())?,
+        interrupt: signal::unix::signal(SignalKind::interrupt())?,
+    })
+}
+
+#[cfg(unix)]
+impl Stop {
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Stop;
+
+#[cfg(not(unix))]
+fn stop_signals() -> std::io::Result<Stop> {
+    Ok(Stop)
+}
+
+#[cfg(not(unix))]
+impl Stop {
+    async fn recv(&mut self) {
+        drop(signal::ctrl_c().await);
+    }
+}

@@ -1,0 +1,146 @@
+//! A place to forward to, and the paths that lead there.
+
+use http::{
+    Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use tower_bearer::{BearerAuthLayer, Origin, TokenCache};
+
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    /// The name of its token source, and the tokens.
+    pub(crate) source: String,
+    pub(crate) cache: TokenCache,
+    pub(crate) layer: BearerAuthLayer,
+    /// Without a slash at its end, so that it is empty for all paths.
+    prefix: String,
+    scheme: Scheme,
+    authority: Authority,
+    /// What takes the prefix's place.
+    base: String,
+}
+
+impl Upstream {
+    pub(crate) fn new(
+        name: &str,
+        prefix: &str,
+        to: &str,
+        source: &str,
+        cache: TokenCache,
+    ) -> Result<Self, String> {
+        if !prefix.starts_with('/') || climbs(prefix) {
+            return Err("`path` is not absolute: write it like \"/api\"".to_owned());
+        }
+        let (uri, origin) = destination(to).map_err(|problem| format!("`to` {problem}"))?;
+        let layer = BearerAuthLayer::from_cache(cache.clone())
+            .origin(origin.to_string())
+            .map_err(|error| format!("`to`: {error}"))?;
+        let base = uri.path().trim_end_matches('/').to_owned();
+        let parts = uri.into_parts();
+        Ok(Self {
+            name: name.to_owned(),
+            source: source.to_owned(),
+            cache,
+            layer,
+            prefix: prefix.trim_end_matches('/').to_owned(),
+            scheme: parts.scheme.ok_or("`to` has no scheme")?,
+            authority: parts.authority.ok_or("`to` has no host")?,
+            base,
+        })
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where a request for that goes; `None` if it is not for this upstream.
+    pub(crate) fn target(&self, uri: &Uri) -> Option<Uri> {
+        let rest = uri.path().strip_prefix(&self.prefix)?;
+        if !rest.is_empty() && !rest.starts_with('/') {
+            return None;
+        }
+        let path = format!("{}{rest}", self.base);
+        let path = if path.is_empty() { "/" } else { &path };
+        let path: PathAndQuery = match uri.query() {
+            Some(query) => format!("{path}?{query}").parse().ok()?,
+            None => path.parse().ok()?,
+        };
+        let target = Uri::builder().scheme(self.scheme.clone());
+        target.authority(self.authority.clone()).path_and_query(path).build().ok()
+    }
+}
+
+/// Over TLS, or to this machine: the token would be read on the way.
+fn destination(to: &str) -> Result<(Uri, Origin), String> {
+    let uri: Uri = to.parse().map_err(|_| "is no valid URL".to_owned())?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("is not absolute: write it like \"https://api.example.com/v1\"".to_owned());
+    };
+    if uri.query().is_some() || to.contains('#') || climbs(uri.path()) {
+        return Err("has more than an origin and a path".to_owned());
+    }
+    let origin: Origin =
+        format!("{scheme}://{authority}").parse().map_err(|error| format!("is wrong: {error}"))?;
+    if !origin.is_https() && !origin.is_loopback() {
+        return Err(format!("is {origin}, where the token could be read on the way: use https"));
+    }
+    Ok((uri, origin))
+}
+
+/// Whether a path has a `.` or `..` in it, however it is written, by which it could leave the
+/// part of the upstream that it was let into.
+pub(crate) fn climbs(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    let path = path.to_ascii_lowercase().replace("%2e", ".");
+    let path = path.replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
+    path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_bearer::local::StoredToken;
+
+    use super::*;
+
+    fn target(prefix: &str, to: &str, uri: &str) -> Option<String> {
+        let cache = TokenCache::new(StoredToken::new("abc"));
+        let upstream = Upstream::new("a", prefix, to, "s", cache).unwrap();
+        upstream.target(&uri.parse().unwrap()).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn the_prefix_gives_way_to_the_base() {
+        for (prefix, to, uri, expected) in [
+            (
+                "/kms",
+                "https://a.example/api",
+                "/kms/keys?x=1&y",
+                "https://a.example/api/keys?x=1&y",
+            ),
+            ("/kms", "https://a.example/api/", "/kms", "https://a.example/api"),
+            ("/kms/", "https://a.example", "/kms/", "https://a.example/"),
+            ("/kms", "https://a.example", "/kms", "https://a.example/"),
+            ("/", "https://a.example:8443", "/a//b", "https://a.example:8443/a//b"),
+            ("/", "https://a.example", "http://evil.example/x", "https://a.example/x"),
+            ("/", "https://a.example", "//evil.example/x", "https://a.example//evil.example/x"),
+        ] {
+            assert_eq!(target(prefix, to, uri).as_deref(), Some(expected), "{uri}");
+        }
+        assert_eq!(target("/kms", "https://a.example", "/kmsx"), None);
+        assert_eq!(target("/kms", "https://a.example", "/KMS"), None);
+    }
+
+    #[test]
+    fn a_path_that_climbs_is_known_in_every_spelling() {
+        for path in
+            ["/..", "/a/../b", "/./a", "/%2e%2E/", "/.%2e", "/a%2f..%2Fb", "/..%5cb", "/\\..\\"]
+        {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["/", "/a.b", "/...", "/a..", "/%20", "/v1.2/x"] {
+            assert!(!climbs(path), "{path}");
+        }
+    }
+}

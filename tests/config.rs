@@ -1,0 +1,358 @@
+//! Configuration as data: what it makes, and what is said of what it cannot be.
+
+use std::{convert::Infallible, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tower_bearer::{Reason, RefreshPolicy, Secret, TokenRequest, TokenSource, oauth2::Config};
+
+/// What must never be shown.
+const HUSH: &str = "hunter2";
+
+/// What arrives at the token service: URL, headers, body.
+type Seen = (String, HeaderMap, String);
+
+fn toml(text: &str) -> Config {
+    toml::from_str(text).unwrap()
+}
+
+/// The request that the configuration causes.
+async fn request(config: &Config) -> Seen {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
+        let tell = tell.clone();
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.expect("it is whole").to_bytes();
+            let body = String::from_utf8(body.into()).expect("it is text");
+            tell.send((parts.uri.to_string(), parts.headers, body)).expect("the test waits");
+            let answer = r#"{"access_token":"abc","token":"abc"}"#;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer)))
+        }
+    });
+    let endpoint = config.builder().transport(transport).build().unwrap();
+    endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap();
+    told.recv().await.unwrap()
+}
+
+fn file(content: &str) -> tempfile::TempPath {
+    let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+// ===== What it makes =====
+
+#[tokio::test]
+async fn every_setting_arrives_on_the_wire() {
+    let secret = file(HUSH);
+    let config = toml(&format!(
+        r#"
+        url = "https://auth.example.com/token"
+        client_id = "me"
+        client_secret = {{ file = {secret:?} }}
+        client_auth = "body"
+        body_format = "json"
+        grant_type = "urn:example"
+        scope = "a b"
+        audience = "api"
+        resource = ["https://a.example", "https://b.example"]
+        params = {{ assertion = {{ file = {secret:?} }}, kind = {{ text = "plain" }} }}
+        headers = {{ x-tenant = "t" }}
+        fields = {{ access_token = "token" }}
+        user_agent = "mine"
+        timeout = 2.5
+        connect_timeout = 1
+        "#
+    ));
+    let (url, headers, body) = request(&config).await;
+    assert_eq!(url, "https://auth.example.com/token");
+    assert_eq!(headers["x-tenant"], "t");
+    assert_eq!(headers["user-agent"], "mine");
+    let expected = r#"{"assertion":"hunter2","audience":"api","client_id":"me","client_secret":"hunter2","grant_type":"urn:example","kind":"plain","resource":["https://a.example","https://b.example"],"scope":"a b"}"#;
+    assert_eq!(body, expected);
+
+    let endpoint = config.builder().transport(tower::service_fn(never)).build().unwrap();
+    // Two exchanges and a margin.
+    assert_eq!(endpoint.attempt_timeout(), Some(Duration::from_secs(6)));
+    assert!(!format!("{config:?}").contains(HUSH));
+}
+
+async fn never(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    std::future::pending().await
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_exchanged() {
+    let secret = file("r1");
+    let config = toml(&format!(
+        "url = 'https://auth.example.com'\nclient_id = 'me'\nclient_auth = 'none'\n\
+         grant_type = 'refresh_token'\nrefresh_token = {{ file = {secret:?} }}"
+    ));
+    let (_, _, body) = request(&config).await;
+    assert_eq!(body, "grant_type=refresh_token&client_id=me&refresh_token=r1");
+}
+
+#[tokio::test]
+async fn ibm_cloud_needs_an_api_key_and_nothing_else() {
+    let key = file(r#"{"apikey":"hunter2","name":"me"}"#);
+    let config = toml(&format!(
+        "system = 'ibm_cloud'\napi_key = {{ json_file = {key:?}, member = 'apikey' }}"
+    ));
+    let (url, headers, body) = request(&config).await;
+    assert_eq!(url, "https://iam.cloud.ibm.com/identity/token");
+    assert_eq!(headers["content-type"], "application/x-www-form-urlencoded");
+    let expected = "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey=hunter2";
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn the_others_need_a_client() {
+    let secret = file(HUSH);
+    let client = format!("client_id = 'me'\nclient_secret = {{ file = {secret:?} }}");
+
+    let verify = toml(&format!("system = 'ibm_verify'\ntenant = 't.verify.ibm.com'\n{client}"));
+    let (url, _, body) = request(&verify).await;
+    assert_eq!(url, "https://t.verify.ibm.com/v1.0/endpoint/default/token");
+    assert_eq!(body, "grant_type=client_credentials&client_id=me&client_secret=hunter2");
+
+    let (url, headers, body) = request(&toml(&format!("system = 'greennode'\n{client}"))).await;
+    assert_eq!(url, "https://iam.api.greennode.ai/accounts/v2/auth/token");
+    assert_eq!(headers["authorization"], "Basic bWU6aHVudGVyMg==");
+    assert_eq!(body, "grant_type=client_credentials");
+
+    let (url, _, body) = request(&toml(&format!("system = 'ianum'\n{client}"))).await;
+    assert_eq!(url, "https://api-auth.ianum.com/v1_3/oauth/token");
+    let expected =
+        r#"{"client_id":"me","client_secret":"hunter2","grant_type":"client_credentials"}"#;
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn what_a_system_sets_can_be_set_otherwise() {
+    let secret = file(HUSH);
+    let config = toml(&format!(
+        "system = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\
+         client_auth = 'body'\nclient_id = 'me'\nclient_secret = {{ file = {secret:?} }}"
+    ));
+    let (url, _, body) = request(&config).await;
+    assert_eq!(url, "http://127.0.0.1:1/token");
+    let expected = "grant_type=client_credentials&client_id=me&client_secret=hunter2&scope=email";
+    assert_eq!(body, expected);
+}
+
+#[tokio::test]
+async fn json_is_read_as_toml_is() {
+    let secret = file(HUSH);
+    let text = serde_json::json!({
+        "system": "ibm_verify", "tenant": "t.verify.ibm.com",
+        "client_id": "me", "client_secret": { "file": secret.to_str() }, "timeout": 3,
+    });
+    let config: Config = serde_json::from_str(&text.to_string()).unwrap();
+    let (url, _, body) = request(&config).await;
+    assert_eq!(url, "https://t.verify.ibm.com/v1.0/endpoint/default/token");
+    assert!(body.ends_with("client_secret=hunter2"), "{body}");
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_is_found_before_it_is_needed() {
+    let config = toml(
+        r#"
+        url = "https://auth.example.com"
+        client_id = "me"
+        client_secret = { env = "TOWER_BEARER_NEVER_SET" }
+        params = { assertion = { file = "/nowhere/assertion" }, kind = { text = "plain" } }
+        "#,
+    );
+    let mut found = Vec::new();
+    for (key, secret) in config.secrets() {
+        found.push((key, secret.read().await.map_err(|error| error.to_string()).err()));
+    }
+    let not_set = "the environment variable \"TOWER_BEARER_NEVER_SET\" is not set: export it to \
+                   this program";
+    let missing = "the file \"/nowhere/assertion\" does not exist: check the path, and whether \
+                   it has been mounted";
+    let expected = [
+        ("client_secret", Some(not_set.to_owned())),
+        ("assertion", Some(missing.to_owned())),
+        ("kind", None),
+    ];
+    assert_eq!(found, expected);
+}
+
+// ===== What it refuses =====
+
+const INLINE: &str = "a secret must not be written here: say where it is kept, with \
+                      `{ env = \"NAME\" }` or `{ file = \"PATH\" }`";
+const PLACES: &str = "a secret is kept in one place: `{ env = \"NAME\" }`, `{ file = \"PATH\" }` \
+                      or `{ json_file = \"PATH\", member = \"NAME\" }`";
+
+/// What is said of this TOML, and of the same as JSON.
+fn refused<T: for<'de> Deserialize<'de> + std::fmt::Debug>(text: &str) -> String {
+    let error = toml::from_str::<T>(text).unwrap_err();
+    assert!(!error.to_string().contains(HUSH), "{error}");
+    assert!(!error.message().contains(HUSH), "{}", error.message());
+    let value: toml::Table = toml::from_str(text).unwrap();
+    let json = serde_json::to_string(&value).unwrap();
+    let json = serde_json::from_str::<T>(&json).unwrap_err().to_string();
+    assert!(!json.contains(HUSH), "{json}");
+    assert!(json.starts_with(error.message()), "{json} / {}", error.message());
+    error.message().to_owned()
+}
+
+#[test]
+fn a_secret_that_is_written_out_is_refused_by_its_key_and_not_repeated() {
+    for inline in ["'hunter2'", "{ text = 'hunter2' }"] {
+        for key in ["client_secret", "refresh_token", "api_key"] {
+            let error = refused::<Config>(&format!("url = 'https://a.example'\n{key} = {inline}"));
+            assert_eq!(error, format!("`{key}`: {INLINE}"));
+        }
+    }
+    let error = refused::<Config>("system = 'ianum'\nparams = { password = 'hunter2' }");
+    assert_eq!(error, format!("`params.password`: {INLINE}"));
+    // A number is as secret as a text.
+    for number in ["20041999", "-20041999", "2004.1999"] {
+        let error = toml::from_str::<Config>(&format!("client_secret = {number}")).unwrap_err();
+        assert_eq!(error.message(), format!("`client_secret`: {INLINE}"));
+    }
+}
+
+#[test]
+fn a_secret_is_kept_in_one_place() {
+    for place in [
+        "{}",
+        "{ env = 'A', file = 'b' }",
+        "{ env = 'A', text = 'hunter2' }",
+        "{ json_file = 'a' }",
+        "{ file = 'a', member = 'b' }",
+    ] {
+        let error = refused::<Config>(&format!("client_secret = {place}"));
+        assert_eq!(error, format!("`client_secret`: {PLACES}"), "{place}");
+    }
+    let error = refused::<Config>("client_secret = { value = 'hunter2' }");
+    assert!(error.starts_with("`client_secret.value`: unknown field `value`"), "{error}");
+    toml::from_str::<Secret>("env = 'A'").unwrap();
+}
+
+#[test]
+fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
+    for (text, expected) in [
+        ("client_id = 'me'", "`url` is missing: write it, or a `system`"),
+        ("system = 'ibm_cloud'", "`api_key` is missing, which `system = \"ibm_cloud\"` needs"),
+        ("system = 'ibm_verify'", "`tenant` is missing, which `system = \"ibm_verify\"` needs"),
+        ("system = 'greennode'", "`client_id` is missing, which `system = \"greennode\"` needs"),
+        (
+            "system = 'ianum'\nclient_id = 'me'",
+            "`client_secret` is missing, which `system = \"ianum\"` needs",
+        ),
+        ("url = 'a'\ntenant = 't'", "`tenant` is for `system = \"ibm_verify\"` only"),
+        (
+            "system = 'ianum'\napi_key = { env = 'A' }",
+            "`api_key` is for `system = \"ibm_cloud\"` only",
+        ),
+        (
+            "url = 'a'\ngrant_type = 'password'\nrefresh_token = { env = 'A' }",
+            "`grant_type` is another one than `refresh_token` needs: leave it out",
+        ),
+    ] {
+        assert_eq!(refused::<Config>(text), expected);
+    }
+    let error = refused::<Config>("client_secrets = 'hunter2'");
+    assert!(
+        error.starts_with("unknown field `client_secrets`, expected one of `system`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_named_by_its_key() {
+    let seconds = "must be a number of seconds that is not negative";
+    for (text, expected) in [
+        ("timeout = -1", format!("`timeout`: {seconds}")),
+        ("timeout = 1e30", format!("`timeout`: {seconds}")),
+        ("timeout = 'hunter2'", "`timeout`: invalid type: string, expected f64".to_owned()),
+        ("client_id = 5", "`client_id`: invalid type: integer, expected a string".to_owned()),
+        (
+            "headers = 'x-api-key: hunter2'",
+            "`headers`: invalid type: string, expected a map".to_owned(),
+        ),
+        ("params = 'a=hunter2'", "`params`: invalid type: string, expected a map".to_owned()),
+    ] {
+        assert_eq!(refused::<Config>(text), expected);
+    }
+    for (key, choices) in [
+        ("system", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
+        ("client_auth", "`basic`, `basic_raw`, `body`, `none`"),
+    ] {
+        let error = refused::<Config>(&format!("{key} = 'none_of_these'"));
+        let expected =
+            format!("`{key}`: unknown variant `none_of_these`, expected one of {choices}");
+        assert_eq!(error, expected);
+    }
+    let error = refused::<Config>("body_format = 'xml'");
+    assert_eq!(error, "`body_format`: unknown variant `xml`, expected `form` or `json`");
+    let error = refused::<Config>("fields = { token = 'a' }");
+    assert!(error.starts_with("`fields`: unknown variant `token`"), "{error}");
+}
+
+#[test]
+fn what_makes_no_endpoint_is_named_when_it_is_built() {
+    let of = |text: &str| toml(text).builder().build().unwrap_err().to_string();
+    let error = of("url = 'http://auth.example.com/token'\nclient_id = 'me'");
+    assert!(error.contains("`url` is http://auth.example.com"), "{error}");
+    assert!(of("url = 'https://a.example'\nclient_id = ''").contains("`client_id` is empty"));
+    let error = of("url = 'https://a.example'\nclient_id = 'me'\nheaders = { host = 'b' }");
+    assert!(error.contains("`header` \"host\""), "{error}");
+}
+
+// ===== The policy =====
+
+#[test]
+fn a_policy_is_what_its_builder_makes() {
+    let read: RefreshPolicy = toml::from_str(
+        "due_share = 0.5\ndue_jitter = 0\nattempts = 5\nmax_wait = 2.5\nkeep_warm = true\n\
+         default_lifetime = 600\nexpiry_margin = 0",
+    )
+    .unwrap();
+    let built = RefreshPolicy::builder()
+        .due_share(0.5)
+        .due_jitter(0.0)
+        .attempts(5)
+        .max_wait(Duration::from_millis(2500))
+        .keep_warm(true)
+        .default_lifetime(Duration::from_secs(600))
+        .expiry_margin(Duration::ZERO)
+        .build()
+        .unwrap();
+    assert_eq!(format!("{read:?}"), format!("{built:?}"));
+
+    let nothing: RefreshPolicy = serde_json::from_str("{}").unwrap();
+    assert_eq!(format!("{nothing:?}"), format!("{:?}", RefreshPolicy::default()));
+}
+
+#[test]
+fn a_number_of_a_policy_that_cannot_be_is_named() {
+    for (text, expected) in [
+        ("attempts = 0", "the refresh policy's `attempts` must be from 1 to 10"),
+        ("due_share = 1.5", "the refresh policy's `due_share` must be from 0 to 1"),
+        ("rest_min = 0", "the refresh policy's `rest_min` must not be zero"),
+        ("max_wait = 1e9", "the refresh policy's `max_wait` must be ten years at most"),
+        (
+            "fetch_timeout = 1",
+            "the refresh policy's `attempt_timeout` must not be longer than `fetch_timeout`",
+        ),
+        ("max_wait = -1", "`max_wait`: must be a number of seconds that is not negative"),
+        ("attempts = 2.5", "`attempts`: invalid type: floating point, expected u32"),
+        ("keep_warm = 1", "`keep_warm`: invalid type: integer, expected a boolean"),
+    ] {
+        assert_eq!(refused::<RefreshPolicy>(text), expected);
+    }
+    let error = refused::<RefreshPolicy>("due_shares = 0.5");
+    assert!(
+        error.starts_with("unknown field `due_shares`, expected one of `due_share`"),
+        "{error}"
+    );
+}

@@ -1,0 +1,143 @@
+//! What is wrong with a file is told in one line, with exit code 2, before anything listens.
+
+use crate::support::run;
+
+const SOURCE: &str = "[sources.a.oauth2]\nurl = \"https://auth.example.com/token\"\n\
+                      client_id = \"me\"\nclient_secret = { env = \"SIDECAR_TEST_SECRET\" }\n";
+const UPSTREAM: &str =
+    "[upstreams.u]\npath = \"/u\"\nto = \"https://api.example.com\"\nsource = \"a\"\n";
+
+/// The line, without the program's and the file's names.
+async fn told(config: &str) -> String {
+    let (code, out, err) = run(config, &[]).await;
+    assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{out}{err}");
+    let (_, told) = err.split_once("sidecar.toml: ").expect("it names the file");
+    told.trim_end().to_owned()
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_known_is_named() {
+    let error = told(&format!("listens = \"127.0.0.1:0\"\n{SOURCE}{UPSTREAM}")).await;
+    assert!(
+        error.starts_with("line 1: in `listens`: unknown field `listens`, expected"),
+        "{error}"
+    );
+    let error = told(&format!("{SOURCE}{UPSTREAM}pat = \"/\"\n")).await;
+    assert!(error.starts_with("line 9: in `upstreams.u.pat`: unknown field `pat`"), "{error}");
+    let error = told(&format!("{SOURCE}client_secrets = \"hunter2\"\n{UPSTREAM}")).await;
+    assert!(error.contains("in `sources.a.oauth2`: unknown field `client_secrets`"), "{error}");
+    let error = told(&format!("{SOURCE}[sources.a.policy]\nattempt = 1\n{UPSTREAM}")).await;
+    assert!(error.starts_with("`sources.a`: `policy`: unknown field `attempt`"), "{error}");
+    let error = told(&format!("{SOURCE}[sources.a.policy]\nattempts = 0\n{UPSTREAM}")).await;
+    let expected = "`sources.a`: `policy`: the refresh policy's `attempts` must be from 1 to 10";
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_written_out_is_not_repeated() {
+    let inline = "a secret must not be written here: say where it is kept, with \
+                  `{ env = \"NAME\" }` or `{ file = \"PATH\" }`";
+    // `run` sees to it that the secret is not among what is said.
+    let config = SOURCE.replace("{ env = \"SIDECAR_TEST_SECRET\" }", "\"hunter2\"");
+    let error = told(&format!("{config}{UPSTREAM}")).await;
+    assert_eq!(error, format!("line 1: in `sources.a.oauth2`: `client_secret`: {inline}"));
+    let error = told(&format!("[sources.a]\ntoken = \"hunter2\"\n{UPSTREAM}")).await;
+    assert_eq!(error, format!("line 2: in `sources.a.token`: {inline}"));
+    let error = told(&format!("sources.a = \"hunter2\"\n{UPSTREAM}")).await;
+    assert_eq!(error, "line 1: in `sources.a`: invalid type: string, expected struct Source");
+    let error = told(&format!("{SOURCE}scope = hunter2\n{UPSTREAM}")).await;
+    assert!(error.starts_with("line 5: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_is_named_with_its_place() {
+    let config = SOURCE.replace("SIDECAR_TEST_SECRET", "SIDECAR_NEVER_SET");
+    let expected = "`sources.a`: `client_secret`: the environment variable \"SIDECAR_NEVER_SET\" \
+                    is not set: export it to this program";
+    assert_eq!(told(&format!("{config}{UPSTREAM}")).await, expected);
+    let config = SOURCE.replace("env = \"SIDECAR_TEST_SECRET\"", "file = \"/\"");
+    let expected = "`sources.a`: `client_secret`: the file \"/\" is not a regular file";
+    assert_eq!(told(&format!("{config}{UPSTREAM}")).await, expected);
+}
+
+#[tokio::test]
+async fn an_upstream_that_cannot_be_is_named() {
+    let u = "`upstreams.u`: ";
+    for (from, to, expected) in [
+        (
+            "https://api.example.com",
+            "http://api.example.com",
+            "`to` is http://api.example.com, where the token could be read on the way: use https",
+        ),
+        (
+            "https://api.example.com",
+            "api.example.com",
+            "`to` is not absolute: write it like \"https://api.example.com/v1\"",
+        ),
+        (
+            "https://api.example.com",
+            "https://api.example.com/?key=x",
+            "`to` has more than an origin and a path",
+        ),
+        (
+            "https://api.example.com",
+            "https://me:hunter2@api.example.com",
+            "`to` is wrong: the origin has user info: an origin is a scheme, a host and perhaps a \
+             port",
+        ),
+        ("\"/u\"", "\"u\"", "`path` is not absolute: write it like \"/api\""),
+        ("source = \"a\"", "source = \"b\"", "`source` is `b`, which is none of `a`"),
+        ("path = \"/u\"\n", "", "needs either a `path` or a `listen`"),
+    ] {
+        let upstream = UPSTREAM.replace(from, to);
+        assert_eq!(told(&format!("{SOURCE}{upstream}")).await, format!("{u}{expected}"));
+    }
+    let second = UPSTREAM.replace("upstreams.u", "upstreams.v").replace("\"/u\"", "\"/u/\"");
+    let error = told(&format!("{SOURCE}{UPSTREAM}{second}")).await;
+    assert_eq!(error, "`upstreams.v`: `path` \"/u/\" is another upstream's already");
+}
+
+#[tokio::test]
+async fn a_source_that_cannot_be_is_named() {
+    let error = told(&format!("[sources.a]\n{UPSTREAM}")).await;
+    assert_eq!(error, "`sources.a`: needs one of `oauth2`, `token` and `command`");
+    let plaintext = SOURCE.replace("https://auth", "http://auth");
+    let error = told(&format!("{plaintext}{UPSTREAM}")).await;
+    assert!(error.starts_with("`sources.a`: the token endpoint's `url` is http://auth"), "{error}");
+    let error = told(&format!("replay.per_request = 100000000\n{SOURCE}{UPSTREAM}")).await;
+    assert_eq!(error, "`replay.per_request` is more than `replay.total`");
+}
+
+#[tokio::test]
+async fn the_example_lacks_nothing_but_its_secrets() {
+    let example = include_str!("../../examples/sidecar/sidecar.example.toml");
+    let error = told(example).await;
+    let missing =
+        "`client_secret`: the environment variable \"GREENNODE_CLIENT_SECRET\" is not set";
+    assert!(error.starts_with(&format!("`sources.greennode`: {missing}")), "{error}");
+    // What is commented out is right as well: it gets as far as that.
+    let settings = example.replace("# [", "[").lines().map(uncommented).collect::<String>();
+    let error = told(&settings).await;
+    assert!(error.starts_with("`sources.gcloud`: `command` runs a program"), "{error}");
+}
+
+/// A line of the example, if it is a setting, without the sign that takes it out.
+fn uncommented(line: &str) -> String {
+    let setting = line.strip_prefix("# ").filter(|line| {
+        let (key, value) = line.split_once(" = ").unwrap_or_default();
+        !key.is_empty()
+            && !value.is_empty()
+            && key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+    });
+    setting.unwrap_or(line).to_owned() + "\n"
+}
+
+#[tokio::test]
+async fn a_file_or_an_argument_that_is_not_there_is_told() {
+    let (code, out, err) = run("", &["--config", "/nowhere/sidecar.toml"]).await;
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.starts_with("sidecar: /nowhere/sidecar.toml: cannot be read: "), "{err}");
+    let (code, _, err) = run("", &["--loud"]).await;
+    assert_eq!(code, 2);
+    assert_eq!(err, "sidecar: there is an argument that is not known: see --help\n");
+}

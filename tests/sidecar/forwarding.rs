@@ -1,0 +1,208 @@
+//! What arrives at the upstream, and what does not.
+
+use std::net::SocketAddr;
+
+use axum::{Router, body::Body, routing::any};
+use http::{Request, StatusCode};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::support::{Sidecar, World, get, post_to, send, soon, text};
+
+/// What is answered to these very bytes.
+async fn raw(address: SocketAddr, request: &str) -> String {
+    let mut connection = TcpStream::connect(address).await.expect("it listens");
+    connection.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = Vec::new();
+    soon(connection.read_to_end(&mut answer)).await.expect("it answers");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_request_arrives_as_it_was_with_the_token_on() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    let request = Request::patch(sidecar.url("/api/v1/a%20b?x=1&y=%2F"))
+        .header("x-mine", "1")
+        .header("x-mine", "2")
+        .header("connection", "x-hop")
+        .header("x-hop", "1")
+        .header("te", "trailers")
+        .body(Body::from("body"))
+        .unwrap();
+    let (status, seen) = text(send(request).await).await;
+    assert_eq!(status, 200, "{seen}");
+    let expected = [
+        "PATCH /base/v1/a%20b?x=1&y=%2F\n".to_owned(),
+        "\nx-mine: 1\nx-mine: 2\n".to_owned(),
+        "\nvia: 1.1 sidecar\n".to_owned(),
+        "\nte: trailers\n".to_owned(),
+        "\nauthorization: Bearer t1\n".to_owned(),
+        "\ncontent-length: 4\n".to_owned(),
+        format!("\nhost: {}\n", world.api),
+        "\n\nbody".to_owned(),
+    ];
+    for part in expected {
+        assert!(seen.contains(&part), "{part} in {seen}");
+    }
+    assert!(!seen.contains("x-hop") && !seen.contains("connection"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_response_comes_back_as_it_was_but_for_its_hop() {
+    let router = Router::new().route(
+        "/base/teapot",
+        any(|| async {
+            let headers = [("x-its", "1"), ("connection", "x-hop"), ("x-hop", "1")];
+            (StatusCode::IM_A_TEAPOT, headers, "short and stout")
+        }),
+    );
+    let sidecar = Sidecar::start(&World::new(router).await.config("")).await;
+    let request = Request::get(sidecar.url("/api/teapot")).body(Body::empty()).unwrap();
+    let response = send(request).await;
+    assert_eq!(response.headers()["x-its"], "1");
+    assert!(!response.headers().contains_key("x-hop"), "{:?}", response.headers());
+    assert_eq!(text(response).await, (StatusCode::IM_A_TEAPOT, "short and stout".to_owned()));
+}
+
+#[tokio::test]
+async fn a_clients_own_authorization_makes_room_for_the_token() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    let request = Request::get(sidecar.url("/api"))
+        .header("authorization", "Bearer dummy")
+        .header("proxy-authorization", "Basic dummy")
+        .body(Body::empty())
+        .unwrap();
+    let (status, seen) = text(send(request).await).await;
+    assert_eq!(status, 200);
+    assert!(seen.contains("\nauthorization: Bearer t1\n") && !seen.contains("dummy"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_this_machine_is_refused() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("hosts = [\"sidecar.internal\"]")).await;
+    let address = sidecar.address;
+    for request in [
+        "GET /api HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n".to_owned(),
+        "GET http://evil.example/api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            .to_owned(),
+        format!(
+            "GET http://{address}/api HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"
+        ),
+        "GET /api HTTP/1.1\r\nHost: localhost.evil.example\r\nConnection: close\r\n\r\n".to_owned(),
+    ] {
+        let answer = raw(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 421 "), "{request}: {answer}");
+        assert!(answer.contains("`hosts`"), "{answer}");
+    }
+    for host in ["localhost", "127.0.0.1:1", "[::1]", "SIDECAR.internal:8080"] {
+        let request = format!("GET /api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = raw(address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{request}: {answer}");
+        // What arrives is the upstream's own name.
+        assert!(answer.contains(&format!("host: {}", world.api)), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_must_not_be_forwarded_is_refused() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    for (line, host, status) in [
+        ("GET /api", "", "400"),
+        ("GET /api", "Host: localhost\r\nHost: localhost\r\n", "400"),
+        ("GET /api/../secret", "Host: localhost\r\n", "400"),
+        ("GET /api/%2e%2E/secret", "Host: localhost\r\n", "400"),
+        ("TRACE /api", "Host: localhost\r\n", "405"),
+        ("CONNECT localhost:443", "Host: localhost\r\n", "405"),
+        ("POST /api", "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n", "403"),
+        ("OPTIONS *", "Host: localhost\r\n", "400"),
+        ("GET /apis", "Host: localhost\r\n", "404"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+        let answer = raw(sidecar.address, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_of_its_own_is_all_the_upstreams() {
+    let world = World::mirroring().await;
+    let config = format!(
+        "{}\n[upstreams.own]\nlisten = \"127.0.0.1:0\" # door\nto = \"http://{}/own\"\n\
+         source = \"local\"\n",
+        world.config(""),
+        world.api
+    );
+    let sidecar = Sidecar::start(&config).await;
+    let (status, seen) = get(&format!("http://{}/healthz", sidecar.others[0])).await;
+    assert!(status == 200 && seen.starts_with("GET /own/healthz\n"), "{seen}");
+    assert_eq!(get(&sidecar.url("/healthz")).await, (StatusCode::OK, "ok\n".to_owned()));
+}
+
+#[tokio::test]
+async fn the_longest_path_wins() {
+    let world = World::mirroring().await;
+    let config = format!(
+        "{}\n[upstreams.deeper]\npath = \"/api/deeper\"\nto = \"http://{}/deep\"\n\
+         source = \"local\"\n",
+        world.config(""),
+        world.api
+    );
+    let sidecar = Sidecar::start(&config).await;
+    assert!(get(&sidecar.url("/api/deeper/x")).await.1.starts_with("GET /deep/x\n"));
+    assert!(get(&sidecar.url("/api/deepest")).await.1.starts_with("GET /base/deepest\n"));
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_is_a_502() {
+    let world = World::mirroring().await;
+    // Nobody listens on a port that was bound and let go of.
+    let gone = serve_nothing().await;
+    let config = world.config("").replace(&world.api.to_string(), &gone.to_string());
+    let sidecar = Sidecar::start(&config).await;
+    let (status, said) = post_to(&sidecar.url("/api"), "body").await;
+    assert_eq!(status, 502);
+    assert!(said.starts_with("the upstream `api` failed: ") && said.lines().count() == 1, "{said}");
+}
+
+async fn serve_nothing() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn the_environment_redirects_nothing() {
+    let world = World::mirroring().await;
+    let trap = World::mirroring().await;
+    let trap_url = format!("http://{}/token", trap.tokens.address);
+    let names = [
+        "HTTP_PROXY",
+        "http_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+        "TOKEN_URL",
+        "OAUTH2_URL",
+        "URL",
+        "IAM_ENDPOINT",
+        "IBMCLOUD_IAM_API_ENDPOINT",
+    ];
+    let env = names.map(|name| (name, trap_url.as_str()));
+    let sidecar = Sidecar::start_with(&world.config(""), &[], &env).await;
+    assert_eq!(get(&sidecar.url("/api")).await.0, 200);
+    assert_eq!((world.tokens.issued(), trap.tokens.issued()), (1, 0));
+}
+
+#[tokio::test]
+async fn what_was_done_is_counted() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    assert_eq!(get(&sidecar.url("/api")).await.0, 200);
+    assert_eq!(get(&sidecar.url("/api")).await.0, 200);
+    let (status, page) = get(&sidecar.url("/metrics")).await;
+    assert_eq!(status, 200);
+    let line = "sidecar_requests_total{upstream=\"api\",status=\"200\"} 2\n";
+    assert!(page.contains(line), "{page}");
+    assert!(page.contains("\nsidecar_kept_bytes 0\n"), "{page}");
+}

@@ -1,0 +1,363 @@
+//! A process, a token service, an API and a client; each says what has happened, so that
+//! nobody sleeps.
+
+use std::{
+    collections::HashSet,
+    future::{Future, IntoFuture},
+    net::SocketAddr,
+    path::PathBuf,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE};
+use http_body_util::BodyExt;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command},
+    sync::{OnceCell, watch},
+};
+
+/// The client's secret: never to be seen again.
+pub(crate) const HUSH: &str = "hunter2";
+
+/// Waits for what must come, for 30 s at most.
+pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("it comes within 30 s")
+}
+
+// ===== The process =====
+
+pub(crate) struct Sidecar {
+    pub(crate) address: SocketAddr,
+    /// Of upstreams with a port of their own, in the order of their names.
+    pub(crate) others: Vec<SocketAddr>,
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+    _dir: TempDir,
+}
+
+/// The program, built once.
+async fn program() -> PathBuf {
+    static PROGRAM: OnceCell<PathBuf> = OnceCell::const_new();
+    PROGRAM.get_or_init(build).await.clone()
+}
+
+async fn build() -> PathBuf {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["build", "--quiet", "--example", "sidecar", "--all-features"])
+        .args(["--message-format", "json"])
+        .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit());
+    let built = cargo.output().await.expect("cargo starts");
+    assert!(built.status.success(), "the sidecar builds");
+    let messages = String::from_utf8(built.stdout).expect("JSON is text");
+    let executable = messages.lines().rev().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        (message["target"]["name"] == "sidecar")
+            .then(|| message["executable"].as_str())?
+            .map(PathBuf::from)
+    });
+    executable.expect("cargo names what it has built")
+}
+
+/// The sidecar with that file and those arguments.
+pub(crate) async fn command(dir: &TempDir, config: &str, args: &[&str]) -> Command {
+    let path = dir.path().join("sidecar.toml");
+    std::fs::write(&path, config).expect("there is room");
+    let mut command = Command::new(program().await);
+    command.arg("--config").arg(&path).args(args);
+    command.env("SIDECAR_TEST_SECRET", HUSH).env_remove("RUST_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// How it ended, and what it said.
+pub(crate) async fn run(config: &str, args: &[&str]) -> (i32, String, String) {
+    let dir = TempDir::new().expect("there is room");
+    let mut command = command(&dir, config, args).await;
+    let output = soon(command.output()).await.expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("it is text");
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert!(!out.contains(HUSH) && !err.contains(HUSH), "{out}{err}");
+    (output.status.code().expect("it was not killed"), out, err)
+}
+
+impl Sidecar {
+    pub(crate) async fn start(config: &str) -> Self {
+        Self::start_with(config, &[], &[]).await
+    }
+
+    pub(crate) async fn start_with(config: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let dir = TempDir::new().expect("there is room");
+        let mut command = command(&dir, config, args).await;
+        let mut child =
+            command.envs(env.iter().copied()).stderr(Stdio::inherit()).spawn().expect("it starts");
+        let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let doors = 1 + config.matches("\nlisten = \"127.0.0.1:0\" # door").count();
+        let mut addresses = Vec::new();
+        while addresses.len() < doors {
+            let line = soon(out.next_line()).await.expect("it is text").expect("it goes on");
+            let address = line.strip_prefix("listening on http://").expect("an address");
+            let address = address.split(' ').next().expect("a first word");
+            addresses.push(address.parse().expect("an address"));
+        }
+        let others = addresses.split_off(1);
+        Self { address: addresses[0], others, child, out, _dir: dir }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Sends it SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().expect("it runs").try_into().expect("an id is positive");
+        let id = rustix::process::Pid::from_raw(id).expect("an id is not 0");
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// The code that it exits with, and that it has said no more.
+    pub(crate) async fn ended(mut self) -> Option<i32> {
+        let status = soon(self.child.wait()).await.expect("it can be waited for");
+        let mut rest = String::new();
+        self.out.into_inner().read_to_string(&mut rest).await.expect("it is text");
+        assert_eq!(rest, "");
+        status.code()
+    }
+
+    /// Waits until `/readyz` answers like this; what it says.
+    pub(crate) async fn readiness(&self, status: StatusCode) -> String {
+        self.page("/readyz", |now, _| now == status).await
+    }
+
+    /// Waits until that line is on the page of the metrics.
+    pub(crate) async fn metric(&self, line: &str) {
+        self.page("/metrics", |_, page| page.lines().any(|found| found == line)).await;
+    }
+
+    /// Asks for a page until it is like that; a round trip is what passes the time.
+    pub(crate) async fn page(
+        &self,
+        path: &str,
+        is_it: impl Fn(StatusCode, &str) -> bool,
+    ) -> String {
+        let client = client();
+        let asking = async {
+            loop {
+                let request = http::Request::get(self.url(path)).body(Body::empty());
+                let response = client.request(request.expect("a request")).await;
+                let (status, text) = text(response.expect("there is an answer")).await;
+                if is_it(status, &text) {
+                    return text;
+                }
+            }
+        };
+        soon(asking).await
+    }
+
+    /// The most memory that it ever had, in KiB.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let id = self.child.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        number.expect("the line is there").parse().expect("a number")
+    }
+}
+
+// ===== The client =====
+
+pub(crate) fn client() -> Client<HttpConnector, Body> {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+pub(crate) async fn send(request: http::Request<Body>) -> http::Response<hyper::body::Incoming> {
+    soon(client().request(request)).await.expect("there is an answer")
+}
+
+pub(crate) async fn text(response: http::Response<hyper::body::Incoming>) -> (StatusCode, String) {
+    let status = response.status();
+    let body = soon(response.into_body().collect()).await.expect("it is whole").to_bytes();
+    (status, String::from_utf8(body.into()).expect("it is text"))
+}
+
+pub(crate) async fn get(url: &str) -> (StatusCode, String) {
+    let request = http::Request::get(url).body(Body::empty()).expect("a request");
+    text(send(request).await).await
+}
+
+pub(crate) async fn post_to(url: &str, body: impl Into<Body>) -> (StatusCode, String) {
+    let request = http::Request::post(url).body(body.into()).expect("a request");
+    text(send(request).await).await
+}
+
+// ===== The services =====
+
+pub(crate) async fn serve(router: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let address = listener.local_addr().expect("it has an address");
+    tokio::spawn(axum::serve(listener, router).into_future());
+    address
+}
+
+/// Hands out `t1`, `t2`, …, and knows which of them are valid.
+#[derive(Clone)]
+pub(crate) struct Tokens {
+    pub(crate) address: SocketAddr,
+    shared: Arc<TokensShared>,
+}
+
+struct TokensShared {
+    valid: Mutex<HashSet<String>>,
+    is_down: watch::Sender<bool>,
+    issued: watch::Sender<usize>,
+    refused: watch::Sender<usize>,
+}
+
+impl Tokens {
+    pub(crate) async fn start() -> Self {
+        let shared = Arc::new(TokensShared {
+            valid: Mutex::default(),
+            is_down: watch::Sender::new(false),
+            issued: watch::Sender::new(0),
+            refused: watch::Sender::new(0),
+        });
+        let router = Router::new().route("/token", post(issue)).with_state(Arc::clone(&shared));
+        Self { address: serve(router).await, shared }
+    }
+
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.shared.is_down.send_replace(is_down);
+    }
+
+    pub(crate) fn issued(&self) -> usize {
+        *self.shared.issued.borrow()
+    }
+
+    /// Waits until that many requests were answered with 503.
+    pub(crate) async fn refused(&self, count: usize) {
+        let mut refused = self.shared.refused.subscribe();
+        soon(refused.wait_for(|refused| *refused >= count)).await.expect("it is still there");
+    }
+
+    /// Waits until that many were issued.
+    pub(crate) async fn issued_so_far(&self, count: usize) {
+        let mut issued = self.shared.issued.subscribe();
+        soon(issued.wait_for(|issued| *issued >= count)).await.expect("it is still there");
+    }
+
+    pub(crate) fn revoke_all(&self) {
+        self.shared.valid.lock().unwrap().clear();
+    }
+
+    /// The API's check.
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
+        let line = headers.get("authorization").and_then(|line| line.to_str().ok());
+        let token = line.and_then(|line| line.strip_prefix("Bearer "));
+        token.is_some_and(|token| self.shared.valid.lock().unwrap().contains(token))
+    }
+
+    /// The configuration of a source that asks here.
+    pub(crate) fn source(&self) -> String {
+        format!(
+            "[sources.local.oauth2]\nurl = \"http://{}/token\"\nclient_id = \"me\"\n\
+             client_secret = {{ env = \"SIDECAR_TEST_SECRET\" }}\n",
+            self.address
+        )
+    }
+}
+
+async fn issue(State(shared): State<Arc<TokensShared>>, headers: HeaderMap) -> Response {
+    if *shared.is_down.borrow() {
+        shared.refused.send_modify(|refused| *refused += 1);
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if headers["authorization"] != "Basic bWU6aHVudGVyMg==" {
+        return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_client" })))
+            .into_response();
+    }
+    let mut number = 0;
+    shared.issued.send_modify(|issued| {
+        *issued += 1;
+        number = *issued;
+    });
+    let token = format!("t{number}");
+    shared.valid.lock().unwrap().insert(token.clone());
+    Json(json!({ "access_token": token, "expires_in": 3600 })).into_response()
+}
+
+/// 401 for everybody without a valid token.
+pub(crate) fn guarded(tokens: &Tokens, router: Router) -> Router {
+    let tokens = tokens.clone();
+    router.layer(axum::middleware::from_fn(
+        move |request: Request, next: axum::middleware::Next| {
+            let admitted = tokens.admits(request.headers());
+            async move {
+                if admitted {
+                    return next.run(request).await;
+                }
+                let challenge = [(WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")];
+                (StatusCode::UNAUTHORIZED, challenge).into_response()
+            }
+        },
+    ))
+}
+
+/// Says what has arrived: method, URI, headers in their order, body.
+pub(crate) async fn mirror(request: Request) -> String {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+    let (method, uri, headers) = (parts.method, parts.uri, headers.collect::<String>());
+    format!("{method} {uri}\n{headers}\n{}", String::from_utf8_lossy(&body))
+}
+
+/// A token service, and an API behind it at `/api`, in front of which a sidecar is to stand.
+pub(crate) struct World {
+    pub(crate) tokens: Tokens,
+    pub(crate) api: SocketAddr,
+}
+
+impl World {
+    pub(crate) async fn new(router: Router) -> Self {
+        let tokens = Tokens::start().await;
+        let api = serve(guarded(&tokens, router)).await;
+        Self { tokens, api }
+    }
+
+    pub(crate) async fn mirroring() -> Self {
+        Self::new(Router::new().fallback(mirror)).await
+    }
+
+    /// `top` is what stands above all tables.
+    pub(crate) fn config(&self, top: &str) -> String {
+        format!(
+            "listen = \"127.0.0.1:0\"\n{top}\n{}\n[upstreams.api]\npath = \"/api\"\n\
+             to = \"http://{}/base\"\nsource = \"local\"\n",
+            self.tokens.source(),
+            self.api
+        )
+    }
+}
