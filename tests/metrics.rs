@@ -156,7 +156,9 @@ async fn what_a_token_endpoint_says_is_counted_by_known_codes() {
 fn names_in(text: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let words = text.split(|c: char| !is_name(c));
-    words.filter(|word| word.starts_with("tower_bearer_")).map(str::to_owned).collect()
+    let names = words.filter(|word| word.starts_with("tower_bearer_"));
+    // What an exporter makes of a histogram.
+    names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
 }
 
 /// Every name that an exporter is told, each with a help text.

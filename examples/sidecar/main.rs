@@ -1,7 +1,7 @@
 //! A reverse proxy on this machine that puts the token on: for programs in any language.
 //!
 //! ```text
-//! cargo run --example sidecar --features local,serde -- --config sidecar.toml
+//! cargo run --example sidecar --features local,metrics,serde -- --config sidecar.toml
 //! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
 //! ```
 //!
@@ -33,7 +33,8 @@
 //!
 //! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
 //! for every upstream and else with 503 and why, `/metrics` for Prometheus. The log goes to the
-//! standard error (`RUST_LOG`), the addresses to the standard output.
+//! standard error (`RUST_LOG`), the addresses to the standard output. `dashboard.json` beside
+//! this file shows the numbers in Grafana.
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
 //! with 0. `--check` fetches a token from every source, says in a line each how that went, and

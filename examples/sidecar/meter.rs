@@ -19,6 +19,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, String> {
         .set_buckets(&BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| cannot(&error))?;
+    tower_bearer::describe_metrics();
     let upkeep = metrics.clone();
     tokio::spawn(async move {
         loop {
