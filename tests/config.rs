@@ -303,6 +303,11 @@ fn what_makes_no_endpoint_is_named_when_it_is_built() {
     let of = |text: &str| toml(text).builder().build().unwrap_err().to_string();
     let error = of("url = 'http://auth.example.com/token'\nclient_id = 'me'");
     assert!(error.contains("`url` is http://auth.example.com"), "{error}");
+    toml("url = 'http://auth.example.com'\nclient_id = 'me'\nallow_plaintext = true")
+        .builder()
+        .transport(tower::service_fn(never))
+        .build()
+        .unwrap();
     assert!(of("url = 'https://a.example'\nclient_id = ''").contains("`client_id` is empty"));
     let error = of("url = 'https://a.example'\nclient_id = 'me'\nheaders = { host = 'b' }");
     assert!(error.contains("`header` \"host\""), "{error}");

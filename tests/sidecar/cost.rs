@@ -40,11 +40,12 @@ impl Caller {
         started.elapsed()
     }
 
-    async fn round(&mut self) {
-        for _ in 0..CALLS_ONE_BY_ONE {
-            let took = self.call().await;
-            self.one_by_one.push(took);
-        }
+    async fn one(&mut self) {
+        let took = self.call().await;
+        self.one_by_one.push(took);
+    }
+
+    async fn many(&mut self) {
         let started = Instant::now();
         let caller = &*self;
         join_all((0..CALLS_AT_ONCE).map(|_| async move {
@@ -88,9 +89,15 @@ async fn what_the_tokens_cost() {
             caller.call().await;
         }
     }
+    // In turns, so that whatever else this machine does meets both alike.
     for _ in 0..ROUNDS {
+        for _ in 0..CALLS_ONE_BY_ONE {
+            for caller in &mut callers {
+                caller.one().await;
+            }
+        }
         for caller in &mut callers {
-            caller.round().await;
+            caller.many().await;
         }
     }
     let [bare, with_tokens] = &mut callers;

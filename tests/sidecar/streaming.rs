@@ -9,30 +9,13 @@ use axum::{
     response::sse::{Event, Sse},
     routing::{get, post},
 };
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::{Notify, mpsc};
 
-use crate::support::{Sidecar, World, client, post_to, send, soon, text};
-
-type Chunks = mpsc::UnboundedSender<Result<Bytes, std::io::Error>>;
-
-/// A body that the test writes.
-fn written() -> (Chunks, Body) {
-    let (chunks, body) = mpsc::unbounded_channel();
-    (chunks, Body::from_stream(received(body)))
-}
-
-fn received<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> {
-    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
-}
-
-/// The next piece of a response.
-async fn piece(body: &mut hyper::body::Incoming) -> Bytes {
-    soon(body.frame()).await.expect("there is more").expect("no error").into_data().expect("data")
-}
+use crate::support::{Sidecar, World, client, piece, post_to, received, send, soon, text, written};
 
 #[tokio::test]
 async fn each_piece_goes_both_ways_before_the_next_is_written() {

@@ -13,11 +13,12 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
     routing::post,
 };
+use futures_util::{Stream, stream};
 use http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE};
 use http_body_util::BodyExt;
 use hyper_util::{
@@ -30,7 +31,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     net::TcpListener,
     process::{Child, ChildStdout, Command},
-    sync::{OnceCell, watch},
+    sync::{OnceCell, mpsc, watch},
 };
 
 /// The client's secret: never to be seen again.
@@ -208,6 +209,25 @@ pub(crate) async fn get(url: &str) -> (StatusCode, String) {
 pub(crate) async fn post_to(url: &str, body: impl Into<Body>) -> (StatusCode, String) {
     let request = http::Request::post(url).body(body.into()).expect("a request");
     text(send(request).await).await
+}
+
+// ===== Bodies =====
+
+pub(crate) type Chunks = mpsc::UnboundedSender<Result<Bytes, std::io::Error>>;
+
+/// A body that the test writes.
+pub(crate) fn written() -> (Chunks, Body) {
+    let (chunks, body) = mpsc::unbounded_channel();
+    (chunks, Body::from_stream(received(body)))
+}
+
+pub(crate) fn received<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> {
+    stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+}
+
+/// The next piece of a response.
+pub(crate) async fn piece(body: &mut hyper::body::Incoming) -> Bytes {
+    soon(body.frame()).await.expect("there is more").expect("no error").into_data().expect("data")
 }
 
 // ===== The services =====
