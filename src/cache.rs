@@ -2,6 +2,7 @@
 //! askers share one fetch.
 
 mod flight;
+mod news;
 mod policy;
 mod ready;
 mod rejection;
@@ -25,8 +26,9 @@ use tokio::{
 
 use self::{
     flight::{Manifest, Outcome, Seat},
+    news::News,
     ready::Ready,
-    state::{Answer, Arrival, Ended, FlightId, News, State, Takeoff},
+    state::{Answer, Arrival, FlightId, State, Takeoff},
     sync::{Lock, Published},
 };
 pub use self::{
@@ -426,22 +428,7 @@ impl Core {
     }
 }
 
-// ===== What is told =====
-
-impl Ended {
-    fn observe(&self) {
-        observe::landed(self.reason, self.took, self.outcome.as_ref().err(), self.rest);
-    }
-}
-
-impl News {
-    fn observe(self) {
-        self.ended.iter().for_each(Ended::observe);
-        for strike in &self.strikes {
-            observe::struck(strike.origin.as_ref(), strike.nth, strike.held_for);
-        }
-    }
-}
+// ===== impl Waiting =====
 
 /// Measures a wait, also of a caller who gives up.
 #[cfg(feature = "metrics")]

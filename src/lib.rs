@@ -96,7 +96,7 @@
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `metrics` | no | counters and histograms, by the `metrics` facade |
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
-//! | `local` | no | [`local::TokenCommand`] |
+//! | `local` | no | `local::TokenCommand`, the source that runs a command |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.

@@ -13,17 +13,18 @@
 //! under way may land; one that was given up changes nothing. A token leaves only because a
 //! newer usable one has arrived.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use super::{
+    news::{Ended, News},
     policy::{Dates, RefreshPolicy},
     ready::Ready,
     rejection::Rejection,
     rest::Rest,
     status::Status,
-    strikes::{Strike, Strikes},
+    strikes::Strikes,
 };
 use crate::{AccessToken, CacheError, Origin, Reason, TokenError, TokenRequest};
 
@@ -33,7 +34,7 @@ const MAX_PROVEN: usize = 64;
 /// Names a flight. A number is used once in the life of a cache.
 pub(super) type FlightId = u64;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct State {
     policy: RefreshPolicy,
     held: Option<Held>,
@@ -51,16 +52,6 @@ pub(super) struct State {
     next_probe: Option<Instant>,
     strikes: Strikes,
     pub(super) news: News,
-}
-
-/// What the shell takes out and sees to without the lock.
-#[derive(Debug, Default)]
-pub(super) struct News {
-    /// Errors that were replaced: they hold values of the user's types, with a `Drop`.
-    pub(super) litter: Vec<TokenError>,
-    /// Flights that were found to be lost.
-    pub(super) ended: Vec<Ended>,
-    pub(super) strikes: Vec<Strike>,
 }
 
 /// The current token. Without dates it lives until it is rejected.
@@ -108,17 +99,6 @@ pub(super) struct Takeoff {
     pub(super) request: TokenRequest,
 }
 
-/// A flight that is over.
-#[derive(Debug)]
-pub(super) struct Ended {
-    /// What its waiters get.
-    pub(super) outcome: Result<AccessToken, TokenError>,
-    pub(super) reason: Reason,
-    pub(super) took: Duration,
-    /// How long the source rests now.
-    pub(super) rest: Option<Duration>,
-}
-
 /// A token, and when the fetch that brought it was called, by both clocks.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -131,20 +111,7 @@ pub(super) struct Arrival {
 
 impl State {
     pub(super) fn new(policy: RefreshPolicy) -> Self {
-        Self {
-            policy,
-            held: None,
-            previous: None,
-            flight: None,
-            flights: 0,
-            failures: 0,
-            rest: None,
-            last_error: None,
-            next_background: None,
-            next_probe: None,
-            strikes: Strikes::default(),
-            news: News::default(),
-        }
+        Self { policy, ..Self::default() }
     }
 
     /// Somebody wants to send a request.
