@@ -25,12 +25,19 @@ async fn hyper_util() {
     assert_eq!(run("stack_hyper_util").await, shown);
 }
 
+const REPORTS: &str = "POST /reports with t1: a first report\n\
+                       POST /reports with t2: a second report\n\
+                       2 tokens were fetched\n";
+
 #[tokio::test]
 async fn reqwest() {
-    let shown = "POST /reports with t1: a first report\n\
-                 POST /reports with t2: a second report\n\
-                 2 tokens were fetched\n";
-    assert_eq!(run("stack_reqwest").await, shown);
+    assert_eq!(run("stack_reqwest").await, REPORTS);
+}
+
+#[cfg(feature = "reqwest-middleware")]
+#[tokio::test]
+async fn reqwest_middleware() {
+    assert_eq!(run("stack_reqwest_middleware").await, REPORTS);
 }
 
 #[tokio::test]
