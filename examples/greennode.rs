@@ -21,7 +21,7 @@ use std::{
 use http::{Request, Uri, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::systems};
+use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 const NEEDED: [&str; 4] =
     ["GREENNODE_CLIENT_ID", "GREENNODE_CLIENT_SECRET", "GREENNODE_MODEL", "GREENNODE_API_URL"];
@@ -35,7 +35,7 @@ async fn main() -> ExitCode {
 
 async fn call() -> Result<(), BoxError> {
     let client_secret = Secret::env("GREENNODE_CLIENT_SECRET");
-    let mut endpoint = systems::greennode(env::var("GREENNODE_CLIENT_ID")?, client_secret);
+    let mut endpoint = providers::greennode(env::var("GREENNODE_CLIENT_ID")?, client_secret);
     if let Ok(url) = env::var("GREENNODE_TOKEN_URL") {
         endpoint = endpoint.url(url);
     }

@@ -17,7 +17,7 @@ use std::{
 
 use http::{Request, Uri};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::systems};
+use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,7 +26,7 @@ async fn main() -> ExitCode {
 
 async fn call() -> Result<(), BoxError> {
     let client_secret = Secret::env("IANUM_CLIENT_SECRET");
-    let mut endpoint = systems::ianum(env::var("IANUM_CLIENT_ID")?, client_secret);
+    let mut endpoint = providers::ianum(env::var("IANUM_CLIENT_ID")?, client_secret);
     if let Ok(url) = env::var("IANUM_TOKEN_URL") {
         endpoint = endpoint.url(url);
     }

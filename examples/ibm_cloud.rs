@@ -22,7 +22,7 @@ use http::{Request, Uri, header::ACCEPT};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::systems};
+use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 const US_SOUTH: &str = "https://us-south.kms.cloud.ibm.com/api/v2/keys";
 /// More than a page of keys has, in bytes.
@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
 }
 
 async fn call() -> Result<(), BoxError> {
-    let mut endpoint = systems::ibm_cloud(match env::var_os("IBMCLOUD_KEY_FILE") {
+    let mut endpoint = providers::ibm_cloud(match env::var_os("IBMCLOUD_KEY_FILE") {
         Some(path) => Secret::json_file(path, "apikey"),
         None => Secret::env("IBMCLOUD_API_KEY"),
     });

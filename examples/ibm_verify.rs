@@ -19,7 +19,7 @@ use std::{
 
 use http::{Request, Uri};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::systems};
+use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 const NEEDED: [&str; 4] =
     ["IBM_VERIFY_TENANT", "IBM_VERIFY_CLIENT_ID", "IBM_VERIFY_CLIENT_SECRET", "IBM_VERIFY_API_URL"];
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
 }
 
 async fn call() -> Result<(), BoxError> {
-    let mut endpoint = systems::ibm_verify(
+    let mut endpoint = providers::ibm_verify(
         env::var("IBM_VERIFY_TENANT")?,
         env::var("IBM_VERIFY_CLIENT_ID")?,
         Secret::env("IBM_VERIFY_CLIENT_SECRET"),

@@ -20,7 +20,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{BearerAuthLayer, BoxError, Elsewhere, FinalUri, Refused, TokenCache};
+use tower_bearer::{BearerAuthLayer, BoxError, FinalUri, Refused, TokenCache, UnlistedOrigin};
 use tower_http::follow_redirect::{FollowRedirectLayer, RequestUri};
 
 /// Tells the layer who answered.
@@ -49,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
     let error = refusing.oneshot(request.clone()).await.expect_err("nobody named that origin");
     println!("above, by default: {}", error.downcast_ref::<Refused>().expect("a refusal"));
 
-    let bare = layer.clone().elsewhere(Elsewhere::SendBare);
+    let bare = layer.clone().unlisted_origins(UnlistedOrigin::SendBare);
     let sending = above.layer(bare).service(client.clone());
     println!("above, sent bare: {}", sending.oneshot(request.clone()).await?.status());
 

@@ -1,7 +1,7 @@
 //! Prints an access token, and nothing else:
 //!
 //! ```text
-//! export ACCESS_TOKEN=$(cargo run -q --features local --example token -- gcloud)
+//! export ACCESS_TOKEN=$(cargo run -q --features command --example token -- gcloud)
 //! ```
 //!
 //! Called without arguments, it says where tokens can come from. Whatever goes wrong is said on
@@ -18,7 +18,7 @@ use std::{
 use tower_bearer::{
     Secret, TokenCache,
     local::StoredToken,
-    oauth2::{TokenEndpointBuilder, systems},
+    oauth2::{TokenEndpointBuilder, providers},
 };
 
 const USAGE: &str = "\
@@ -33,7 +33,7 @@ usage: token SOURCE
   ibm_verify                     IBM_VERIFY_TENANT, IBM_VERIFY_CLIENT_ID, IBM_VERIFY_CLIENT_SECRET
   greennode                      GREENNODE_CLIENT_ID, GREENNODE_CLIENT_SECRET
   ianum                          IANUM_CLIENT_ID, IANUM_CLIENT_SECRET
-(*) needs `--features local`. IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL and
+(*) needs `--features command`. IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL and
 IANUM_TOKEN_URL have the token fetched elsewhere.";
 
 #[tokio::main]
@@ -61,20 +61,20 @@ fn source(args: &[OsString]) -> Result<TokenCache, String> {
     match (kind.to_str().ok_or(USAGE)?, args) {
         ("env", [name]) => Ok(TokenCache::new(StoredToken::env(name.to_str().ok_or(USAGE)?))),
         ("file", [path]) => Ok(TokenCache::new(StoredToken::file(path))),
-        ("key-file", [path]) => endpoint("IBMCLOUD", systems::ibm_cloud(key_file(path))),
-        ("ibm_cloud", []) => endpoint("IBMCLOUD", systems::ibm_cloud(ibm_cloud_key()?)),
+        ("key-file", [path]) => endpoint("IBMCLOUD", providers::ibm_cloud(key_file(path))),
+        ("ibm_cloud", []) => endpoint("IBMCLOUD", providers::ibm_cloud(ibm_cloud_key()?)),
         ("ibm_verify", []) => {
             let (tenant, id) = (set("IBM_VERIFY_TENANT")?, set("IBM_VERIFY_CLIENT_ID")?);
             let secret = set("IBM_VERIFY_CLIENT_SECRET")?;
-            endpoint("IBM_VERIFY", systems::ibm_verify(tenant, id, secret))
+            endpoint("IBM_VERIFY", providers::ibm_verify(tenant, id, secret))
         }
         ("greennode", []) => {
             let (id, secret) = (set("GREENNODE_CLIENT_ID")?, set("GREENNODE_CLIENT_SECRET")?);
-            endpoint("GREENNODE", systems::greennode(id, secret))
+            endpoint("GREENNODE", providers::greennode(id, secret))
         }
         ("ianum", []) => {
             let (id, secret) = (set("IANUM_CLIENT_ID")?, set("IANUM_CLIENT_SECRET")?);
-            endpoint("IANUM", systems::ianum(id, secret))
+            endpoint("IANUM", providers::ianum(id, secret))
         }
         (kind, args) => command(kind, args),
     }
@@ -103,7 +103,7 @@ fn set(name: &str) -> Result<String, String> {
     value.ok_or_else(|| format!("not set in the environment, or empty, or not UTF-8: {name}"))
 }
 
-#[cfg(feature = "local")]
+#[cfg(feature = "command")]
 fn command(kind: &str, args: &[OsString]) -> Result<TokenCache, String> {
     use tower_bearer::local::TokenCommand;
 
@@ -118,11 +118,11 @@ fn command(kind: &str, args: &[OsString]) -> Result<TokenCache, String> {
     Ok(TokenCache::new(command.args(args)))
 }
 
-#[cfg(not(feature = "local"))]
+#[cfg(not(feature = "command"))]
 fn command(kind: &str, _: &[OsString]) -> Result<TokenCache, String> {
     Err(match kind {
         "ibmcloud" | "gcloud" | "az" | "run" | "exec-plugin" => {
-            format!("{kind} is a command, which needs `cargo run --features local …`")
+            format!("{kind} is a command, which needs `cargo run --features command …`")
         }
         _ => USAGE.to_owned(),
     })

@@ -255,7 +255,7 @@ impl TokenCache {
     fn check_cure(&self, rejection: &Rejection) -> Result<(), CacheError> {
         let Some(challenge) = &rejection.challenge else { return Ok(()) };
         match challenge.no_cure() {
-            Some(why) if !self.core.source.cures(challenge) => Err(CacheError::NoCure(why)),
+            Some(why) if !self.core.source.can_satisfy(challenge) => Err(CacheError::NoCure(why)),
             _ => Ok(()),
         }
     }

@@ -58,7 +58,7 @@ pub struct BearerAuthLayer<R = CloneBody> {
 /// What happens to a request for an origin that was not named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Elsewhere {
+pub enum UnlistedOrigin {
     /// It fails with [`Refused`], and nothing is sent.
     #[default]
     Refuse,
@@ -79,7 +79,7 @@ pub(crate) struct Config {
     any_https: bool,
     allow_plaintext: bool,
     assumed: Option<Origin>,
-    elsewhere: Elsewhere,
+    unlisted: UnlistedOrigin,
     replay_if: Option<Judge<request::Parts>>,
     rejected_when: Option<Judge<response::Parts>>,
     grpc: bool,
@@ -89,7 +89,7 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) enum Destination {
     Known(Target),
-    Elsewhere,
+    Unlisted,
     Refused(Refused),
 }
 
@@ -111,7 +111,7 @@ impl BearerAuthLayer {
             any_https: false,
             allow_plaintext: false,
             assumed: None,
-            elsewhere: Elsewhere::default(),
+            unlisted: UnlistedOrigin::default(),
             replay_if: None,
             rejected_when: None,
             grpc: false,
@@ -179,8 +179,8 @@ impl<R> BearerAuthLayer<R> {
 
     /// Says what happens to a request for an origin that was not named. Default: it is refused.
     #[must_use]
-    pub fn elsewhere(self, elsewhere: Elsewhere) -> Self {
-        self.with(|config| config.elsewhere = elsewhere)
+    pub fn unlisted_origins(self, unlisted: UnlistedOrigin) -> Self {
+        self.with(|config| config.unlisted = unlisted)
     }
 
     /// Keeps a copy of a request's body, of any kind, while it streams, of at most `limit`
@@ -318,9 +318,9 @@ impl Config {
     }
 
     fn not_named(&self, why: Refused) -> Destination {
-        match self.elsewhere {
-            Elsewhere::Refuse => refused(why),
-            Elsewhere::SendBare => Destination::Elsewhere,
+        match self.unlisted {
+            UnlistedOrigin::Refuse => refused(why),
+            UnlistedOrigin::SendBare => Destination::Unlisted,
         }
     }
 }
@@ -338,7 +338,7 @@ impl fmt::Debug for Config {
             .field("any_https", &self.any_https)
             .field("allow_plaintext", &self.allow_plaintext)
             .field("assumed", &self.assumed)
-            .field("elsewhere", &self.elsewhere)
+            .field("unlisted_origins", &self.unlisted)
             .field("grpc", &self.grpc)
             .finish_non_exhaustive()
     }
@@ -355,7 +355,7 @@ pub enum Refused {
     /// The origin was not named.
     #[error(
         "no access token may go to {0}: name it with `BearerAuthLayer::origin(\"{0}\")`, or let \
-         such requests go without a token with `.elsewhere(Elsewhere::SendBare)`"
+         such requests go without a token with `.unlisted_origins(UnlistedOrigin::SendBare)`"
     )]
     NotNamed(Origin),
     /// The origin was named, but everybody on the way could read the token.

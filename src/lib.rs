@@ -56,7 +56,7 @@
 //!
 //! # Where tokens come from
 //!
-//! - a token endpoint of OAuth 2.0: [`oauth2::TokenEndpoint`], and [`oauth2::systems`] for
+//! - a token endpoint of OAuth 2.0: [`oauth2::TokenEndpoint`], and [`oauth2::providers`] for
 //!   services that are known by name
 //! - this machine: a variable, a file, a command: [`local`]
 //! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
@@ -96,7 +96,7 @@
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `metrics` | no | counters and histograms, by the `metrics` facade |
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
-//! | `local` | no | `local::TokenCommand`, the source that runs a command |
+//! | `command` | no | `local::TokenCommand`, the source that runs a command |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.
@@ -134,14 +134,14 @@ pub use cache::{
 };
 pub use challenge::Challenge;
 pub use error::{CacheError, TokenError};
-pub use layer::{BearerAuthLayer, Elsewhere, Refused};
+pub use layer::{BearerAuthLayer, Refused, UnlistedOrigin};
 #[cfg(feature = "reqwest-middleware")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 pub use middleware::BearerAuthMiddleware;
 #[cfg(feature = "metrics")]
 pub use observe::describe_metrics;
 pub use origin::{InvalidOrigin, Origin};
-pub use secret::{Secret, SecretError, SecretFault};
+pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
     SkipAuth,

@@ -23,15 +23,15 @@
 //! | anywhere else that a [`Secret`](crate::Secret) can be | [`StoredToken::new`] |
 //! | behind `ibmcloud`, `gcloud`, `az`, an exec plugin of Kubernetes, any program | `TokenCommand` (feature `local`) |
 
-#[cfg(feature = "local")]
+#[cfg(feature = "command")]
 mod command;
 mod stored;
 
 use crate::{AccessToken, InvalidToken};
 
-#[cfg(feature = "local")]
-#[cfg_attr(docsrs, doc(cfg(feature = "local")))]
-pub use command::{CommandError, CommandFault, OutputFormat, TokenCommand};
+#[cfg(feature = "command")]
+#[cfg_attr(docsrs, doc(cfg(feature = "command")))]
+pub use command::{CommandError, CommandErrorKind, OutputFormat, TokenCommand};
 pub use stored::{StoredToken, StoredTokenError};
 
 const SCHEME: &str = "Bearer";

@@ -129,7 +129,7 @@ impl BearerAuthMiddleware {
         }
         match self.config.destination(&uri(request)) {
             Destination::Known(target) => Ok(Some(target)),
-            Destination::Elsewhere => Ok(None),
+            Destination::Unlisted => Ok(None),
             Destination::Refused(refused) => Err(Error::middleware(refused)),
         }
     }

@@ -50,12 +50,12 @@ mod client_auth;
 mod config;
 mod error;
 mod grant;
+pub mod providers;
 mod redact;
 mod request;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 mod response;
-pub mod systems;
 mod transport;
 
 use std::{
@@ -101,7 +101,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Fetches access tokens from the token endpoint of an OAuth 2.0 authorization server.
 ///
-/// It is made by [`TokenEndpoint::builder`] or by one of the [`systems`]. Its errors hold an
+/// It is made by [`TokenEndpoint::builder`] or by one of the [`providers`]. Its errors hold an
 /// [`EndpointError`]. It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache) does.
 pub struct TokenEndpoint {
     origin: Origin,

@@ -200,7 +200,7 @@ mod names {
     pub(super) const SUSPECT_USES: &str = "tower_bearer_suspect_uses_total";
     pub(super) const REJECTIONS: &str = "tower_bearer_rejections_total";
     pub(super) const FAILED_RENEWALS: &str = "tower_bearer_failed_renewals_total";
-    pub(super) const STRIKES: &str = "tower_bearer_strikes_total";
+    pub(super) const STRIKES: &str = "tower_bearer_renewal_backoffs_total";
     pub(super) const REPLAYS: &str = "tower_bearer_replays_total";
     pub(super) const REFUSALS: &str = "tower_bearer_refusals_total";
     pub(super) const FETCH_SECONDS: &str = "tower_bearer_fetch_seconds";

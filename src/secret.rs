@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::{BoxError, token::Redacted};
 
-pub use error::{SecretError, SecretFault};
+pub use error::{SecretError, SecretErrorKind};
 
 /// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
 const MAX_LEN: usize = 64 * 1024;
@@ -52,7 +52,7 @@ enum Kept {
     Fixed(Zeroizing<String>),
     Env(String),
     File(PathBuf),
-    #[cfg(any(feature = "oauth2", feature = "local"))]
+    #[cfg(any(feature = "oauth2", feature = "command"))]
     JsonFile {
         path: PathBuf,
         member: String,
@@ -92,8 +92,8 @@ impl Secret {
     /// The file is read as by [`file`](Self::file). The key file of
     /// `ibmcloud iam service-api-key-create … --file key.json` is
     /// `Secret::json_file("key.json", "apikey")`.
-    #[cfg(any(feature = "oauth2", feature = "local"))]
-    #[cfg_attr(docsrs, doc(cfg(any(feature = "oauth2", feature = "local"))))]
+    #[cfg(any(feature = "oauth2", feature = "command"))]
+    #[cfg_attr(docsrs, doc(cfg(any(feature = "oauth2", feature = "command"))))]
     pub fn json_file(path: impl Into<PathBuf>, member: impl Into<String>) -> Self {
         Kept::JsonFile { path: path.into(), member: member.into() }.into()
     }
@@ -123,7 +123,7 @@ impl Secret {
             .value()
             .await
             .and_then(checked)
-            .map_err(|fault| SecretError::new(self.place(), fault))
+            .map_err(|kind| SecretError::new(self.place(), kind))
     }
 
     /// Names where the secret is kept.
@@ -164,16 +164,16 @@ impl fmt::Debug for Secret {
 // ===== impl Kept =====
 
 impl Kept {
-    async fn value(&self) -> Result<Zeroizing<String>, SecretFault> {
+    async fn value(&self) -> Result<Zeroizing<String>, SecretErrorKind> {
         match self {
             Self::Fixed(secret) => Ok(secret.clone()),
             Self::Env(name) => variable(std::env::var_os(name)),
             Self::File(path) => Ok(owned(text(&file::read(path.clone()).await?)?)),
-            #[cfg(any(feature = "oauth2", feature = "local"))]
+            #[cfg(any(feature = "oauth2", feature = "command"))]
             Self::JsonFile { path, member } => json(&file::read(path.clone()).await?, member),
             Self::Function(read) => match read().await {
                 Ok(secret) => Ok(Zeroizing::new(secret)),
-                Err(error) => Err(SecretFault::Function(error.into())),
+                Err(error) => Err(SecretErrorKind::Function(error.into())),
             },
         }
     }
@@ -186,7 +186,7 @@ impl fmt::Display for Kept {
             Self::Fixed(_) => f.write_str("the fixed secret"),
             Self::Env(name) => write!(f, "the environment variable {name:?}"),
             Self::File(path) => write!(f, "the file {:?}", path.to_string_lossy()),
-            #[cfg(any(feature = "oauth2", feature = "local"))]
+            #[cfg(any(feature = "oauth2", feature = "command"))]
             Self::JsonFile { path, member } => {
                 let path = path.to_string_lossy();
                 write!(f, "the JSON file {path:?} (member {member:?})")
@@ -198,34 +198,34 @@ impl fmt::Display for Kept {
 
 // ===== What a secret must be =====
 
-fn checked(secret: Zeroizing<String>) -> Result<Zeroizing<String>, SecretFault> {
+fn checked(secret: Zeroizing<String>) -> Result<Zeroizing<String>, SecretErrorKind> {
     match secret.len() {
-        0 => Err(SecretFault::Empty),
+        0 => Err(SecretErrorKind::Empty),
         1..=MAX_LEN => Ok(secret),
-        _ => Err(SecretFault::TooLong),
+        _ => Err(SecretErrorKind::TooLong),
     }
 }
 
-fn variable(value: Option<OsString>) -> Result<Zeroizing<String>, SecretFault> {
-    let value = Zeroizing::new(value.ok_or(SecretFault::NotSet)?.into_encoded_bytes());
-    std::str::from_utf8(&value).map(owned).map_err(|_| SecretFault::NotText)
+fn variable(value: Option<OsString>) -> Result<Zeroizing<String>, SecretErrorKind> {
+    let value = Zeroizing::new(value.ok_or(SecretErrorKind::NotSet)?.into_encoded_bytes());
+    std::str::from_utf8(&value).map(owned).map_err(|_| SecretErrorKind::NotText)
 }
 
 /// Editors add a line end, some a byte order mark too; neither is part of a secret.
-fn text(bytes: &[u8]) -> Result<&str, SecretFault> {
-    let text = std::str::from_utf8(bytes).map_err(|_| SecretFault::NotText)?;
+fn text(bytes: &[u8]) -> Result<&str, SecretErrorKind> {
+    let text = std::str::from_utf8(bytes).map_err(|_| SecretErrorKind::NotText)?;
     Ok(text.trim_start_matches('\u{feff}').trim())
 }
 
-#[cfg(any(feature = "oauth2", feature = "local"))]
-fn json(bytes: &[u8], member: &str) -> Result<Zeroizing<String>, SecretFault> {
+#[cfg(any(feature = "oauth2", feature = "command"))]
+fn json(bytes: &[u8], member: &str) -> Result<Zeroizing<String>, SecretErrorKind> {
     use serde_json::{Map, Value};
 
     let mut object: Map<String, Value> =
-        serde_json::from_str(text(bytes)?).map_err(|_| SecretFault::NotJson)?;
+        serde_json::from_str(text(bytes)?).map_err(|_| SecretErrorKind::NotJson)?;
     match object.remove(member) {
         Some(Value::String(value)) => Ok(owned(Zeroizing::new(value).trim())),
-        _ => Err(SecretFault::NoMember),
+        _ => Err(SecretErrorKind::NoMember),
     }
 }
 

@@ -95,7 +95,7 @@ where
         let config = Arc::clone(&self.config);
         let target = match destination(&config, &request) {
             Destination::Known(target) => target,
-            Destination::Elsewhere => {
+            Destination::Unlisted => {
                 let request = request.map(|body| self.replay.pass(body));
                 return ResponseFuture::bare(self.inner.call(request));
             }
@@ -138,7 +138,7 @@ impl<S: Clone, R> BearerAuth<S, R> {
 fn destination<B>(config: &Config, request: &Request<B>) -> Destination {
     let passes = request.headers().contains_key(AUTHORIZATION)
         || request.extensions().get::<SkipAuth>().is_some();
-    if passes { Destination::Elsewhere } else { config.destination(request.uri()) }
+    if passes { Destination::Unlisted } else { config.destination(request.uri()) }
 }
 
 impl<S: fmt::Debug, R: fmt::Debug> fmt::Debug for BearerAuth<S, R> {

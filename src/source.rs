@@ -53,7 +53,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whether a token from this source can satisfy a challenge that is otherwise held to be
     /// beyond cure: `insufficient_scope`, `insufficient_user_authentication`,
     /// `invalid_request`, or `DPoP`. The challenge is then part of the [`TokenRequest`].
-    fn cures(&self, challenge: &Challenge) -> bool {
+    fn can_satisfy(&self, challenge: &Challenge) -> bool {
         let _ = challenge;
         false
     }
@@ -80,8 +80,8 @@ impl<T: TokenSource> TokenSource for Arc<T> {
         T::fetch(self, request)
     }
 
-    fn cures(&self, challenge: &Challenge) -> bool {
-        T::cures(self, challenge)
+    fn can_satisfy(&self, challenge: &Challenge) -> bool {
+        T::can_satisfy(self, challenge)
     }
 
     fn attempt_timeout(&self) -> Option<Duration> {
@@ -222,7 +222,7 @@ impl<F> fmt::Debug for FromFn<F> {
 /// A source whose type is forgotten. A fetch happens once an hour: its box is free.
 pub(crate) trait AnySource: Send + Sync {
     fn fetch(&self, request: TokenRequest) -> BoxFuture<'_, Result<AccessToken, TokenError>>;
-    fn cures(&self, challenge: &Challenge) -> bool;
+    fn can_satisfy(&self, challenge: &Challenge) -> bool;
     fn recovered(&self) -> BoxFuture<'_, bool>;
 }
 
@@ -231,8 +231,8 @@ impl<T: TokenSource> AnySource for T {
         Box::pin(TokenSource::fetch(self, request))
     }
 
-    fn cures(&self, challenge: &Challenge) -> bool {
-        TokenSource::cures(self, challenge)
+    fn can_satisfy(&self, challenge: &Challenge) -> bool {
+        TokenSource::can_satisfy(self, challenge)
     }
 
     fn recovered(&self) -> BoxFuture<'_, bool> {

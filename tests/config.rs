@@ -100,7 +100,7 @@ async fn a_refresh_token_is_exchanged() {
 async fn ibm_cloud_needs_an_api_key_and_nothing_else() {
     let key = file(r#"{"apikey":"hunter2","name":"me"}"#);
     let config = toml(&format!(
-        "system = 'ibm_cloud'\napi_key = {{ json_file = {key:?}, member = 'apikey' }}"
+        "provider = 'ibm_cloud'\napi_key = {{ json_file = {key:?}, member = 'apikey' }}"
     ));
     let (url, headers, body) = request(&config).await;
     assert_eq!(url, "https://iam.cloud.ibm.com/identity/token");
@@ -114,17 +114,17 @@ async fn the_others_need_a_client() {
     let secret = file(HUSH);
     let client = format!("client_id = 'me'\nclient_secret = {{ file = {secret:?} }}");
 
-    let verify = toml(&format!("system = 'ibm_verify'\ntenant = 't.verify.ibm.com'\n{client}"));
+    let verify = toml(&format!("provider = 'ibm_verify'\ntenant = 't.verify.ibm.com'\n{client}"));
     let (url, _, body) = request(&verify).await;
     assert_eq!(url, "https://t.verify.ibm.com/v1.0/endpoint/default/token");
     assert_eq!(body, "grant_type=client_credentials&client_id=me&client_secret=hunter2");
 
-    let (url, headers, body) = request(&toml(&format!("system = 'greennode'\n{client}"))).await;
+    let (url, headers, body) = request(&toml(&format!("provider = 'greennode'\n{client}"))).await;
     assert_eq!(url, "https://iam.api.greennode.ai/accounts/v2/auth/token");
     assert_eq!(headers["authorization"], "Basic bWU6aHVudGVyMg==");
     assert_eq!(body, "grant_type=client_credentials");
 
-    let (url, _, body) = request(&toml(&format!("system = 'ianum'\n{client}"))).await;
+    let (url, _, body) = request(&toml(&format!("provider = 'ianum'\n{client}"))).await;
     assert_eq!(url, "https://api-auth.ianum.com/v1_3/oauth/token");
     let expected =
         r#"{"client_id":"me","client_secret":"hunter2","grant_type":"client_credentials"}"#;
@@ -135,7 +135,7 @@ async fn the_others_need_a_client() {
 async fn what_a_system_sets_can_be_set_otherwise() {
     let secret = file(HUSH);
     let config = toml(&format!(
-        "system = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\
+        "provider = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\
          client_auth = 'body'\nclient_id = 'me'\nclient_secret = {{ file = {secret:?} }}"
     ));
     let (url, _, body) = request(&config).await;
@@ -148,7 +148,7 @@ async fn what_a_system_sets_can_be_set_otherwise() {
 async fn json_is_read_as_toml_is() {
     let secret = file(HUSH);
     let text = serde_json::json!({
-        "system": "ibm_verify", "tenant": "t.verify.ibm.com",
+        "provider": "ibm_verify", "tenant": "t.verify.ibm.com",
         "client_id": "me", "client_secret": { "file": secret.to_str() }, "timeout": 3,
     });
     let config: Config = serde_json::from_str(&text.to_string()).unwrap();
@@ -211,7 +211,7 @@ fn a_secret_that_is_written_out_is_refused_by_its_key_and_not_repeated() {
             assert_eq!(error, format!("`{key}`: {INLINE}"));
         }
     }
-    let error = refused::<Config>("system = 'ianum'\nparams = { password = 'hunter2' }");
+    let error = refused::<Config>("provider = 'ianum'\nparams = { password = 'hunter2' }");
     assert_eq!(error, format!("`params.password`: {INLINE}"));
     // A number is as secret as a text.
     for number in ["20041999", "-20041999", "2004.1999"] {
@@ -240,18 +240,21 @@ fn a_secret_is_kept_in_one_place() {
 #[test]
 fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
     for (text, expected) in [
-        ("client_id = 'me'", "`url` is missing: write it, or a `system`"),
-        ("system = 'ibm_cloud'", "`api_key` is missing, which `system = \"ibm_cloud\"` needs"),
-        ("system = 'ibm_verify'", "`tenant` is missing, which `system = \"ibm_verify\"` needs"),
-        ("system = 'greennode'", "`client_id` is missing, which `system = \"greennode\"` needs"),
+        ("client_id = 'me'", "`url` is missing: write it, or a `provider`"),
+        ("provider = 'ibm_cloud'", "`api_key` is missing, which `provider = \"ibm_cloud\"` needs"),
+        ("provider = 'ibm_verify'", "`tenant` is missing, which `provider = \"ibm_verify\"` needs"),
         (
-            "system = 'ianum'\nclient_id = 'me'",
-            "`client_secret` is missing, which `system = \"ianum\"` needs",
+            "provider = 'greennode'",
+            "`client_id` is missing, which `provider = \"greennode\"` needs",
         ),
-        ("url = 'a'\ntenant = 't'", "`tenant` is for `system = \"ibm_verify\"` only"),
         (
-            "system = 'ianum'\napi_key = { env = 'A' }",
-            "`api_key` is for `system = \"ibm_cloud\"` only",
+            "provider = 'ianum'\nclient_id = 'me'",
+            "`client_secret` is missing, which `provider = \"ianum\"` needs",
+        ),
+        ("url = 'a'\ntenant = 't'", "`tenant` is for `provider = \"ibm_verify\"` only"),
+        (
+            "provider = 'ianum'\napi_key = { env = 'A' }",
+            "`api_key` is for `provider = \"ibm_cloud\"` only",
         ),
         (
             "url = 'a'\ngrant_type = 'password'\nrefresh_token = { env = 'A' }",
@@ -262,7 +265,7 @@ fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
     }
     let error = refused::<Config>("client_secrets = 'hunter2'");
     assert!(
-        error.starts_with("unknown field `client_secrets`, expected one of `system`"),
+        error.starts_with("unknown field `client_secrets`, expected one of `provider`"),
         "{error}"
     );
 }

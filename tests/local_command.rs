@@ -1,5 +1,5 @@
 //! Commands that print tokens: real processes, in real time, awaited by their signs of life.
-#![cfg(all(feature = "local", unix))]
+#![cfg(all(feature = "command", unix))]
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tower_bearer::{
     AccessToken, Reason, TokenError, TokenRequest, TokenSource,
-    local::{CommandError, CommandFault, OutputFormat, TokenCommand},
+    local::{CommandError, CommandErrorKind, OutputFormat, TokenCommand},
 };
 
 const BOUND: Duration = Duration::from_secs(30);
@@ -27,11 +27,11 @@ async fn fetch(command: &TokenCommand) -> Result<AccessToken, TokenError> {
 }
 
 /// How the command fails; nothing that it printed is in the error.
-async fn failure(command: &TokenCommand) -> (CommandFault, TokenError) {
+async fn failure(command: &TokenCommand) -> (CommandErrorKind, TokenError) {
     let error = fetch(command).await.unwrap_err();
     let shown = format!("{error} {error:?} {command:?}");
     assert!(!shown.contains("hush"), "{shown}");
-    (error.downcast_ref::<CommandError>().unwrap().fault().clone(), error)
+    (error.downcast_ref::<CommandError>().unwrap().kind().clone(), error)
 }
 
 async fn within<T>(event: oneshot::Receiver<T>) -> T {
@@ -91,7 +91,7 @@ async fn arguments_reach_the_program_without_a_shell() {
 
 #[tokio::test]
 async fn a_command_has_nothing_to_read_and_the_environment_it_was_given() {
-    assert!(matches!(failure(&sh("cat")).await.0, CommandFault::Nothing));
+    assert!(matches!(failure(&sh("cat")).await.0, CommandErrorKind::Nothing));
     let inherits = sh("[ \"$PATH\" = \"$MINE\" ] && echo hush");
     let path = std::env::var_os("PATH").unwrap();
     assert_eq!(fetch(&inherits.env("MINE", path)).await.unwrap().secret(), "hush");
@@ -161,20 +161,20 @@ async fn the_child() {
 #[tokio::test]
 async fn a_missing_command_is_permanent_and_named() {
     let (fault, error) = failure(&TokenCommand::new("tower-bearer-never-installed")).await;
-    assert!(matches!(fault, CommandFault::NotFound));
+    assert!(matches!(fault, CommandErrorKind::NotFound));
     assert!(!error.is_transient());
     assert!(error.to_string().contains("\"tower-bearer-never-installed\" was not found"));
 
     let (fault, error) = failure(&TokenCommand::new("/")).await;
-    assert!(matches!(fault, CommandFault::NotStarted(_)), "{fault}");
+    assert!(matches!(fault, CommandErrorKind::NotStarted(_)), "{fault}");
     assert!(!error.is_transient());
-    assert!(matches!(failure(&TokenCommand::new("a\0b")).await.0, CommandFault::NotStarted(_)));
+    assert!(matches!(failure(&TokenCommand::new("a\0b")).await.0, CommandErrorKind::NotStarted(_)));
 }
 
 #[tokio::test]
 async fn a_command_that_exits_1_with_a_token_on_its_output_gives_none() {
     let (fault, error) = failure(&sh("echo hush; echo hush >&2; exit 1")).await;
-    assert!(matches!(fault, CommandFault::Failed(status) if status.code() == Some(1)));
+    assert!(matches!(fault, CommandErrorKind::Failed(status) if status.code() == Some(1)));
     assert!(error.is_transient());
     assert_eq!(error.to_string(), r#"the command "sh" failed (exit status: 1)"#);
 }
@@ -183,7 +183,7 @@ async fn a_command_that_exits_1_with_a_token_on_its_output_gives_none() {
 async fn a_command_that_prints_nothing_gives_no_token() {
     for script in ["true", "echo", "echo hush >&2"] {
         let (fault, error) = failure(&sh(script)).await;
-        assert!(matches!(fault, CommandFault::Nothing), "{script}");
+        assert!(matches!(fault, CommandErrorKind::Nothing), "{script}");
         assert!(error.is_transient());
     }
 }
@@ -209,7 +209,7 @@ async fn a_known_command_that_fails_says_how_to_log_in() {
 #[tokio::test]
 async fn a_command_in_another_format_than_was_set_gives_no_token() {
     let (fault, error) = failure(&sh("echo hush").with_format(OutputFormat::Json)).await;
-    assert!(matches!(fault, CommandFault::NoToken));
+    assert!(matches!(fault, CommandErrorKind::NoToken));
     assert!(error.is_transient());
 }
 
@@ -220,7 +220,7 @@ async fn a_command_that_prints_1_gib_is_killed() {
     let life = Life::watch();
     let command = life.shell("head -c 1073741824 /dev/zero");
     let (fault, error) = failure(&command).await;
-    assert!(matches!(fault, CommandFault::TooLong));
+    assert!(matches!(fault, CommandErrorKind::TooLong));
     assert!(!error.is_transient());
     within(life.over).await;
 }
@@ -229,7 +229,7 @@ async fn a_command_that_prints_1_gib_is_killed() {
 async fn a_mebibyte_is_taken_and_a_byte_more_is_not() {
     let printed = |bytes: u32| format!("head -c {bytes} /dev/zero | tr '\\0' h");
     assert_eq!(fetch(&sh(&printed(1 << 20))).await.unwrap().secret().len(), 1 << 20);
-    assert!(matches!(failure(&sh(&printed((1 << 20) + 1))).await.0, CommandFault::TooLong));
+    assert!(matches!(failure(&sh(&printed((1 << 20) + 1))).await.0, CommandErrorKind::TooLong));
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
         let (fault, error) = flight.await.unwrap();
         tokio::time::resume();
 
-        assert!(matches!(fault, CommandFault::TimedOut(limit) if limit.as_secs() == 3600));
+        assert!(matches!(fault, CommandErrorKind::TimedOut(limit) if limit.as_secs() == 3600));
         assert!(error.is_transient());
         within(life.over).await;
     }

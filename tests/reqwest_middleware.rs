@@ -22,8 +22,8 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use tokio::{net::TcpListener, time::timeout};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Elsewhere, Refused, SkipAuth, TokenCache,
-    TokenError, from_fn, testing::World,
+    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, SkipAuth, TokenCache, TokenError,
+    UnlistedOrigin, from_fn, testing::World,
 };
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -143,7 +143,7 @@ async fn a_token_goes_only_to_origins_that_were_named() {
     assert!(matches!(cause.downcast_ref(), Some(Refused::NotNamed(_))), "{cause}");
     assert_eq!(other.api().calls(), 0);
 
-    let bare = client(auth.clone().elsewhere(Elsewhere::SendBare)).get(&elsewhere);
+    let bare = client(auth.clone().unlisted_origins(UnlistedOrigin::SendBare)).get(&elsewhere);
     let skipped = client(auth.clone()).get(&elsewhere).with_extension(SkipAuth);
     let own = client(auth).get(&elsewhere).bearer_auth("own");
     for request in [bare, skipped, own] {

@@ -99,7 +99,7 @@ async fn a_secret_is_wiped_when_the_last_clone_goes() {
     assert_eq!(fetch(StoredToken::file(&path)).await, NEEDLE.len());
     assert_eq!(leaks(), 0, "token in a file");
 
-    #[cfg(all(feature = "local", unix))]
+    #[cfg(all(feature = "command", unix))]
     {
         use tower_bearer::local::TokenCommand;
 

@@ -1,7 +1,7 @@
 //! A reverse proxy on this machine that puts the token on: for programs in any language.
 //!
 //! ```text
-//! cargo run --example sidecar --features local,metrics,serde -- --config sidecar.toml
+//! cargo run --example sidecar --features command,metrics,serde -- --config sidecar.toml
 //! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
 //! ```
 //!

@@ -443,7 +443,7 @@ impl State {
             due: held.and_then(|held| held.dates).map(|dates| dates.due),
             expiry: held.and_then(|held| held.dates).map(|dates| dates.expired),
             fetching: self.is_fetching(),
-            resting_until: self.rest_until(now).filter(|until| *until > now),
+            cooldown_until: self.rest_until(now).filter(|until| *until > now),
             last_error: self.last_error.clone(),
             flights: self.flights,
             failures: self.failures,

@@ -16,7 +16,7 @@ pub struct Status {
     pub(super) due: Option<Instant>,
     pub(super) expiry: Option<Instant>,
     pub(super) fetching: bool,
-    pub(super) resting_until: Option<Instant>,
+    pub(super) cooldown_until: Option<Instant>,
     pub(super) last_error: Option<TokenError>,
     pub(super) flights: u64,
     pub(super) failures: u64,
@@ -55,8 +55,8 @@ impl Status {
 
     /// Until when the source rests after a failure, if it does.
     #[must_use]
-    pub fn resting_until(&self) -> Option<Instant> {
-        self.resting_until
+    pub fn cooldown_until(&self) -> Option<Instant> {
+        self.cooldown_until
     }
 
     /// Why the last flight failed; `None` once one has succeeded.

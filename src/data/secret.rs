@@ -16,7 +16,7 @@ use crate::Secret;
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(PlaceVisitor)? {
-            Place::Elsewhere(secret) => Ok(secret),
+            Place::Kept(secret) => Ok(secret),
             Place::Here(_) => Err(inline()),
         }
     }
@@ -28,7 +28,7 @@ pub(crate) struct SecretOrText(pub(crate) Secret);
 
 impl<'de> Deserialize<'de> for SecretOrText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Place::Elsewhere(value) | Place::Here(value)) =
+        let (Place::Kept(value) | Place::Here(value)) =
             deserializer.deserialize_any(PlaceVisitor)?;
         Ok(Self(value))
     }
@@ -44,7 +44,7 @@ fn inline<E: Error>() -> E {
 // ===== impl Place =====
 
 enum Place {
-    Elsewhere(Secret),
+    Kept(Secret),
     /// A text, which is fine if it is no secret.
     Here(Secret),
 }
@@ -63,7 +63,7 @@ struct Keys {
 impl Keys {
     fn place<E: Error>(self) -> Result<Place, E> {
         let Self { env, file, json_file, member, text } = self;
-        Ok(Place::Elsewhere(match (env, file, json_file, member, text) {
+        Ok(Place::Kept(match (env, file, json_file, member, text) {
             (Some(name), None, None, None, None) => Secret::env(name),
             (None, Some(path), None, None, None) => Secret::file(path),
             (None, None, Some(path), Some(member), None) => Secret::json_file(path, member),

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::{AccessToken, TokenError, TokenRequest, TokenSource, token::Redacted};
 
-pub use error::{CommandError, CommandFault};
+pub use error::{CommandError, CommandErrorKind};
 pub use output::OutputFormat;
 
 /// As long as the cache gives any attempt by default.
@@ -180,7 +180,7 @@ impl TokenCommand {
         self
     }
 
-    async fn run(&self) -> Result<AccessToken, CommandFault> {
+    async fn run(&self) -> Result<AccessToken, CommandErrorKind> {
         let mut command = Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         let printed = process::output(command, self.timeout).await?;
@@ -198,9 +198,9 @@ impl TokenSource for TokenCommand {
     /// A [`CommandError`], as the cause. A command that fails may have had no network, so that
     /// is transient; one that cannot be started is permanent.
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-        self.run().await.map_err(|fault| {
-            let transient = fault.is_transient();
-            let error = CommandError::new(&self.program, fault, self.hint.clone());
+        self.run().await.map_err(|kind| {
+            let transient = kind.is_transient();
+            let error = CommandError::new(&self.program, kind, self.hint.clone());
             if transient { TokenError::transient(error) } else { TokenError::permanent(error) }
         })
     }

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use self::base::{Base, System};
+use self::base::{Base, Provider};
 use super::{BodyFormat, ClientAuth, Field, TokenEndpointBuilder};
 use crate::{
     Secret,
@@ -33,7 +33,7 @@ use crate::{
 /// let endpoint = config.builder().build()?;
 ///
 /// let ibm: Config = toml::from_str(r#"
-///     system = "ibm_cloud"
+///     provider = "ibm_cloud"
 ///     api_key = { json_file = "key.json", member = "apikey" }
 /// "#)?;
 /// # Ok::<(), tower_bearer::BoxError>(())
@@ -45,7 +45,7 @@ use crate::{
 ///
 /// | key | value |
 /// | --- | --- |
-/// | `url` | a text: needed without `system`, another URL with it |
+/// | `url` | a text: needed without `provider`, another URL with it |
 /// | `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
 /// | `client_secret`, `refresh_token` | a secret |
 /// | `client_auth` | `"basic"`, `"basic_raw"`, `"body"` or `"none"` |
@@ -59,7 +59,7 @@ use crate::{
 ///
 /// A service that is known by name needs but a few, to which the others can be added:
 ///
-/// | `system` | needs |
+/// | `provider` | needs |
 /// | --- | --- |
 /// | `"ibm_cloud"` | `api_key`, a secret |
 /// | `"ibm_verify"` | `tenant`, a host name; `client_id`; `client_secret` |
@@ -92,7 +92,8 @@ pub struct Config {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    system: Option<System>,
+    #[serde(alias = "system")]
+    provider: Option<Provider>,
     tenant: Option<String>,
     api_key: Option<Secret>,
     url: Option<String>,
@@ -152,7 +153,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither URLs nor headers, in which there may be a password after all.
         f.debug_struct("Config")
-            .field("system", &self.settings.system)
+            .field("provider", &self.settings.provider)
             .field("client_id", &self.settings.client_id)
             .field("secrets", &self.secrets().collect::<Vec<_>>())
             .finish_non_exhaustive()

@@ -6,17 +6,17 @@ use super::MAX_LEN;
 
 /// A secret that could not be read: it names the place and what to mend, never a value.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{place} {fault}")]
+#[error("{place} {kind}")]
 #[non_exhaustive]
 pub struct SecretError {
     place: String,
-    fault: SecretFault,
+    kind: SecretErrorKind,
 }
 
 /// What is wrong with a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum SecretFault {
+pub enum SecretErrorKind {
     /// The environment variable is not set.
     #[error("is not set: export it to this program")]
     NotSet,
@@ -55,30 +55,30 @@ pub enum SecretFault {
 // ===== impl SecretError =====
 
 impl SecretError {
-    pub(super) fn new(place: String, fault: SecretFault) -> Self {
-        Self { place, fault }
+    pub(super) fn new(place: String, kind: SecretErrorKind) -> Self {
+        Self { place, kind }
     }
 
     /// What is wrong with the secret.
     #[must_use]
-    pub fn fault(&self) -> &SecretFault {
-        &self.fault
+    pub fn kind(&self) -> &SecretErrorKind {
+        &self.kind
     }
 
     /// Whether the failure may pass by itself; the others need somebody to mend something.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match &self.fault {
-            SecretFault::Changing | SecretFault::Function(_) => true,
-            SecretFault::Io(error) => error.kind() != io::ErrorKind::PermissionDenied,
+        match &self.kind {
+            SecretErrorKind::Changing | SecretErrorKind::Function(_) => true,
+            SecretErrorKind::Io(error) => error.kind() != io::ErrorKind::PermissionDenied,
             _ => false,
         }
     }
 }
 
-// ===== impl SecretFault =====
+// ===== impl SecretErrorKind =====
 
-impl From<io::Error> for SecretFault {
+impl From<io::Error> for SecretErrorKind {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound => Self::NotFound,

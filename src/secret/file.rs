@@ -10,13 +10,13 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::{MAX_LEN, SecretFault};
+use super::{MAX_LEN, SecretErrorKind};
 
 /// How often a file is read that changes under the reader.
 const MAX_READS: usize = 3;
 
 /// Reads a file without holding up the runtime's worker.
-pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     match Handle::try_current() {
         Ok(runtime) => runtime
             .spawn_blocking(move || read_now(&path))
@@ -27,10 +27,10 @@ pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretFaul
     }
 }
 
-fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     let file = open(path)?;
     if !file.metadata()?.is_file() {
-        return Err(SecretFault::NotAFile);
+        return Err(SecretErrorKind::NotAFile);
     }
     settled(|| mark(&file), || whole(&file))
 }
@@ -53,8 +53,8 @@ fn open(path: &Path) -> io::Result<File> {
 /// half-written otherwise.
 fn settled<M: PartialEq, T>(
     mark: impl Fn() -> io::Result<M>,
-    mut read: impl FnMut() -> Result<T, SecretFault>,
-) -> Result<T, SecretFault> {
+    mut read: impl FnMut() -> Result<T, SecretErrorKind>,
+) -> Result<T, SecretErrorKind> {
     for _ in 0..MAX_READS {
         let before = mark()?;
         let found = read()?;
@@ -62,7 +62,7 @@ fn settled<M: PartialEq, T>(
             return Ok(found);
         }
     }
-    Err(SecretFault::Changing)
+    Err(SecretErrorKind::Changing)
 }
 
 fn mark(file: &File) -> io::Result<(u64, SystemTime)> {
@@ -70,12 +70,12 @@ fn mark(file: &File) -> io::Result<(u64, SystemTime)> {
     Ok((metadata.len(), metadata.modified()?))
 }
 
-fn whole(mut file: &File) -> Result<Zeroizing<Vec<u8>>, SecretFault> {
+fn whole(mut file: &File) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     // Room for all that is taken: a vector that grew would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     file.rewind()?;
     file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_LEN { Err(SecretFault::TooLong) } else { Ok(bytes) }
+    if bytes.len() > MAX_LEN { Err(SecretErrorKind::TooLong) } else { Ok(bytes) }
 }
 
 #[cfg(test)]
@@ -84,7 +84,7 @@ mod tests {
     use std::cell::Cell;
 
     /// Reads something that changes under the first `changes` reads.
-    fn read_under(changes: usize) -> (Result<usize, SecretFault>, usize) {
+    fn read_under(changes: usize) -> (Result<usize, SecretErrorKind>, usize) {
         let (version, reads) = (Cell::new(0), Cell::new(0));
         let found = settled(
             || Ok(version.get()),
@@ -106,14 +106,14 @@ mod tests {
 
     #[test]
     fn what_never_settles_is_given_up() {
-        assert!(matches!(read_under(usize::MAX), (Err(SecretFault::Changing), MAX_READS)));
+        assert!(matches!(read_under(usize::MAX), (Err(SecretErrorKind::Changing), MAX_READS)));
     }
 
     #[test]
     fn of_a_large_file_no_more_is_read_than_a_secret_may_have() {
         let mut file = tempfile::tempfile().unwrap();
         file.set_len(10 * 1024 * 1024).unwrap();
-        assert!(matches!(whole(&file), Err(SecretFault::TooLong)));
+        assert!(matches!(whole(&file), Err(SecretErrorKind::TooLong)));
         assert_eq!(file.stream_position().unwrap(), MAX_LEN as u64 + 1);
     }
 

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 use super::*;
 
 /// What reading that secret says, its Debug included: nothing of it may be the secret.
-async fn complaint(secret: &Secret) -> (SecretFault, String) {
+async fn complaint(secret: &Secret) -> (SecretErrorKind, String) {
     let error = secret.read().await.unwrap_err();
-    (error.fault().clone(), format!("{error} {error:?} {secret:?}"))
+    (error.kind().clone(), format!("{error} {error:?} {secret:?}"))
 }
 
 fn file_with(contents: &[u8]) -> (TempDir, PathBuf) {
@@ -37,10 +37,10 @@ async fn an_empty_secret_is_an_error_wherever_it_is_kept() {
     let (_dir, path) = file_with(b" \r\n\t");
     for secret in [Secret::new(""), Secret::file(path), Secret::from_fn(async || Ok(String::new()))]
     {
-        assert!(matches!(complaint(&secret).await, (SecretFault::Empty, _)), "{secret:?}");
+        assert!(matches!(complaint(&secret).await, (SecretErrorKind::Empty, _)), "{secret:?}");
     }
     assert_eq!(*variable(Some("x".into())).unwrap(), "x");
-    assert!(matches!(variable(Some("".into())).and_then(checked), Err(SecretFault::Empty)));
+    assert!(matches!(variable(Some("".into())).and_then(checked), Err(SecretErrorKind::Empty)));
 }
 
 #[tokio::test]
@@ -52,16 +52,16 @@ async fn a_secret_of_64_kib_is_taken_and_one_byte_more_is_not() {
     }
     fs::write(&path, &more).unwrap();
     for secret in [Secret::new(more), Secret::file(path)] {
-        let (fault, shown) = complaint(&secret).await;
-        assert!(matches!(fault, SecretFault::TooLong));
+        let (kind, shown) = complaint(&secret).await;
+        assert!(matches!(kind, SecretErrorKind::TooLong));
         assert!(shown.contains("more than 64 KiB") && !shown.contains("xx"), "{shown}");
     }
 }
 
 #[tokio::test]
 async fn a_variable_that_is_not_set_is_named() {
-    let (fault, shown) = complaint(&Secret::env("TOWER_BEARER_NEVER_SET")).await;
-    assert!(matches!(fault, SecretFault::NotSet));
+    let (kind, shown) = complaint(&Secret::env("TOWER_BEARER_NEVER_SET")).await;
+    assert!(matches!(kind, SecretErrorKind::NotSet));
     assert!(
         shown.starts_with(r#"the environment variable "TOWER_BEARER_NEVER_SET" is not set"#),
         "{shown}"
@@ -71,8 +71,8 @@ async fn a_variable_that_is_not_set_is_named() {
 #[tokio::test]
 async fn a_name_that_no_variable_can_have_is_an_error_and_no_panic() {
     for name in ["", "=", "A=B", "A\0B"] {
-        let (fault, _) = complaint(&Secret::env(name)).await;
-        assert!(matches!(fault, SecretFault::NotSet), "{name:?}");
+        let (kind, _) = complaint(&Secret::env(name)).await;
+        assert!(matches!(kind, SecretErrorKind::NotSet), "{name:?}");
     }
 }
 
@@ -82,7 +82,7 @@ fn a_variable_that_is_not_utf_8_is_not_shown() {
     use std::os::unix::ffi::OsStringExt;
 
     let error = variable(Some(OsString::from_vec(b"hush\xff".to_vec()))).unwrap_err();
-    assert!(matches!(error, SecretFault::NotText));
+    assert!(matches!(error, SecretErrorKind::NotText));
     assert!(!format!("{error} {error:?}").contains("hush"));
 }
 
@@ -98,12 +98,12 @@ async fn a_file_is_read_anew_each_time_without_the_white_space_around_it() {
 #[tokio::test]
 async fn what_is_no_file_with_text_is_named_and_not_shown() {
     let (dir, path) = file_with(b"hush\xff");
-    let (fault, shown) = complaint(&Secret::file(&path)).await;
-    assert!(matches!(fault, SecretFault::NotText));
+    let (kind, shown) = complaint(&Secret::file(&path)).await;
+    assert!(matches!(kind, SecretErrorKind::NotText));
     assert!(shown.contains("secret\" is not UTF-8") && !shown.contains("hush"), "{shown}");
 
-    let (fault, shown) = complaint(&Secret::file(dir.path().join("absent"))).await;
-    assert!(matches!(fault, SecretFault::NotFound));
+    let (kind, shown) = complaint(&Secret::file(dir.path().join("absent"))).await;
+    assert!(matches!(kind, SecretErrorKind::NotFound));
     assert!(shown.contains("absent\" does not exist"), "{shown}");
 }
 
@@ -112,11 +112,11 @@ async fn what_is_no_file_with_text_is_named_and_not_shown() {
 async fn a_directory_a_device_and_a_path_below_a_file_are_no_files() {
     let (dir, path) = file_with(b"hush");
     for no_file in [dir.path(), std::path::Path::new("/dev/zero")] {
-        let (fault, _) = complaint(&Secret::file(no_file)).await;
-        assert!(matches!(fault, SecretFault::NotAFile), "{fault}");
+        let (kind, _) = complaint(&Secret::file(no_file)).await;
+        assert!(matches!(kind, SecretErrorKind::NotAFile), "{kind}");
     }
-    let (fault, _) = complaint(&Secret::file(path.join("below"))).await;
-    assert!(matches!(fault, SecretFault::Io(_)), "{fault}");
+    let (kind, _) = complaint(&Secret::file(path.join("below"))).await;
+    assert!(matches!(kind, SecretErrorKind::Io(_)), "{kind}");
 }
 
 #[cfg(unix)]
@@ -132,7 +132,7 @@ fn a_pipe_that_nobody_writes_to_does_not_hang_the_reader() {
         done.send(read.expect("without a runtime it is read at once")).unwrap();
     });
     let read = wait.recv_timeout(std::time::Duration::from_secs(30)).expect("the reader hangs");
-    assert!(matches!(read.unwrap_err().fault(), SecretFault::NotAFile));
+    assert!(matches!(read.unwrap_err().kind(), SecretErrorKind::NotAFile));
 }
 
 #[test]
@@ -170,17 +170,17 @@ async fn a_function_is_called_each_time_and_its_error_is_shown() {
 
 #[test]
 fn only_what_may_pass_by_itself_is_transient() {
-    let transient = |fault: SecretFault| SecretError::new("x".to_owned(), fault).is_transient();
-    let io = |kind: std::io::ErrorKind| SecretFault::from(std::io::Error::from(kind));
-    assert!(transient(SecretFault::Changing));
+    let transient = |kind: SecretErrorKind| SecretError::new("x".to_owned(), kind).is_transient();
+    let io = |kind: std::io::ErrorKind| SecretErrorKind::from(std::io::Error::from(kind));
+    assert!(transient(SecretErrorKind::Changing));
     assert!(transient(io(std::io::ErrorKind::Other)));
     assert!(!transient(io(std::io::ErrorKind::NotFound)));
     assert!(!transient(io(std::io::ErrorKind::PermissionDenied)));
-    assert!(!transient(SecretFault::NotSet));
-    assert!(!transient(SecretFault::Empty));
+    assert!(!transient(SecretErrorKind::NotSet));
+    assert!(!transient(SecretErrorKind::Empty));
 }
 
-#[cfg(any(feature = "oauth2", feature = "local"))]
+#[cfg(any(feature = "oauth2", feature = "command"))]
 #[tokio::test]
 async fn the_key_file_of_ibm_cloud_gives_its_apikey() {
     let (_dir, path) =
@@ -188,14 +188,14 @@ async fn the_key_file_of_ibm_cloud_gives_its_apikey() {
     assert_eq!(*Secret::json_file(&path, "apikey").read().await.unwrap(), "hush");
 
     for member in ["key", "locked"] {
-        let (fault, shown) = complaint(&Secret::json_file(&path, member)).await;
-        assert!(matches!(fault, SecretFault::NoMember));
+        let (kind, shown) = complaint(&Secret::json_file(&path, member)).await;
+        assert!(matches!(kind, SecretErrorKind::NoMember));
         assert!(shown.contains(member) && !shown.contains("hush"), "{shown}");
     }
     for no_object in ["[\"hush\"]", "hush", "{\"apikey\":\"hush\"", ""] {
         fs::write(&path, no_object).unwrap();
-        let (fault, shown) = complaint(&Secret::json_file(&path, "apikey")).await;
-        assert!(matches!(fault, SecretFault::NotJson));
+        let (kind, shown) = complaint(&Secret::json_file(&path, "apikey")).await;
+        assert!(matches!(kind, SecretErrorKind::NotJson));
         assert!(!shown.contains("hush"), "{shown}");
     }
 }

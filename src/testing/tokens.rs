@@ -17,7 +17,7 @@ use super::{
     script::Script,
     server::{Answer, Cut, Handler, Server, boxed, early},
 };
-use crate::oauth2::{TokenEndpoint, TokenEndpointBuilder, systems};
+use crate::oauth2::{TokenEndpoint, TokenEndpointBuilder, providers};
 
 /// How much of a request is read.
 const MAX_BODY: usize = 64 * 1024;
@@ -64,7 +64,7 @@ impl TokenService {
         self.endpoint_of(Dialect::Rfc6749)
     }
 
-    /// The same in that dialect, as [`systems`] has it.
+    /// The same in that dialect, as [`providers`] has it.
     pub fn endpoint_of(&self, dialect: Dialect) -> TokenEndpointBuilder {
         let url = self.url(dialect);
         let secret = self.desk.script.orders().secret.clone();
@@ -72,10 +72,10 @@ impl TokenService {
             Dialect::Rfc6749 => {
                 TokenEndpoint::builder(url).client_id(CLIENT_ID).client_secret(secret)
             }
-            Dialect::GreenNode => systems::greennode(CLIENT_ID, secret).url(url),
-            Dialect::Ianum => systems::ianum(CLIENT_ID, secret).url(url),
-            Dialect::IbmCloud => systems::ibm_cloud(secret).url(url),
-            Dialect::IbmVerify => systems::ibm_verify("localhost", CLIENT_ID, secret).url(url),
+            Dialect::GreenNode => providers::greennode(CLIENT_ID, secret).url(url),
+            Dialect::Ianum => providers::ianum(CLIENT_ID, secret).url(url),
+            Dialect::IbmCloud => providers::ibm_cloud(secret).url(url),
+            Dialect::IbmVerify => providers::ibm_verify("localhost", CLIENT_ID, secret).url(url),
         }
     }
 

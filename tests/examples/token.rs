@@ -73,7 +73,7 @@ async fn each_of_the_four_systems_is_asked_in_its_own_way() {
 
 // ===== Commands =====
 
-#[cfg(feature = "local")]
+#[cfg(feature = "command")]
 mod commands {
     use std::{path::Path, process::Command};
 
@@ -129,11 +129,11 @@ mod commands {
     }
 }
 
-#[cfg(not(feature = "local"))]
+#[cfg(not(feature = "command"))]
 #[tokio::test]
 async fn a_command_names_the_feature_that_it_needs() {
     for args in [&["gcloud"][..], &["run", "sh"]] {
-        assert!(token(args, &[]).await.failed(2).contains("--features local"));
+        assert!(token(args, &[]).await.failed(2).contains("--features command"));
     }
 }
 
@@ -180,7 +180,7 @@ async fn whoever_calls_it_wrongly_is_told_how_to() {
         &["file", "a", "b"],
         &["ianum", "my-secret"],
         &["key-file"],
-        #[cfg(feature = "local")]
+        #[cfg(feature = "command")]
         &["run"],
     ] {
         let said = token(args, &[]).await.failed(2);

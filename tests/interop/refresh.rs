@@ -100,7 +100,7 @@ async fn a_family_that_was_revoked_is_a_permanent_error_until_somebody_logs_in_a
     store.log_in("stolen").await;
     // The next rejection has the cache look whether somebody has mended it.
     caller.call().await.unwrap();
-    until(&cache, |status| status.resting_until().is_none()).await;
+    until(&cache, |status| status.cooldown_until().is_none()).await;
     let call = caller.succeed().await;
     assert_eq!(call.sent, 2);
 }

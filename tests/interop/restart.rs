@@ -63,7 +63,7 @@ async fn without_a_token_a_call_fails_while_the_server_is_down_and_succeeds_once
     assert!(error.is_transient(), "{error}");
     assert_eq!(refusal(error).kind(), &Kind::Unreachable);
     start().await;
-    let rested = cache.status().resting_until().expect("the source rests after a failure");
+    let rested = cache.status().cooldown_until().expect("the source rests after a failure");
     sleep_until(rested).await;
     caller.succeed().await;
 }

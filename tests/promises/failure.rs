@@ -168,7 +168,7 @@ async fn a_longer_retry_after_ends_the_flight_and_becomes_the_rest_five_minutes_
         let cache = TokenCache::new(mint.clone());
         cache.get().await.unwrap_err();
         assert_eq!(mint.fetches(), 1);
-        assert_eq!(cache.status().resting_until().unwrap() - Instant::now(), rest);
+        assert_eq!(cache.status().cooldown_until().unwrap() - Instant::now(), rest);
     }
 }
 

@@ -265,7 +265,7 @@ async fn a_subscriber_sees_the_token_come_and_the_failures_and_the_end() {
     cache.get().await.unwrap_err();
     let failed = changes.next().await.unwrap();
     assert_eq!(failed.last_error().unwrap().to_string(), "busy");
-    assert_eq!(failed.resting_until().unwrap() - Instant::now(), S);
+    assert_eq!(failed.cooldown_until().unwrap() - Instant::now(), S);
     assert_eq!((failed.flights(), failed.failures()), (2, 1));
 
     drop(cache);

@@ -8,8 +8,8 @@ use http::{Request, Response, header::AUTHORIZATION};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_bearer::{
-    AccessToken, BearerAuth, BearerAuthLayer, Challenge, Elsewhere, InvalidOrigin, Refused,
-    SkipAuth, TokenError, TokenRequest, TokenSource,
+    AccessToken, BearerAuth, BearerAuthLayer, Challenge, InvalidOrigin, Refused, SkipAuth,
+    TokenError, TokenRequest, TokenSource, UnlistedOrigin,
 };
 
 use crate::support::*;
@@ -251,7 +251,7 @@ fn an_origin_has_one_token() {
 async fn elsewhere_may_be_sent_bare() {
     let api = Api::new();
     let cache = cache(Mint::default());
-    let stack = layer(&cache).elsewhere(Elsewhere::SendBare).layer(api.clone());
+    let stack = layer(&cache).unlisted_origins(UnlistedOrigin::SendBare).layer(api.clone());
     send(&stack, to("https://evil.example/")).await.unwrap();
     send(&stack, to("/")).await.unwrap();
     assert_eq!(api.tokens(), ["-", "-"], "a 401 is returned as it is");
@@ -260,7 +260,7 @@ async fn elsewhere_may_be_sent_bare() {
     let stack = BearerAuthLayer::from_cache(cache)
         .origin("http://plain.example")
         .unwrap()
-        .elsewhere(Elsewhere::SendBare)
+        .unlisted_origins(UnlistedOrigin::SendBare)
         .layer(api.clone());
     send(&stack, to("http://plain.example/")).await.unwrap_err();
 }
@@ -301,7 +301,7 @@ async fn a_redirect_followed_above_the_layer_leaks_nothing() {
     let error = strict.oneshot(get("/")).await.unwrap_err();
     assert!(matches!(refused(&error), Refused::NotNamed(_)));
 
-    let bare = auth.elsewhere(Elsewhere::SendBare);
+    let bare = auth.unlisted_origins(UnlistedOrigin::SendBare);
     let bare = ServiceBuilder::new().layer(follow).layer(bare).service(inner);
     assert_eq!(bare.oneshot(get("/")).await.unwrap().status(), 200);
     let seen = seen.lock().unwrap();
@@ -365,7 +365,7 @@ async fn or_the_source_claims_that_it_can_cure_it() {
             let scope = request.challenge().and_then(|challenge| challenge.param("scope"));
             Ok(token(scope.unwrap_or("plain")))
         }
-        fn cures(&self, challenge: &Challenge) -> bool {
+        fn can_satisfy(&self, challenge: &Challenge) -> bool {
             challenge.param("error") == Some("insufficient_scope")
         }
     }

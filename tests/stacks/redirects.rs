@@ -3,7 +3,7 @@
 use axum::{Router, extract::Path, response::Redirect, routing::get};
 use http::{Response, StatusCode};
 use tower::{ServiceBuilder, ServiceExt};
-use tower_bearer::{Elsewhere, FinalUri, Refused, TokenCache};
+use tower_bearer::{FinalUri, Refused, TokenCache, UnlistedOrigin};
 use tower_http::follow_redirect::{FollowRedirectLayer, RequestUri};
 
 use crate::{
@@ -54,7 +54,7 @@ async fn above_the_layer_a_hop_to_another_host_is_sent_bare_if_so_told() {
     let Moved { world, others, .. } = moved().await;
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
-        .layer(world.layer().elsewhere(Elsewhere::SendBare))
+        .layer(world.layer().unlisted_origins(UnlistedOrigin::SendBare))
         .service(client());
     let response = bounded(stack.oneshot(world.get("/away"))).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

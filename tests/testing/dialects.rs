@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use tower_bearer::{
-    oauth2::{ClientAuth, systems},
+    oauth2::{ClientAuth, providers},
     testing::{CLIENT_ID, CLIENT_SECRET, Dialect},
 };
 
@@ -15,10 +15,10 @@ async fn the_four_systems_and_the_rfc_are_served_where_they_are_pointed_here() {
     let world = world().await;
     let url = |dialect| world.tokens().url(dialect);
     let builders = [
-        systems::greennode(CLIENT_ID, CLIENT_SECRET).url(url(Dialect::GreenNode)),
-        systems::ianum(CLIENT_ID, CLIENT_SECRET).url(url(Dialect::Ianum)),
-        systems::ibm_cloud(CLIENT_SECRET).url(url(Dialect::IbmCloud)),
-        systems::ibm_verify("x", CLIENT_ID, CLIENT_SECRET).url(url(Dialect::IbmVerify)),
+        providers::greennode(CLIENT_ID, CLIENT_SECRET).url(url(Dialect::GreenNode)),
+        providers::ianum(CLIENT_ID, CLIENT_SECRET).url(url(Dialect::Ianum)),
+        providers::ibm_cloud(CLIENT_SECRET).url(url(Dialect::IbmCloud)),
+        providers::ibm_verify("x", CLIENT_ID, CLIENT_SECRET).url(url(Dialect::IbmVerify)),
         world.tokens().endpoint(),
         world.tokens().endpoint().client_auth(ClientAuth::Body),
     ];

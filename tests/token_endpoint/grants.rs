@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::{Notify, mpsc};
 use tower_bearer::{
     AccessToken, Reason, Secret, TokenError, TokenRequest, TokenSource,
-    oauth2::{EndpointErrorKind as Kind, TokenEndpoint, TokenEndpointBuilder, systems},
+    oauth2::{EndpointErrorKind as Kind, TokenEndpoint, TokenEndpointBuilder, providers},
 };
 
 use super::support::{
@@ -271,7 +271,7 @@ async fn a_new_login_that_is_there_already_is_tried_at_once() {
 async fn a_refresh_token_that_no_grant_of_ours_can_use_is_dropped() {
     let body = r#"{"access_token":"t","refresh_token":"rt-9"}"#;
     let jwt_bearer = || TokenEndpoint::builder(super::support::URL).grant_type("urn:x");
-    for builder in [client(), systems::ibm_cloud("key"), jwt_bearer()] {
+    for builder in [client(), providers::ibm_cloud("key"), jwt_bearer()] {
         let token = fetch_with(builder, answer(200, body)).await.unwrap();
         assert_eq!(token.refresh_token(), None);
     }

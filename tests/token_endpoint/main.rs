@@ -3,10 +3,10 @@
 mod bad_input;
 mod errors;
 mod grants;
+mod providers;
 mod secrets;
 #[cfg(feature = "reqwest")]
 mod sockets;
 mod support;
-mod systems;
 mod vectors;
 mod wire;

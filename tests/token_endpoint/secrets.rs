@@ -11,7 +11,7 @@ use std::{
 
 use tower_bearer::{
     BoxError, Secret, TokenCache, TokenSource,
-    oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, systems},
+    oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, providers},
 };
 
 use super::support::{OK, Scripted, URL, answer, client, fetch, kind};
@@ -96,7 +96,7 @@ async fn a_rotated_api_key_is_tried_at_once_though_ibm_says_400() {
     let body =
         r#"{"errorCode":"BXNIM0415E","errorMessage":"Provided API key could not be found."}"#;
     let service = Scripted::new([answer(400, body), answer(200, OK)]);
-    let builder = systems::ibm_cloud(sequence(&["old", "new"]));
+    let builder = providers::ibm_cloud(sequence(&["old", "new"]));
     fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap();
     assert_eq!(secrets_sent(&service), ["old", "new"]);
 }

@@ -11,14 +11,14 @@ use crate::InvalidToken;
 #[non_exhaustive]
 pub struct CommandError {
     program: String,
-    fault: CommandFault,
+    kind: CommandErrorKind,
     hint: Option<Cow<'static, str>>,
 }
 
 /// What went wrong with a command.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CommandFault {
+pub enum CommandErrorKind {
     /// There is no such program.
     #[error("was not found: install it, or give its whole path")]
     NotFound,
@@ -53,24 +53,24 @@ pub enum CommandFault {
 impl CommandError {
     pub(super) fn new(
         program: &OsStr,
-        fault: CommandFault,
+        kind: CommandErrorKind,
         hint: Option<Cow<'static, str>>,
     ) -> Self {
-        Self { program: program.to_string_lossy().into_owned(), fault, hint }
+        Self { program: program.to_string_lossy().into_owned(), kind, hint }
     }
 
     /// What went wrong.
     #[must_use]
-    pub fn fault(&self) -> &CommandFault {
-        &self.fault
+    pub fn kind(&self) -> &CommandErrorKind {
+        &self.kind
     }
 }
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the command {:?} {}", self.program, self.fault)?;
+        write!(f, "the command {:?} {}", self.program, self.kind)?;
         match &self.hint {
-            Some(hint) if self.fault.has_run() => write!(f, "; {hint}"),
+            Some(hint) if self.kind.has_run() => write!(f, "; {hint}"),
             _ => Ok(()),
         }
     }
@@ -78,9 +78,9 @@ impl fmt::Display for CommandError {
 
 impl std::error::Error for CommandError {}
 
-// ===== impl CommandFault =====
+// ===== impl CommandErrorKind =====
 
-impl CommandFault {
+impl CommandErrorKind {
     /// Whether the failure may pass by itself.
     pub(super) fn is_transient(&self) -> bool {
         self.has_run() && !matches!(self, Self::TooLong)

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::CommandFault;
+use super::CommandErrorKind;
 use crate::{
     AccessToken,
     local::{access_token, after_scheme},
@@ -39,16 +39,16 @@ pub enum OutputFormat {
 // ===== impl OutputFormat =====
 
 impl OutputFormat {
-    pub(super) fn token(self, printed: &[u8]) -> Result<AccessToken, CommandFault> {
-        let text = std::str::from_utf8(printed).map_err(|_| CommandFault::NoToken)?;
+    pub(super) fn token(self, printed: &[u8]) -> Result<AccessToken, CommandErrorKind> {
+        let text = std::str::from_utf8(printed).map_err(|_| CommandErrorKind::NoToken)?;
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
-            return Err(CommandFault::Nothing);
+            return Err(CommandErrorKind::Nothing);
         }
         match self {
             Self::Detected => Self::detect(text).token(printed),
             Self::Bare => found(text),
-            Self::Labelled => found(labelled(text).ok_or(CommandFault::NoToken)?),
+            Self::Labelled => found(labelled(text).ok_or(CommandErrorKind::NoToken)?),
             Self::Json => parse::<Flat>(text)?.token(),
             Self::ExecCredential => parse::<ExecCredential>(text)?.status.token(),
         }
@@ -69,8 +69,8 @@ impl OutputFormat {
     }
 }
 
-fn found(text: &str) -> Result<AccessToken, CommandFault> {
-    access_token(text).map_err(CommandFault::InvalidToken)
+fn found(text: &str) -> Result<AccessToken, CommandErrorKind> {
+    access_token(text).map_err(CommandErrorKind::InvalidToken)
 }
 
 // ===== Text =====
@@ -123,13 +123,13 @@ struct Status {
     expiration: Option<String>,
 }
 
-fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, CommandFault> {
+fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, CommandErrorKind> {
     // The error could quote the text.
-    serde_json::from_str(text).map_err(|_| CommandFault::NoToken)
+    serde_json::from_str(text).map_err(|_| CommandErrorKind::NoToken)
 }
 
 impl Flat {
-    fn token(self) -> Result<AccessToken, CommandFault> {
+    fn token(self) -> Result<AccessToken, CommandErrorKind> {
         let token = self.iam_token.or(self.camel_case).or(self.access_token).or(self.token);
         let date = self.expires_on_date.as_deref().and_then(rfc3339);
         json_token(token.as_ref(), self.expires_on.as_ref().and_then(epoch).or(date))
@@ -137,7 +137,7 @@ impl Flat {
 }
 
 impl Status {
-    fn token(self) -> Result<AccessToken, CommandFault> {
+    fn token(self) -> Result<AccessToken, CommandErrorKind> {
         json_token(self.token.as_ref(), self.expiration.as_deref().and_then(rfc3339))
     }
 }
@@ -145,8 +145,8 @@ impl Status {
 fn json_token(
     token: Option<&Zeroizing<String>>,
     expiry: Option<SystemTime>,
-) -> Result<AccessToken, CommandFault> {
-    let token = found(token.ok_or(CommandFault::NoToken)?)?;
+) -> Result<AccessToken, CommandErrorKind> {
+    let token = found(token.ok_or(CommandErrorKind::NoToken)?)?;
     Ok(match expiry {
         Some(expiry) => token.with_expiry(expiry),
         None => token,

@@ -8,7 +8,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::CommandFault;
+use super::CommandErrorKind;
 
 /// The most that is read of what a command prints, in bytes.
 pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
@@ -17,7 +17,7 @@ pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
 pub(super) async fn output(
     mut command: Command,
     limit: Duration,
-) -> Result<Zeroizing<Vec<u8>>, CommandFault> {
+) -> Result<Zeroizing<Vec<u8>>, CommandErrorKind> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     // All there is where there are no process groups.
     command.kill_on_drop(true);
@@ -27,33 +27,33 @@ pub(super) async fn output(
     let mut running = Running(command.spawn().map_err(not_started)?);
     match tokio::time::timeout(limit, running.output()).await {
         Ok(output) => output,
-        Err(_) => Err(CommandFault::TimedOut(limit)),
+        Err(_) => Err(CommandErrorKind::TimedOut(limit)),
     }
 }
 
-fn not_started(error: io::Error) -> CommandFault {
+fn not_started(error: io::Error) -> CommandErrorKind {
     match error.kind() {
-        io::ErrorKind::NotFound => CommandFault::NotFound,
-        _ => CommandFault::NotStarted(Arc::new(error)),
+        io::ErrorKind::NotFound => CommandErrorKind::NotFound,
+        _ => CommandErrorKind::NotStarted(Arc::new(error)),
     }
 }
 
-fn not_followed(error: io::Error) -> CommandFault {
-    CommandFault::Io(Arc::new(error))
+fn not_followed(error: io::Error) -> CommandErrorKind {
+    CommandErrorKind::Io(Arc::new(error))
 }
 
 /// A command that is killed with its children when nobody waits for it any more.
 struct Running(Child);
 
 impl Running {
-    async fn output(&mut self) -> Result<Zeroizing<Vec<u8>>, CommandFault> {
+    async fn output(&mut self) -> Result<Zeroizing<Vec<u8>>, CommandErrorKind> {
         let printed = self.printed().await.map_err(not_followed)?;
         if printed.len() > MAX_OUTPUT {
-            return Err(CommandFault::TooLong);
+            return Err(CommandErrorKind::TooLong);
         }
         // Only now, after the output has ended: see `drop`.
         let status = self.0.wait().await.map_err(not_followed)?;
-        if status.success() { Ok(printed) } else { Err(CommandFault::Failed(status)) }
+        if status.success() { Ok(printed) } else { Err(CommandErrorKind::Failed(status)) }
     }
 
     async fn printed(&mut self) -> io::Result<Zeroizing<Vec<u8>>> {

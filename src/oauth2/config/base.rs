@@ -5,13 +5,13 @@ use serde::Deserialize;
 use super::Settings;
 use crate::{
     Secret,
-    oauth2::{TokenEndpoint, TokenEndpointBuilder, systems},
+    oauth2::{TokenEndpoint, TokenEndpointBuilder, providers},
 };
 
-/// The name of one of the [`systems`].
+/// The name of one of the [`providers`].
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum System {
+pub(super) enum Provider {
     IbmCloud,
     IbmVerify,
     Greennode,
@@ -39,48 +39,48 @@ pub(super) struct Client {
 impl Base {
     /// Takes what is needed, and refuses what is only needed elsewhere.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
-        let Settings { system, tenant, api_key, url, client_id, client_secret, .. } = settings;
-        only_for(System::IbmCloud, "api_key", api_key.is_some(), *system)?;
-        only_for(System::IbmVerify, "tenant", tenant.is_some(), *system)?;
-        let Some(system) = *system else {
+        let Settings { provider, tenant, api_key, url, client_id, client_secret, .. } = settings;
+        only_for(Provider::IbmCloud, "api_key", api_key.is_some(), *provider)?;
+        only_for(Provider::IbmVerify, "tenant", tenant.is_some(), *provider)?;
+        let Some(provider) = *provider else {
             return url
                 .clone()
                 .map(Self::Url)
-                .ok_or_else(|| "`url` is missing: write it, or a `system`".to_owned());
+                .ok_or_else(|| "`url` is missing: write it, or a `provider`".to_owned());
         };
         let client = || {
-            let id = needed("client_id", client_id.as_ref(), system)?;
-            needed("client_secret", client_secret.as_ref(), system)
+            let id = needed("client_id", client_id.as_ref(), provider)?;
+            needed("client_secret", client_secret.as_ref(), provider)
                 .map(|secret| Client { id, secret })
         };
-        match system {
-            System::IbmCloud => needed("api_key", api_key.as_ref(), system)
+        match provider {
+            Provider::IbmCloud => needed("api_key", api_key.as_ref(), provider)
                 .map(|api_key| Self::IbmCloud { api_key }),
-            System::IbmVerify => {
-                let tenant = needed("tenant", tenant.as_ref(), system)?;
+            Provider::IbmVerify => {
+                let tenant = needed("tenant", tenant.as_ref(), provider)?;
                 client().map(|client| Self::IbmVerify { tenant, client })
             }
-            System::Greennode => client().map(Self::Greennode),
-            System::Ianum => client().map(Self::Ianum),
+            Provider::Greennode => client().map(Self::Greennode),
+            Provider::Ianum => client().map(Self::Ianum),
         }
     }
 
     pub(super) fn builder(&self) -> TokenEndpointBuilder {
         match self.clone() {
             Self::Url(url) => TokenEndpoint::builder(url),
-            Self::IbmCloud { api_key } => systems::ibm_cloud(api_key),
+            Self::IbmCloud { api_key } => providers::ibm_cloud(api_key),
             Self::IbmVerify { tenant, client } => {
-                systems::ibm_verify(tenant, client.id, client.secret)
+                providers::ibm_verify(tenant, client.id, client.secret)
             }
-            Self::Greennode(client) => systems::greennode(client.id, client.secret),
-            Self::Ianum(client) => systems::ianum(client.id, client.secret),
+            Self::Greennode(client) => providers::greennode(client.id, client.secret),
+            Self::Ianum(client) => providers::ianum(client.id, client.secret),
         }
     }
 }
 
-// ===== impl System =====
+// ===== impl Provider =====
 
-impl System {
+impl Provider {
     fn name(self) -> &'static str {
         match self {
             Self::IbmCloud => "ibm_cloud",
@@ -91,14 +91,20 @@ impl System {
     }
 }
 
-fn needed<T: Clone>(key: &str, value: Option<&T>, system: System) -> Result<T, String> {
-    let missing = || format!("`{key}` is missing, which `system = \"{}\"` needs", system.name());
+fn needed<T: Clone>(key: &str, value: Option<&T>, provider: Provider) -> Result<T, String> {
+    let missing =
+        || format!("`{key}` is missing, which `provider = \"{}\"` needs", provider.name());
     value.cloned().ok_or_else(missing)
 }
 
-fn only_for(owner: System, key: &str, is_set: bool, system: Option<System>) -> Result<(), String> {
-    if is_set && system != Some(owner) {
-        return Err(format!("`{key}` is for `system = \"{}\"` only", owner.name()));
+fn only_for(
+    owner: Provider,
+    key: &str,
+    is_set: bool,
+    provider: Option<Provider>,
+) -> Result<(), String> {
+    if is_set && provider != Some(owner) {
+        return Err(format!("`{key}` is for `provider = \"{}\"` only", owner.name()));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ fn rests_double_up_to_sixty_seconds_with_one() {
     for _ in 0..8 {
         let takeoff = world.ask().1.unwrap();
         world.land(&takeoff, Err(busy())).unwrap().unwrap_err();
-        let until = world.state.status(world.now).resting_until.unwrap();
+        let until = world.state.status(world.now).cooldown_until.unwrap();
         rests.push((until - world.now).as_secs());
         assert_eq!(given(&world.ask().0), Some("a"), "the token is still good");
         world.now = until;
@@ -41,7 +41,7 @@ fn a_rest_is_cut_short_when_the_token_expires_meanwhile() {
         world.now = world.start;
     }
     world.pass(80.0);
-    let left = |world: &World| world.seconds(world.state.status(world.now).resting_until);
+    let left = |world: &World| world.seconds(world.state.status(world.now).cooldown_until);
     assert_eq!(left(&world), 112.0);
     world.pass(10.0);
     assert_eq!(left(&world), 95.0);
@@ -66,14 +66,14 @@ fn another_kind_of_failure_starts_to_count_anew_and_success_forgets() {
     let mut fail = |error: TokenError| {
         let takeoff = world.state.take_off(Reason::First, None, world.now);
         world.land(&takeoff, Err(error));
-        (world.state.status(world.now).resting_until.unwrap() - world.now).as_secs()
+        (world.state.status(world.now).cooldown_until.unwrap() - world.now).as_secs()
     };
     assert_eq!([fail(busy()), fail(busy()), fail(busy())], [1, 2, 4]);
     assert_eq!([fail(no_such_client()), fail(busy())], [30, 1]);
     let takeoff = world.state.take_off(Reason::First, None, world.now);
     world.land(&takeoff, Ok(&token("a"))).unwrap().unwrap();
     let status = world.state.status(world.now);
-    assert!(status.resting_until.is_none() && status.last_error.is_none());
+    assert!(status.cooldown_until.is_none() && status.last_error.is_none());
 }
 
 #[test]

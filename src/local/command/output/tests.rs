@@ -112,24 +112,24 @@ fn what_holds_no_token_is_an_error_that_does_not_show_it() {
         "IAM token:",
         "IAM token: Bearer ",
     ] {
-        let fault = Detected.token(printed.as_bytes()).unwrap_err();
-        assert!(!format!("{fault} {fault:?}").contains("hush"), "{printed}: {fault}");
+        let kind = Detected.token(printed.as_bytes()).unwrap_err();
+        assert!(!format!("{kind} {kind:?}").contains("hush"), "{printed}: {kind}");
     }
-    assert!(matches!(Detected.token(b"hush\xff"), Err(CommandFault::NoToken)));
+    assert!(matches!(Detected.token(b"hush\xff"), Err(CommandErrorKind::NoToken)));
 }
 
 #[test]
 fn white_space_is_nothing_in_every_format() {
     for format in [Detected, Bare, Labelled, Json, Exec] {
-        assert!(matches!(format.token(b" \r\n"), Err(CommandFault::Nothing)), "{format:?}");
+        assert!(matches!(format.token(b" \r\n"), Err(CommandErrorKind::Nothing)), "{format:?}");
     }
 }
 
 #[test]
 fn a_format_that_is_set_is_not_guessed() {
     let json = r#"{"token":"hush"}"#;
-    assert!(matches!(Exec.token(json.as_bytes()), Err(CommandFault::NoToken)));
-    assert!(matches!(Labelled.token(b"hush"), Err(CommandFault::NoToken)));
-    assert!(matches!(Json.token(b"hush"), Err(CommandFault::NoToken)));
+    assert!(matches!(Exec.token(json.as_bytes()), Err(CommandErrorKind::NoToken)));
+    assert!(matches!(Labelled.token(b"hush"), Err(CommandErrorKind::NoToken)));
+    assert!(matches!(Json.token(b"hush"), Err(CommandErrorKind::NoToken)));
     assert_eq!(token(Bare, "<hush>"), "<hush>");
 }

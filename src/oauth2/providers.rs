@@ -5,10 +5,10 @@
 //! [URL](TokenEndpointBuilder::url).
 //!
 //! ```
-//! use tower_bearer::{Secret, oauth2::systems};
+//! use tower_bearer::{Secret, oauth2::providers};
 //!
 //! # #[cfg(feature = "reqwest")] {
-//! let endpoint = systems::ibm_cloud(Secret::json_file("key.json", "apikey")).build()?;
+//! let endpoint = providers::ibm_cloud(Secret::json_file("key.json", "apikey")).build()?;
 //! # }
 //! # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
 //! ```

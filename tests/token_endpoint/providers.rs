@@ -1,10 +1,10 @@
-//! The named systems: the request as their documents have it, and the documented answer.
+//! The named providers: the request as their documents have it, and the documented answer.
 
 use std::time::Duration;
 
 use tower_bearer::{
     AccessToken, Secret, TokenSource,
-    oauth2::{Field, TokenEndpointBuilder, systems},
+    oauth2::{Field, TokenEndpointBuilder, providers},
 };
 
 use super::support::{Scripted, Seen, answer, cause, fetch, fetch_with};
@@ -25,7 +25,7 @@ async fn exchange(builder: TokenEndpointBuilder, body: &'static str) -> (Seen, A
 #[tokio::test]
 async fn ibm_cloud_is_asked_as_documented() {
     let (seen, token) = exchange(
-        systems::ibm_cloud("my-key_0"),
+        providers::ibm_cloud("my-key_0"),
         r#"{"access_token":"eyJhbGciOi","expiration":1512161390,"expires_in":3600,
             "refresh_token":"not_supported","token_type":"Bearer"}"#,
     )
@@ -46,7 +46,7 @@ async fn ibm_cloud_is_asked_as_documented() {
 async fn ibm_cloud_shows_its_code_and_message_and_not_the_key() {
     let body = r#"{"errorCode":"BXNIM0415E","errorMessage":"Provided API key my-key_0 could not
         be found.","errorDetails":"details","context":{"requestId":"xxx"}}"#;
-    let error = fetch_with(systems::ibm_cloud("my-key_0"), answer(400, body.replace('\n', "")));
+    let error = fetch_with(providers::ibm_cloud("my-key_0"), answer(400, body.replace('\n', "")));
     let error = error.await.unwrap_err();
     assert_eq!(cause(&error).error(), Some("BXNIM0415E"));
     let text = error.to_string();
@@ -60,14 +60,14 @@ async fn ibm_cloud_takes_the_key_from_the_file_that_its_command_line_writes() {
     let json = r#"{"name":"ci","apikey":"my-key_1","created_at":"2024-01-01T00:00+0000"}"#;
     std::fs::write(file.path(), json).unwrap();
     let key = Secret::json_file(file.path(), "apikey");
-    let (seen, _) = exchange(systems::ibm_cloud(key), r#"{"access_token":"t"}"#).await;
+    let (seen, _) = exchange(providers::ibm_cloud(key), r#"{"access_token":"t"}"#).await;
     assert!(seen.body.ends_with("&apikey=my-key_1"), "{}", seen.body);
 }
 
 #[tokio::test]
 async fn ibm_verify_is_asked_as_documented() {
     let (seen, token) = exchange(
-        systems::ibm_verify("tenant.verify.ibm.com", "my-id", "my secret&"),
+        providers::ibm_verify("tenant.verify.ibm.com", "my-id", "my secret&"),
         r#"{"access_token":"wj0LQ4tPUDTz5L","grant_id":"b7d4","token_type":"Bearer","expires_in":7200}"#,
     )
     .await;
@@ -85,7 +85,7 @@ async fn ibm_verify_is_asked_as_documented() {
 #[tokio::test]
 async fn ibm_verify_can_be_asked_elsewhere_and_for_a_scope() {
     let url = "https://tenant.verify.ibm.com/oidc/endpoint/default/token";
-    let builder = systems::ibm_verify("tenant.verify.ibm.com", "id", "secret").url(url);
+    let builder = providers::ibm_verify("tenant.verify.ibm.com", "id", "secret").url(url);
     let (seen, _) = exchange(builder.scope("openid"), r#"{"access_token":"t"}"#).await;
     assert_eq!(seen.uri, url);
     assert!(seen.body.ends_with("&client_secret=secret&scope=openid"), "{}", seen.body);
@@ -94,7 +94,7 @@ async fn ibm_verify_can_be_asked_elsewhere_and_for_a_scope() {
 #[tokio::test]
 async fn greennode_is_asked_as_documented() {
     let (seen, token) = exchange(
-        systems::greennode("my-id", "s3 cr%t~"),
+        providers::greennode("my-id", "s3 cr%t~"),
         r#"{"token_type":"Bearer","access_token":"eyJhbGciOiJSUz","expires_in":36000}"#,
     )
     .await;
@@ -110,7 +110,7 @@ async fn greennode_is_asked_as_documented() {
 
 #[tokio::test]
 async fn the_older_greennode_is_understood_with_its_own_names() {
-    let builder = systems::greennode("id", "secret")
+    let builder = providers::greennode("id", "secret")
         .field(Field::AccessToken, "accessToken")
         .field(Field::ExpiresIn, "expiresIn");
     let (_, token) = exchange(builder, r#"{"accessToken":"tok","expiresIn":1800}"#).await;
@@ -120,7 +120,7 @@ async fn the_older_greennode_is_understood_with_its_own_names() {
 #[tokio::test]
 async fn ianum_is_asked_as_documented_and_its_baerer_is_a_bearer() {
     let (seen, token) = exchange(
-        systems::ianum("gate_0123456789abc", "my \"secret\""),
+        providers::ianum("gate_0123456789abc", "my \"secret\""),
         r#"{"access_token":"EAWkU7g","token_type":"Baerer","expires_in":3600}"#,
     )
     .await;
@@ -140,6 +140,6 @@ fn ianum_has_more_time_than_the_others() {
     let timeout = |builder: TokenEndpointBuilder| {
         builder.transport(Scripted::default()).build().unwrap().attempt_timeout()
     };
-    assert!(timeout(systems::ianum("id", "secret")) >= Some(Duration::from_secs(120)));
-    assert_eq!(timeout(systems::greennode("id", "secret")), None);
+    assert!(timeout(providers::ianum("id", "secret")) >= Some(Duration::from_secs(120)));
+    assert_eq!(timeout(providers::greennode("id", "secret")), None);
 }

@@ -1,4 +1,4 @@
-//! The examples of the four systems.
+//! The examples of the four providers.
 
 use std::{
     convert::Infallible,
