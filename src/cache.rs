@@ -36,7 +36,13 @@ pub use self::{
     rejection::Rejection,
     status::Status,
 };
-use crate::{AccessToken, CacheError, Origin, TokenError, TokenSource, observe, source::AnySource};
+use crate::{
+    error::{CacheError, TokenError},
+    observe,
+    origin::Origin,
+    source::{AnySource, TokenSource},
+    token::AccessToken,
+};
 
 /// Keeps a token and renews it. Every clone shares the one token.
 ///

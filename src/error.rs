@@ -2,7 +2,10 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::BoxError;
+use crate::origin::Origin;
+
+/// Any error, as tower's own middleware has it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A fetch that brought no token.
 ///
@@ -145,6 +148,35 @@ impl From<CacheError> for TokenError {
         let transient = !matches!(error, CacheError::NoRuntime | CacheError::NoCure(_));
         Self { retry_after, ..Self::new(error.into(), transient) }
     }
+}
+
+// ===== Refused =====
+
+/// A request was not sent, because no token may go where it goes.
+///
+/// It is had back from the service's error by `downcast_ref::<Refused>()`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The origin was not named.
+    #[error(
+        "no access token may go to {0}: name it with `BearerAuthLayer::origin(\"{0}\")`, or let \
+         such requests go without a token with `.unlisted_origins(UnlistedOrigin::SendBare)`"
+    )]
+    NotNamed(Origin),
+    /// The origin was named, but everybody on the way could read the token.
+    #[error(
+        "no access token may go to {0} in plain text: use https, or, if you must, call \
+         `BearerAuthLayer::allow_plaintext()`"
+    )]
+    Plaintext(Origin),
+    /// The request's URI does not say where it goes.
+    #[error(
+        "the request's URI has no http(s) scheme and authority, so it does not say which access \
+         token it needs: give it an absolute URI, or say what such a one means with \
+         `BearerAuthLayer::assume_origin(\"https://…\")`"
+    )]
+    NoOrigin,
 }
 
 #[cfg(test)]

@@ -6,8 +6,13 @@ use http::{HeaderValue, StatusCode, Uri, request, response};
 use tower_layer::Layer;
 
 use crate::{
-    BearerAuth, BufferBody, CloneBody, InvalidOrigin, NoReplay, Origin, TokenCache, TokenSource,
-    observe, target::Target,
+    cache::TokenCache,
+    error::Refused,
+    observe,
+    origin::{InvalidOrigin, Origin},
+    service::{BearerAuth, BufferBody, CloneBody, NoReplay},
+    source::TokenSource,
+    target::Target,
 };
 
 /// Puts a valid bearer token on every request of a client stack.
@@ -342,33 +347,4 @@ impl fmt::Debug for Config {
             .field("grpc", &self.grpc)
             .finish_non_exhaustive()
     }
-}
-
-// ===== impl Refused =====
-
-/// A request was not sent, because no token may go where it goes.
-///
-/// It is had back from the service's error by `downcast_ref::<Refused>()`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// The origin was not named.
-    #[error(
-        "no access token may go to {0}: name it with `BearerAuthLayer::origin(\"{0}\")`, or let \
-         such requests go without a token with `.unlisted_origins(UnlistedOrigin::SendBare)`"
-    )]
-    NotNamed(Origin),
-    /// The origin was named, but everybody on the way could read the token.
-    #[error(
-        "no access token may go to {0} in plain text: use https, or, if you must, call \
-         `BearerAuthLayer::allow_plaintext()`"
-    )]
-    Plaintext(Origin),
-    /// The request's URI does not say where it goes.
-    #[error(
-        "the request's URI has no http(s) scheme and authority, so it does not say which access \
-         token it needs: give it an absolute URI, or say what such a one means with \
-         `BearerAuthLayer::assume_origin(\"https://…\")`"
-    )]
-    NoOrigin,
 }

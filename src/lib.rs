@@ -133,25 +133,21 @@ pub use cache::{
     InvalidPolicy, RefreshPolicy, RefreshPolicyBuilder, Rejection, Status, TokenCache,
 };
 pub use challenge::Challenge;
-pub use error::{CacheError, TokenError};
-pub use layer::{BearerAuthLayer, Refused, UnlistedOrigin};
+pub use error::{BoxError, CacheError, Refused, TokenError};
+pub use layer::{BearerAuthLayer, UnlistedOrigin};
 #[cfg(feature = "reqwest-middleware")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 pub use middleware::BearerAuthMiddleware;
 #[cfg(feature = "metrics")]
 pub use observe::describe_metrics;
-pub use origin::{InvalidOrigin, Origin};
+pub use origin::{FinalUri, InvalidOrigin, Origin};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
     SkipAuth,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
-pub use target::FinalUri;
 pub use token::{AccessToken, InvalidToken};
-
-/// Any error, as tower's own middleware has it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The README's examples compile.
 #[cfg(all(doctest, feature = "reqwest-middleware"))]

@@ -27,7 +27,7 @@
 mod command;
 mod stored;
 
-use crate::{AccessToken, InvalidToken};
+use crate::token::{AccessToken, InvalidToken};
 
 #[cfg(feature = "command")]
 #[cfg_attr(docsrs, doc(cfg(feature = "command")))]

@@ -8,11 +8,14 @@ use reqwest::{Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 
 use crate::{
-    AccessToken, BearerAuthLayer, CloneBody, FinalUri, NoReplay, Origin, Rejection, SkipAuth,
-    layer::{Config, Destination},
+    cache::Rejection,
+    layer::{BearerAuthLayer, Config, Destination},
     oauth2::final_uri,
     observe::{self, Replay},
+    origin::{FinalUri, Origin},
+    service::{CloneBody, NoReplay, SkipAuth},
     target::Target,
+    token::AccessToken,
 };
 
 /// Puts a valid bearer token on every request of a

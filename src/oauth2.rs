@@ -90,7 +90,13 @@ use self::{
     response::{FieldNames, Reply, retry_after},
     transport::{Answer, Transport, TransportError},
 };
-use crate::{AccessToken, CacheError, Origin, TokenError, TokenRequest, TokenSource, observe};
+use crate::{
+    error::{CacheError, TokenError},
+    observe,
+    origin::Origin,
+    source::{TokenRequest, TokenSource},
+    token::AccessToken,
+};
 
 type Outcome<T> = Result<T, EndpointError>;
 type RefreshToken = Option<Zeroizing<String>>;

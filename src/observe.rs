@@ -11,7 +11,12 @@
 
 use std::time::Duration;
 
-use crate::{Origin, Reason, Refused, TokenError, target::Target};
+use crate::{
+    error::{Refused, TokenError},
+    origin::Origin,
+    source::Reason,
+    target::Target,
+};
 
 /// The crate's own name, not that of a private module.
 #[cfg(feature = "tracing")]
@@ -192,7 +197,7 @@ pub fn describe_metrics() {
 #[cfg(feature = "metrics")]
 mod names {
     use super::{Reason, Refused, Replay, TokenError};
-    use crate::CacheError;
+    use crate::error::CacheError;
 
     pub(super) const FETCHES: &str = "tower_bearer_fetches_total";
     pub(super) const ENDPOINT_ERRORS: &str = "tower_bearer_endpoint_errors_total";

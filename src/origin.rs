@@ -174,6 +174,14 @@ impl TryFrom<String> for Origin {
     }
 }
 
+/// A response extension: the URI that the response came from, if whatever is below has followed
+/// a redirect.
+///
+/// A 401 from another origin than the one that the request named is no rejection of the token,
+/// which did not go there. [`ReqwestService`](crate::oauth2::ReqwestService) sets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinalUri(pub Uri);
+
 // ===== impl InvalidOrigin =====
 
 /// A text that is no origin, or one that cannot be added to the layer.

@@ -9,7 +9,7 @@ use std::{ffi::OsString, fmt, path::PathBuf, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use crate::{BoxError, token::Redacted};
+use crate::{error::BoxError, token::Redacted};
 
 pub use error::{SecretError, SecretErrorKind};
 

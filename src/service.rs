@@ -18,8 +18,8 @@ pub use self::{
     replay::{BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody},
 };
 use crate::{
-    BoxError,
     cache::Asked,
+    error::BoxError,
     layer::{Config, Destination},
 };
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use crate::{AccessToken, Challenge, TokenError};
+use crate::{challenge::Challenge, error::TokenError, token::AccessToken};
 
 /// Fetches an access token from wherever tokens come from.
 ///

@@ -1,17 +1,15 @@
 //! Where a request goes, whose token it gets, and what the response says of that token: the
 //! same for the layer and for every other chain.
 
-use http::{Uri, response};
+use http::response;
 
-use crate::{AccessToken, Challenge, Origin, Rejection, TokenCache, layer::Config};
-
-/// A response extension: the URI that the response came from, if whatever is below has followed
-/// a redirect.
-///
-/// A 401 from another origin than the one that the request named is no rejection of the token,
-/// which did not go there. [`ReqwestService`](crate::oauth2::ReqwestService) sets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FinalUri(pub Uri);
+use crate::{
+    cache::{Rejection, TokenCache},
+    challenge::Challenge,
+    layer::Config,
+    origin::{FinalUri, Origin},
+    token::AccessToken,
+};
 
 /// An origin that a token may go to, and the cache that has it.
 #[derive(Clone, Debug)]

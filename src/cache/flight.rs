@@ -32,7 +32,12 @@ use super::{
     policy::RefreshPolicy,
     state::{Arrival, FlightId, Takeoff},
 };
-use crate::{AccessToken, CacheError, TokenError, TokenRequest, observe, source::AnySource};
+use crate::{
+    error::{CacheError, TokenError},
+    observe,
+    source::{AnySource, TokenRequest},
+    token::AccessToken,
+};
 
 pub(super) type Outcome = Result<AccessToken, TokenError>;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::strikes::Strike;
-use crate::{AccessToken, Reason, TokenError, observe};
+use crate::{error::TokenError, observe, source::Reason, token::AccessToken};
 
 /// What the shell takes out and sees to without the lock.
 #[derive(Debug, Default)]

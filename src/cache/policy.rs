@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "serde")]
 use crate::data;
-use crate::{AccessToken, TokenError};
+use crate::{error::TokenError, token::AccessToken};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::{AccessToken, Origin};
+use crate::{origin::Origin, token::AccessToken};
 
 /// A token that may be handed out with no further question.
 #[derive(Debug)]

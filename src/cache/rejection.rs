@@ -1,6 +1,6 @@
 //! What an API has said against a token.
 
-use crate::{AccessToken, Challenge, Origin};
+use crate::{challenge::Challenge, origin::Origin, token::AccessToken};
 
 /// A token that was rejected, where, and with which challenge.
 ///

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::policy::RefreshPolicy;
-use crate::TokenError;
+use crate::error::TokenError;
 
 /// The rest after the last failure. It may be over; it counts on until a fetch succeeds.
 #[derive(Debug)]

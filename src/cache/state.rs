@@ -26,7 +26,12 @@ use super::{
     status::Status,
     strikes::Strikes,
 };
-use crate::{AccessToken, CacheError, Origin, Reason, TokenError, TokenRequest};
+use crate::{
+    error::{CacheError, TokenError},
+    origin::Origin,
+    source::{Reason, TokenRequest},
+    token::AccessToken,
+};
 
 /// How many origins are remembered to have accepted the current token.
 const MAX_PROVEN: usize = 64;

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::TokenError;
+use crate::error::TokenError;
 
 /// How a [`TokenCache`](crate::TokenCache) was doing at one moment: for a readiness probe, or
 /// for a long-lived stream that has to know before its token expires.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{policy::RefreshPolicy, state::FlightId};
-use crate::Origin;
+use crate::origin::Origin;
 
 /// How many origins are remembered. The one that may renew soonest makes room for another.
 const MAX_ORIGINS: usize = 64;

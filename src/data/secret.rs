@@ -7,7 +7,7 @@ use serde::{
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::Secret;
+use crate::secret::Secret;
 
 /// A secret is named, never written: `{ env = "NAME" }`, `{ file = "PATH" }` or
 /// `{ json_file = "PATH", member = "NAME" }` (features `oauth2` and `serde`).

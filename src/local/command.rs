@@ -8,7 +8,11 @@ use std::{borrow::Cow, ffi::OsString, fmt, path::Path, time::Duration};
 
 use tokio::process::Command;
 
-use crate::{AccessToken, TokenError, TokenRequest, TokenSource, token::Redacted};
+use crate::{
+    error::TokenError,
+    source::{TokenRequest, TokenSource},
+    token::{AccessToken, Redacted},
+};
 
 pub use error::{CommandError, CommandErrorKind};
 pub use output::OutputFormat;

@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use super::access_token;
-use crate::{AccessToken, InvalidToken, Secret, TokenError, TokenRequest, TokenSource};
+use crate::{
+    error::TokenError,
+    secret::Secret,
+    source::{TokenRequest, TokenSource},
+    token::{AccessToken, InvalidToken},
+};
 
 /// A token that somebody else fetches: it is only read, and read anew each time that the
 /// current one is due, expired or rejected.
@@ -113,7 +118,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::{Reason, SecretError};
+    use crate::{secret::SecretError, source::Reason};
 
     async fn fetch(source: &StoredToken) -> Result<AccessToken, TokenError> {
         source.fetch(TokenRequest::new(Reason::First)).await

@@ -19,7 +19,7 @@ use super::{
     response::{Field, FieldNames},
     transport::{ServiceTransport, Transport},
 };
-use crate::{BoxError, Secret};
+use crate::{error::BoxError, origin::Origin, secret::Secret};
 
 pub use checks::InvalidEndpoint;
 
@@ -367,7 +367,7 @@ impl fmt::Debug for TokenEndpointBuilder {
 
 #[cfg(feature = "reqwest")]
 fn ready_made(
-    origin: &crate::Origin,
+    origin: &Origin,
     connect_timeout: Option<Duration>,
 ) -> Result<Box<dyn Transport>, InvalidEndpoint> {
     let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
@@ -383,10 +383,7 @@ fn ready_made(
 }
 
 #[cfg(not(feature = "reqwest"))]
-fn ready_made(
-    _: &crate::Origin,
-    _: Option<Duration>,
-) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+fn ready_made(_: &Origin, _: Option<Duration>) -> Result<Box<dyn Transport>, InvalidEndpoint> {
     Err(InvalidEndpoint::setting(
         "transport",
         "is missing: give one, or enable feature `reqwest` for the ready-made one",

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 use self::base::{Base, Provider};
 use super::{BodyFormat, ClientAuth, Field, TokenEndpointBuilder};
 use crate::{
-    Secret,
     data::{SecretOrText, Written, keyed},
+    secret::Secret,
 };
 
 /// A [`TokenEndpoint`](super::TokenEndpoint) as data, to be read with serde from TOML, JSON or

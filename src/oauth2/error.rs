@@ -5,7 +5,7 @@ use std::{error::Error, fmt, time::Duration};
 use http::StatusCode;
 
 use super::redact::Redactor;
-use crate::{InvalidToken, Origin, SecretError, TokenError};
+use crate::{error::TokenError, origin::Origin, secret::SecretError, token::InvalidToken};
 
 /// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
 /// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that

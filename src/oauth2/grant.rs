@@ -7,7 +7,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use crate::{Secret, SecretError, TokenRequest};
+use crate::{
+    secret::{Secret, SecretError},
+    source::TokenRequest,
+};
 
 type Text = Zeroizing<String>;
 

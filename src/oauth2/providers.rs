@@ -16,7 +16,7 @@
 use std::{fmt::Display, time::Duration};
 
 use super::{BodyFormat, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// How long Ianum's own sample waits for a connection, and again for the answer.
 const IANUM_WAIT: Duration = Duration::from_secs(60);

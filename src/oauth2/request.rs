@@ -16,7 +16,7 @@ use super::{
     client_auth::{ClientAuth, basic_header},
     redact::Redactor,
 };
-use crate::{Secret, SecretError};
+use crate::secret::{Secret, SecretError};
 
 /// Header values this long may be keys; shorter ones are left in the texts of errors.
 const MIN_SECRET_HEADER: usize = 8;

@@ -16,7 +16,10 @@ use pin_project_lite::pin_project;
 use reqwest::{Client, Error};
 use tower_service::Service;
 
-use crate::{BoxError, FinalUri, Origin};
+use crate::{
+    error::BoxError,
+    origin::{FinalUri, Origin},
+};
 
 /// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
 /// [`http::Response`], as the other services of a client stack do.

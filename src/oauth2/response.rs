@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use self::fields::{Fields, Scalar};
 use super::{error::EndpointErrorKind as Kind, redact::Redactor};
-use crate::AccessToken;
+use crate::token::AccessToken;
 
 pub use fields::Field;
 pub(super) use fields::FieldNames;

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use tower_service::Service;
 use zeroize::Zeroizing;
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// How much of an answer is read.
 const MAX_BODY: usize = 1024 * 1024;

@@ -15,11 +15,12 @@ use tower_service::Service;
 
 use super::replay::Replay;
 use crate::{
-    AccessToken, BoxError, TokenError,
     cache::Wait,
+    error::{BoxError, TokenError},
     layer::Config,
     observe::{self, Replay as Outcome},
     target::Target,
+    token::AccessToken,
 };
 
 type Fetched = Result<AccessToken, TokenError>;

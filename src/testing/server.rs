@@ -22,7 +22,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::BoxError;
+use crate::error::BoxError;
 
 /// How long the server waits if the system cannot give it a connection.
 const PAUSE: Duration = Duration::from_millis(10);

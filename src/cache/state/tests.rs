@@ -10,7 +10,7 @@ mod rejections;
 use std::time::Duration;
 
 use super::*;
-use crate::RefreshPolicyBuilder;
+use crate::cache::RefreshPolicyBuilder;
 
 const S: Duration = Duration::from_secs(1);
 

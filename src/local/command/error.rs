@@ -3,7 +3,7 @@
 use std::{borrow::Cow, ffi::OsStr, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
 
 use super::process::MAX_OUTPUT;
-use crate::InvalidToken;
+use crate::token::InvalidToken;
 
 /// A command that gave no token. It names the program and what to do, and never shows what
 /// the command was told or has printed.

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::CommandErrorKind;
 use crate::{
-    AccessToken,
     local::{access_token, after_scheme},
+    token::AccessToken,
 };
 
 /// How a command prints its token. Wherever the token stands, `Bearer` may stand before it.

@@ -7,7 +7,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::super::response::FieldNames;
-use crate::{Origin, Secret};
+use crate::{origin::Origin, secret::Secret};
 
 /// Parameters that have a method of their own.
 const OWN_PARAMS: [&str; 7] =

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::Settings;
 use crate::{
-    Secret,
     oauth2::{TokenEndpoint, TokenEndpointBuilder, providers},
+    secret::Secret,
 };
 
 /// The name of one of the [`providers`].

@@ -39,7 +39,7 @@ fn a_lost_flight_is_no_answer_of_the_source_so_the_source_does_not_rest() {
 #[test]
 fn the_next_fetch_is_shown_what_is_known() {
     let mut world = World::holding(&token("a").with_refresh_token("r"), 100);
-    let challenge = crate::Challenge::new("Bearer").with_param("error", "invalid_token");
+    let challenge = crate::challenge::Challenge::new("Bearer").with_param("error", "invalid_token");
     let rejection = rejection(&token("a"), "api").with_challenge(challenge.clone());
     let request = world.state.reject(&rejection, true, world.now).1.unwrap().request;
     assert_eq!(request.reason(), Reason::Rejected);
