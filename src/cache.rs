@@ -1,18 +1,18 @@
 //! The token cache: holds the current token, decides when the next is due, and makes many
 //! askers share one fetch.
 
+mod cooldown;
 mod flight;
-mod news;
+mod keeper;
+mod origins;
 mod policy;
-mod ready;
+mod published;
 mod rejection;
-mod rest;
 mod state;
 mod status;
-mod strikes;
 mod sync;
 
-use std::{fmt, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, pin::pin, sync::Arc};
 
 use futures_util::{
     Stream, StreamExt,
@@ -20,16 +20,17 @@ use futures_util::{
     stream,
 };
 use tokio::{
+    runtime::Handle,
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
 
+pub(crate) use self::published::Stamp;
 use self::{
-    flight::{Manifest, Outcome, Seat},
-    news::News,
-    ready::Ready,
-    state::{Answer, Arrival, FlightId, State, Takeoff},
-    sync::{Lock, Published},
+    flight::{End, Flight, Outcome},
+    published::Published,
+    state::{Answer, Arrival, Effects, Event, FlightId, Grant, RejectedBy, State},
+    sync::{Lock, Single},
 };
 pub use self::{
     policy::{InvalidPolicy, RefreshPolicy, RefreshPolicyBuilder},
@@ -37,6 +38,7 @@ pub use self::{
     status::Status,
 };
 use crate::{
+    clock,
     error::{CacheError, TokenError},
     observe,
     origin::Origin,
@@ -73,9 +75,9 @@ use crate::{
 /// # Failure
 ///
 /// A failed fetch and a rejection take nothing away: a token that has not expired is handed
-/// out until a newer one is here. After a failure the source rests (see
-/// [`RefreshPolicyBuilder`]); who asks meanwhile, while there is no token, gets the last error
-/// at once.
+/// out until a newer one is here. After a failure the source cools down (see
+/// [`RefreshPolicyBuilder`]): callers who ask meanwhile, while there is no token, get the last
+/// error at once.
 #[derive(Clone)]
 pub struct TokenCache {
     core: Arc<Core>,
@@ -84,31 +86,46 @@ pub struct TokenCache {
 struct Core {
     source: Box<dyn AnySource>,
     policy: RefreshPolicy,
-    ready: Published<Ready>,
-    ledger: Lock<Ledger>,
+    published: Published,
+    shared: Lock<Shared>,
     changes: watch::Sender<Status>,
+    /// The one task that keeps the token warm.
+    keeper: Single,
 }
 
-/// What the lock guards: the state, and the seats of the flight that it says is under way.
-struct Ledger {
+/// What the lock guards: the state, and the end of the flight that it says is under way.
+struct Shared {
     state: State,
-    seat: Option<Seat>,
+    end: Option<End>,
 }
 
-/// What somebody who wants a token gets, with the flight to wait for.
+/// What a caller who wants a token gets, with the flight to wait for.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Token(AccessToken),
+    Token(Granted),
     Wait(Wait),
     Error(TokenError),
+}
+
+/// A token, for how long it may be used without asking, and whether the cache wants to hear
+/// that it was accepted.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) token: AccessToken,
+    pub(crate) stamp: Stamp,
+    pub(crate) watched: bool,
 }
 
 /// A flight that is awaited.
 #[derive(Debug)]
 pub(crate) struct Wait {
-    seat: Seat,
+    end: End,
     flight: FlightId,
     lost_at: Instant,
+    /// The flight was not asked for what this caller needs.
+    ask_again: bool,
+    /// Has the timer, wherever the wait is polled.
+    runtime: Handle,
 }
 
 // ===== impl TokenCache =====
@@ -129,9 +146,10 @@ impl TokenCache {
         let core = Core {
             source: Box::new(source),
             policy,
-            ready: Published::empty(),
-            ledger: Lock::new(Ledger { state, seat: None }),
+            published: Published::default(),
+            shared: Lock::new(Shared { state, end: None }),
             changes,
+            keeper: Single::default(),
         };
         Self { core: Arc::new(core) }
     }
@@ -143,21 +161,24 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// The error of the source, while there is no token and the source rests or its fetch has
-    /// failed; a [`CacheError`] if the wait took too long or there is no tokio runtime.
+    /// The error of the source, while there is no token and the source cools down or its fetch
+    /// has failed; a [`CacheError`] if the wait took too long or there is no tokio runtime.
     pub async fn get(&self) -> Result<AccessToken, TokenError> {
-        match self.ask() {
-            Asked::Token(token) => Ok(token),
-            Asked::Error(error) => Err(error),
-            Asked::Wait(wait) => self.wait(wait).await,
+        match self.ready() {
+            Some(token) => Ok(token),
+            None => match self.ask(None) {
+                Asked::Token(granted) => Ok(granted.token),
+                Asked::Error(error) => Err(error),
+                Asked::Wait(wait) => self.wait(wait).await,
+            },
         }
     }
 
     /// The token, if there is one that has not expired. It only looks: nothing is fetched.
     #[must_use]
     pub fn current(&self) -> Option<AccessToken> {
-        let now = Instant::now();
-        self.core.ready_token(now).or_else(|| self.core.ledger.lock().state.current(now).cloned())
+        let published = self.core.published.token().map(|(token, _)| token);
+        published.or_else(|| self.core.shared.lock().state.token(Instant::now()).cloned())
     }
 
     /// A token other than the rejected one: the current one if it is newer, else what the
@@ -165,35 +186,52 @@ impl TokenCache {
     ///
     /// # Errors
     ///
-    /// The error of the source, if it fails or rests; a [`CacheError`] if the source returns
-    /// the rejected token again, the origin has strikes, the challenge says that a new token is
-    /// no cure, the wait took too long or there is no tokio runtime. The token that was
+    /// The error of the source, if it fails or cools down; a [`CacheError`] if the source
+    /// returns the rejected token again, the origin backs off, the challenge says that no new
+    /// token can help, the wait took too long or there is no tokio runtime. The token that was
     /// rejected stays in use.
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
         observe::renewing(rejection.origin.as_ref());
-        self.check_cure(&rejection)?;
+        self.check_satisfiable(&rejection)?;
         let end = Instant::now() + self.core.policy.wait_limit();
         loop {
-            let asked = self.core.decide(|state, now| state.reject(&rejection, true, now));
-            let token = match asked {
-                Asked::Token(token) => token,
+            let asked =
+                self.core.decide(|state, now| state.reject(&rejection, RejectedBy::Waiter, now));
+            let (outcome, ask_again) = match asked {
+                Asked::Token(granted) => return Ok(granted.token),
                 Asked::Error(error) => return Err(error),
-                Asked::Wait(wait) => self.core.wait(wait, end).await?,
+                Asked::Wait(wait) => {
+                    let ask_again = wait.ask_again;
+                    (self.core.wait(wait, end).await, ask_again)
+                }
             };
-            // A flight that had begun before the rejection may bring the rejected token: then
-            // another is asked for, which is told.
-            if !token.is_same(&rejection.token) {
-                return Ok(token);
+            match outcome {
+                // That flight's failure is told by whoever asked for it.
+                _ if ask_again && Instant::now() < end => {}
+                // A flight that had begun before the rejection may bring the rejected token:
+                // then the caller asks for another.
+                Ok(token) if token.is_same(&rejection.token) => {}
+                outcome => return outcome,
             }
         }
     }
 
-    /// The same without waiting: a renewal in the background.
+    /// The same without waiting: a renewal in the background. Requests to that origin wait for
+    /// it, even if the token was accepted there before: tell this what no layer can see.
     #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
+        self.reject_by(RejectedBy::Caller, &rejection);
+    }
+
+    /// The same for a layer that cannot send the rejected request again.
+    pub(crate) fn reject_in_background(&self, rejection: &Rejection) {
+        self.reject_by(RejectedBy::Layer, rejection);
+    }
+
+    fn reject_by(&self, by: RejectedBy, rejection: &Rejection) {
         observe::renewing(rejection.origin.as_ref());
-        let asked = match self.check_cure(&rejection) {
-            Ok(()) => self.core.decide(|state, now| state.reject(&rejection, false, now)),
+        let asked = match self.check_satisfiable(rejection) {
+            Ok(()) => self.core.decide(|state, now| state.reject(rejection, by, now)),
             Err(error) => Asked::Error(error.into()),
         };
         if let Asked::Error(error) = asked {
@@ -201,18 +239,18 @@ impl TokenCache {
         }
     }
 
-    /// Says that a request with this token was accepted there: it is proven, and the strikes
-    /// of that origin are forgotten. Who calls [`renew`](Self::renew) or
-    /// [`reject`](Self::reject) should call this too, else every renewed token counts as
-    /// unproven; the layer does so by itself.
+    /// Says that a request with this token was accepted there: it is proven, and the renewal
+    /// backoff of that origin is over. If you call [`renew`](Self::renew) or
+    /// [`reject`](Self::reject), call this too, else every renewed token counts as unproven; the
+    /// layer does so by itself.
     pub fn accepted(&self, token: &AccessToken, origin: Option<&Origin>) {
-        self.core.accepted(token, origin);
+        self.core.change(|state, now| (state.accepted(token, origin, now), Effects::default()));
     }
 
     /// How the cache is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.core.ledger.lock().state.status(Instant::now())
+        self.core.shared.lock().state.status(Instant::now())
     }
 
     /// The status now, and then each time that a flight has started or ended; a slow reader
@@ -228,16 +266,16 @@ impl TokenCache {
         stream::unfold(changes, next).boxed()
     }
 
-    /// What [`get`](Self::get) does before it waits.
-    pub(crate) fn ask(&self) -> Asked {
+    /// Asks the state for a token to send there.
+    pub(crate) fn ask(&self, origin: Option<&Origin>) -> Asked {
+        self.core.decide(|state, now| state.ask(origin, now))
+    }
+
+    /// What the state grants to a request for that origin, with nothing fetched.
+    pub(crate) fn granted(&self, origin: Option<&Origin>) -> Option<Granted> {
         let now = Instant::now();
-        let ready = self.core.ready_token(now);
-        let asked = ready.map_or_else(|| self.core.decide(State::ask), Asked::Token);
-        #[cfg(feature = "metrics")]
-        if let Asked::Token(_) = asked {
-            self.core.observe_use(now);
-        }
-        asked
+        let grant = self.core.shared.lock().state.granted(origin, now)?;
+        Some(Granted::new(grant, now))
     }
 
     /// What [`get`](Self::get) does when it waits.
@@ -248,9 +286,9 @@ impl TokenCache {
         outcome.or_else(|error| self.current().ok_or(error))
     }
 
-    /// How long a caller is to wait for anything, at most.
-    pub(crate) fn wait_limit(&self) -> Duration {
-        self.core.policy.wait_limit()
+    /// Whether what was granted then still holds.
+    pub(crate) fn holds(&self, stamp: &Stamp) -> bool {
+        self.core.published.holds(stamp)
     }
 
     /// Whether both are handles of one cache.
@@ -258,10 +296,19 @@ impl TokenCache {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    fn check_cure(&self, rejection: &Rejection) -> Result<(), CacheError> {
+    fn ready(&self) -> Option<AccessToken> {
+        let (token, _stamp) = self.core.published.token()?;
+        #[cfg(feature = "metrics")]
+        _stamp.observe_use();
+        Some(token)
+    }
+
+    fn check_satisfiable(&self, rejection: &Rejection) -> Result<(), CacheError> {
         let Some(challenge) = &rejection.challenge else { return Ok(()) };
         match challenge.no_cure() {
-            Some(why) if !self.core.source.can_satisfy(challenge) => Err(CacheError::NoCure(why)),
+            Some(why) if !self.core.source.can_satisfy(challenge) => {
+                Err(CacheError::Unsatisfiable(why))
+            }
             _ => Ok(()),
         }
     }
@@ -276,115 +323,90 @@ impl fmt::Debug for TokenCache {
 // ===== impl Core =====
 
 impl Core {
-    /// The published token, while it may be used with no further question.
-    fn ready_token(&self, now: Instant) -> Option<AccessToken> {
-        self.ready.read(|ready| ready?.token_at(now).cloned())
-    }
-
-    #[cfg(feature = "metrics")]
-    fn observe_use(&self, now: Instant) {
-        self.ready.read(|ready| {
-            if let Some(ready) = ready {
-                let left = ready.expired.map(|at| at.saturating_duration_since(now));
-                observe::used(ready.suspect, left);
-            }
-        });
-    }
-
     /// Puts a question to the state, and starts the flight that it asks for.
     fn decide(
         self: &Arc<Self>,
-        question: impl FnOnce(&mut State, Instant) -> (Answer, Option<Takeoff>),
+        question: impl FnOnce(&mut State, Instant) -> (Answer, Effects),
     ) -> Asked {
-        let (asked, flight) = self.change(|ledger, now| {
-            let (answer, takeoff) = question(&mut ledger.state, now);
-            let flight = takeoff.map(|takeoff| self.prepare(ledger, takeoff));
-            (ledger.asked(answer), flight)
-        });
-        if let (Asked::Wait(_), None) = (&asked, &flight) {
+        let (answer, change) = self.change(question);
+        let is_first = change.flight.is_some();
+        let started = self.start(change.flight);
+        let (lost_at, ask_again) = match answer {
+            // To wait takes a timer; to use a token takes nothing.
+            Answer::Token(grant) => {
+                let granted = Granted::new(grant, change.now);
+                #[cfg(feature = "metrics")]
+                granted.stamp.observe_use();
+                return Asked::Token(granted);
+            }
+            Answer::Error(error) => {
+                self.check_recovery();
+                return Asked::Error(error);
+            }
+            Answer::Wait(lost_at) => (lost_at, false),
+            Answer::WaitAndAskAgain(lost_at) => (lost_at, true),
+        };
+        if !is_first {
             observe::shared_a_flight();
         }
-        match (asked, self.start(flight)) {
-            // To wait takes a timer; to use a token takes nothing.
-            (Asked::Wait(_), Err(error)) => Asked::Error(error.into()),
-            (Asked::Wait(wait), Ok(())) => match flight::runtime() {
-                Ok(_) => Asked::Wait(wait),
-                Err(error) => Asked::Error(error.into()),
-            },
-            (Asked::Error(error), _) => {
-                self.probe();
-                Asked::Error(error)
+        match started.and_then(|()| clock::runtime()) {
+            Ok(runtime) => {
+                let (end, flight) = change.end.expect("a flight that is awaited is under way");
+                Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
             }
-            (token, _) => token,
+            Err(error) => Asked::Error(error.into()),
         }
     }
 
-    fn tend(self: &Arc<Self>) {
-        let flight = self.change(|ledger, now| {
-            ledger.state.tend(now).map(|takeoff| self.prepare(ledger, takeoff))
-        });
-        // Without a runtime the flight is lost, which is told.
-        drop(self.start(flight));
+    fn keep_warm(self: &Arc<Self>) {
+        let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
+        // Without a runtime the flight is lost, and its event says so.
+        drop(self.start(change.flight));
     }
 
-    fn accepted(&self, token: &AccessToken, origin: Option<&Origin>) {
-        let is_news =
-            self.ready.read(|ready| ready.is_none_or(|ready| ready.is_news(token, origin)));
-        if is_news {
-            self.change(|ledger, _| ledger.state.accepted(token, origin));
-        }
-    }
-
-    fn land(&self, id: FlightId, outcome: Result<Arrival, TokenError>) -> Option<Outcome> {
-        let ended =
-            self.change(|ledger, now| ledger.state.landed(id, outcome, now, fastrand::f64()))?;
-        ended.observe();
+    fn finished(
+        self: &Arc<Self>,
+        id: FlightId,
+        outcome: Result<Arrival, TokenError>,
+    ) -> Option<Outcome> {
+        let random = fastrand::f64();
+        let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
         self.tell();
-        Some(ended.outcome)
+        outcome
     }
 
-    fn lose(&self, id: FlightId, why: &CacheError) {
-        if let Some(ended) = self.change(|ledger, now| ledger.state.lost(id, why, now)) {
-            ended.observe();
+    fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError) {
+        let (was_under_way, _) = self.change(|state, now| state.lost(id, why, now));
+        if was_under_way {
             self.tell();
         }
     }
 
-    fn tend_at(&self) -> Option<Instant> {
-        self.ledger.lock().state.tend_at(Instant::now())
-    }
-
-    fn flights(&self) -> FlightId {
-        self.ledger.lock().state.flights()
-    }
-
-    /// Waits for the landing, until the flight counts as lost or the caller's time is over.
-    async fn wait(&self, wait: Wait, end: Instant) -> Outcome {
+    /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
+    async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting(Instant::now());
-        let time_is_over = pin!(sleep_until(wait.lost_at.min(end)));
-        match select(wait.seat, time_is_over).await {
+        let sleep = {
+            let _has_timer = wait.runtime.enter();
+            sleep_until(wait.lost_at.min(end))
+        };
+        match select(wait.end, pin!(sleep)).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
             Either::Right(_) if wait.lost_at <= end => {
-                self.lose(wait.flight, &CacheError::FlightLost);
+                self.lost(wait.flight, &CacheError::FlightLost);
                 Err(CacheError::FlightLost.into())
             }
             Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
         }
     }
 
-    fn prepare(self: &Arc<Self>, ledger: &mut Ledger, takeoff: Takeoff) -> Manifest {
-        let (manifest, seat) = Manifest::new(Arc::clone(self), takeoff);
-        ledger.seat = Some(seat);
-        manifest
-    }
-
-    fn start(&self, flight: Option<Manifest>) -> Result<(), CacheError> {
+    fn start(self: &Arc<Self>, flight: Option<Flight>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
-        match flight::runtime() {
+        match clock::runtime() {
             Ok(runtime) => {
-                flight.fly(&runtime);
+                flight.spawn(&runtime);
+                keeper::ensure(self, &runtime);
                 self.tell();
                 Ok(())
             }
@@ -395,42 +417,78 @@ impl Core {
         }
     }
 
-    /// While the source rests after a permanent failure: asks it, in the background, whether
-    /// somebody has mended it.
-    fn probe(self: &Arc<Self>) {
-        let may_probe = self.ledger.lock().state.may_probe(Instant::now());
-        let Some(Ok(runtime)) = may_probe.then(flight::runtime) else { return };
+    /// While the source cools down after a permanent failure: asks it, in the background,
+    /// whether an operator has changed what caused that.
+    fn check_recovery(self: &Arc<Self>) {
+        let cooldown = self.shared.lock().state.may_check_recovery(Instant::now());
+        let (Some(cooldown), Ok(runtime)) = (cooldown, clock::runtime()) else { return };
         let core = Arc::clone(self);
         runtime.spawn(async move {
-            let limit = core.policy.attempt_timeout;
+            let limit = core.policy.attempt_limit();
             if let Ok(true) = timeout(limit, core.source.recovered()).await {
-                core.change(|ledger, _| ledger.state.recovered());
+                core.change(|state, _| (state.recovered(cooldown), Effects::default()));
                 core.tell();
             }
         });
     }
 
-    /// Changes what the lock guards, and publishes what came of it.
-    fn change<R>(&self, change: impl FnOnce(&mut Ledger, Instant) -> R) -> R {
+    /// Changes the state, publishes what came of it, and then, without the lock, tells and drops
+    /// what the transition has left.
+    fn change<A>(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut State, Instant) -> (A, Effects),
+    ) -> (A, Change) {
         let now = Instant::now();
-        let mut ledger = self.ledger.lock();
-        let result = change(&mut ledger, now);
-        self.ready.publish(ledger.state.ready(now));
-        let (news, seat) = ledger.sweep();
-        drop(ledger);
-        drop(seat);
-        news.observe();
-        result
+        let mut shared = self.shared.lock();
+        let before = shared.state.flight();
+        let (answer, Effects { start, events, spent }) = transition(&mut shared.state, now);
+        let under_way = shared.state.flight();
+        // The end of a flight that is over holds its outcome.
+        let over = shared.end.take_if(|_| before != under_way);
+        let flight = start.map(|start| {
+            let (flight, end) = Flight::new(Arc::clone(self), start);
+            shared.end = Some(end);
+            flight
+        });
+        let end = shared.end.clone().zip(under_way);
+        self.published.publish(shared.state.version(), shared.state.granted(None, now), now);
+        drop(shared);
+        drop((over, spent));
+        events.iter().for_each(Event::tell);
+        (answer, Change { now, flight, end })
     }
 
     /// Tells the subscribers. The status is taken inside, so that the newest one comes last.
     fn tell(&self) {
         let mut before = None;
         self.changes.send_modify(|status| {
-            let now = self.ledger.lock().state.status(Instant::now());
+            let now = self.shared.lock().state.status(Instant::now());
             before = Some(std::mem::replace(status, now));
         });
         drop(before);
+    }
+}
+
+/// What a change of the state has left to its caller.
+struct Change {
+    now: Instant,
+    /// A flight to start.
+    flight: Option<Flight>,
+    /// The end of the flight under way.
+    end: Option<(End, FlightId)>,
+}
+
+// ===== impl Granted =====
+
+impl Granted {
+    fn new(grant: Grant, now: Instant) -> Self {
+        let stamp = Stamp::new(&grant, now);
+        Self { token: grant.token, stamp, watched: grant.watched }
+    }
+
+    /// A token that the state did not keep, for those who waited for it.
+    pub(crate) fn once(token: AccessToken) -> Self {
+        Self { token, stamp: Stamp::for_one_use(), watched: true }
     }
 }
 
@@ -444,27 +502,5 @@ struct Waiting(Instant);
 impl Drop for Waiting {
     fn drop(&mut self) {
         observe::waited(self.0.elapsed());
-    }
-}
-
-// ===== impl Ledger =====
-
-impl Ledger {
-    fn asked(&self, answer: Answer) -> Asked {
-        match answer {
-            Answer::Token(token) => Asked::Token(token),
-            Answer::Error(error) => Asked::Error(error),
-            Answer::Wait(lost_at) => Asked::Wait(Wait {
-                seat: self.seat.clone().expect("a flight under way has a seat"),
-                flight: self.state.flights(),
-                lost_at,
-            }),
-        }
-    }
-
-    /// What is to be dropped outside of the lock: it may run code of the user's types.
-    fn sweep(&mut self) -> (News, Option<Seat>) {
-        let over = !self.state.is_fetching();
-        (std::mem::take(&mut self.state.news), self.seat.take_if(|_| over))
     }
 }

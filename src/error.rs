@@ -38,7 +38,7 @@ impl TokenError {
         Self::new(cause.into(), true)
     }
 
-    /// A failure that stays until somebody mends something: the source rests for longer.
+    /// A failure that stays until an operator changes something: the source cools down for longer.
     #[must_use]
     pub fn permanent(cause: impl Into<BoxError>) -> Self {
         Self::new(cause.into(), false)
@@ -125,9 +125,10 @@ pub enum CacheError {
     /// The runtime that the flight was on has shut down, or nobody drives it.
     #[error("the runtime that was fetching the access token is gone or stands still")]
     FlightLost,
-    /// The origin has rejected fresh tokens: its next renewal has to wait.
-    #[error("the API rejects every fresh access token: the next renewal is due in {0:?}")]
-    Held(Duration),
+    /// The origin has rejected fresh tokens, or has caused too many renewals: its next one has
+    /// to wait.
+    #[error("the API rejects fresh access tokens: its next renewal may start in {0:?}")]
+    RenewalBackoff(Duration),
     /// The source answered a renewal with the token that had been rejected.
     #[error("the token source returned the very access token that was rejected")]
     SameToken,
@@ -135,17 +136,17 @@ pub enum CacheError {
     #[error("a renewal has only just been made")]
     TooSoon,
     /// The challenge says that a new token would be rejected too (RFC 6750 §3.1).
-    #[error("the API says that another access token is no cure: {0}")]
-    NoCure(&'static str),
+    #[error("the API says that another access token would not help: {0}")]
+    Unsatisfiable(&'static str),
 }
 
 impl From<CacheError> for TokenError {
     fn from(error: CacheError) -> Self {
         let retry_after = match error {
-            CacheError::Held(wait) => Some(wait),
+            CacheError::RenewalBackoff(wait) => Some(wait),
             _ => None,
         };
-        let transient = !matches!(error, CacheError::NoRuntime | CacheError::NoCure(_));
+        let transient = !matches!(error, CacheError::NoRuntime | CacheError::Unsatisfiable(_));
         Self { retry_after, ..Self::new(error.into(), transient) }
     }
 }

@@ -107,9 +107,11 @@
 
 mod cache;
 mod challenge;
+mod clock;
 #[cfg(feature = "serde")]
 mod data;
 mod error;
+mod exchange;
 pub mod guide;
 mod layer;
 pub mod local;
@@ -120,10 +122,10 @@ mod middleware;
 pub mod oauth2;
 mod observe;
 mod origin;
+mod rules;
 mod secret;
 mod service;
 mod source;
-mod target;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub mod testing;
@@ -134,17 +136,17 @@ pub use cache::{
 };
 pub use challenge::Challenge;
 pub use error::{BoxError, CacheError, Refused, TokenError};
-pub use layer::{BearerAuthLayer, UnlistedOrigin};
+pub use layer::BearerAuthLayer;
 #[cfg(feature = "reqwest-middleware")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 pub use middleware::BearerAuthMiddleware;
 #[cfg(feature = "metrics")]
 pub use observe::describe_metrics;
 pub use origin::{FinalUri, InvalidOrigin, Origin};
+pub use rules::{ReplayLimit, SkipAuth, Tokens, UnlistedOrigin};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
-    SkipAuth,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};

@@ -1,21 +1,20 @@
-//! The same decisions in a `reqwest-middleware` chain.
+//! Drives an exchange over a `reqwest-middleware` chain.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::{Extensions, Uri, header::AUTHORIZATION, request, response};
-use reqwest::{Request, Response};
-use reqwest_middleware::{Error, Middleware, Next, Result};
+use http::{Extensions, Uri, request, response};
+use reqwest::{Request, Response, Url};
+use reqwest_middleware::{Error, Middleware, Next as Chain, Result};
+use url::Position;
 
 use crate::{
-    cache::Rejection,
-    layer::{BearerAuthLayer, Config, Destination},
+    exchange::{Exchange, Next},
+    layer::BearerAuthLayer,
     oauth2::final_uri,
-    observe::{self, Replay},
-    origin::{FinalUri, Origin},
-    service::{CloneBody, NoReplay, SkipAuth},
-    target::Target,
-    token::AccessToken,
+    origin::FinalUri,
+    rules::{Admission, Destination, Keep, RequestHead, ResponseHead, Rules},
+    service::{CloneBody, NoReplay},
 };
 
 /// Puts a valid bearer token on every request of a
@@ -60,19 +59,19 @@ use crate::{
 /// be had and a [`Refused`](crate::Refused) if none may go there: `downcast_ref` tells.
 #[derive(Clone, Debug)]
 pub struct BearerAuthMiddleware {
-    config: Arc<Config>,
+    rules: Arc<Rules>,
     replays: bool,
 }
 
 impl From<BearerAuthLayer<CloneBody>> for BearerAuthMiddleware {
     fn from(layer: BearerAuthLayer<CloneBody>) -> Self {
-        Self { config: layer.into_config(), replays: true }
+        Self { rules: layer.into_rules(), replays: true }
     }
 }
 
 impl From<BearerAuthLayer<NoReplay>> for BearerAuthMiddleware {
     fn from(layer: BearerAuthLayer<NoReplay>) -> Self {
-        Self { config: layer.into_config(), replays: false }
+        Self { rules: layer.into_rules(), replays: false }
     }
 }
 
@@ -82,100 +81,111 @@ impl Middleware for BearerAuthMiddleware {
         &self,
         mut request: Request,
         extensions: &mut Extensions,
-        next: Next<'_>,
+        chain: Chain<'_>,
     ) -> Result<Response> {
-        let Some(target) = self.target(&request, extensions)? else {
-            return next.run(request, extensions).await;
+        let Some(exchange) = self.admit(&request, extensions).await? else {
+            return chain.run(request, extensions).await;
         };
-        let token = target.cache.get().await.map_err(Error::middleware)?;
-        let kept = if self.may_replay(&request) { request.try_clone() } else { None };
-        put(&mut request, &token);
-        let response = next.clone().run(request, extensions).await?;
-        let Some(rejection) = self.verdict(&target, &token, &response) else {
-            return Ok(response);
-        };
-        let Some(mut request) = kept else {
-            target.cache.reject(rejection);
-            return Ok(response);
-        };
-        let token = match target.cache.renew(rejection).await {
-            Ok(token) => token,
-            Err(error) => {
-                observe::renewal_failed(&error);
-                return Ok(response);
-            }
-        };
-        drop(response);
-        observe::replaying(&target);
-        put(&mut request, &token);
-        let replayed = |outcome| observe::replayed(&target, outcome);
-        let response = next.run(request, extensions).await;
-        let response = response.inspect_err(|_| replayed(Replay::Failed))?;
-        match self.verdict(&target, &token, &response) {
-            None => replayed(Replay::Answered),
-            Some(rejection) => {
-                replayed(Replay::Rejected);
-                target.cache.reject(rejection);
-            }
+        let kept = self.keep(&request, extensions);
+        if !exchange.put(request.headers_mut()) {
+            return chain.run(request, extensions).await;
         }
+        let response = chain.clone().run(request, extensions).await?;
+        let rejection = match answered(&exchange, &response, kept.is_some()) {
+            Next::Answer => return Ok(response),
+            Next::Renew(rejection) => rejection,
+        };
+        let renewed = exchange.pass().cache().renew(rejection).await;
+        let (Some(replay), Some(mut request)) = (exchange.renewed(renewed), kept) else {
+            return Ok(response);
+        };
+        // It may hold a connection that the second call needs.
+        drop(response);
+        replay.put(request.headers_mut());
+        replay.replaying();
+        let response = chain.run(request, extensions).await.inspect_err(|_| replay.broken())?;
+        // Whatever comes back is the answer.
+        answered(&replay, &response, false);
         Ok(response)
     }
 }
 
 impl BearerAuthMiddleware {
-    /// Where the request goes, unless it passes untouched.
-    fn target(&self, request: &Request, extensions: &Extensions) -> Result<Option<Target>> {
-        let passes =
-            request.headers().contains_key(AUTHORIZATION) || extensions.get::<SkipAuth>().is_some();
-        if passes {
-            return Ok(None);
+    /// What the request carries, unless it passes untouched.
+    async fn admit(&self, request: &Request, extensions: &Extensions) -> Result<Option<Exchange>> {
+        let destination = destination(request.url());
+        let head = RequestHead { destination, headers: request.headers(), extensions };
+        let admission = match self.rules.ready(&head) {
+            Some(pass) => Admission::Ready(pass),
+            None => self.rules.admit(&head),
+        };
+        let pass = match admission {
+            Admission::Untouched => return Ok(None),
+            Admission::Ready(pass) => pass,
+            Admission::Waiting(waiting) => waiting.pass().await.map_err(Error::middleware)?,
+            Admission::Refused(refused) => return Err(Error::middleware(refused)),
+            Admission::Failed(error) => return Err(Error::middleware(error)),
+        };
+        Ok(Some(Exchange::new(pass)))
+    }
+
+    /// The request once more, without a token, if it may be sent again and reqwest can clone it.
+    fn keep(&self, request: &Request, extensions: &Extensions) -> Option<Request> {
+        if !self.replays {
+            return None;
         }
-        match self.config.destination(&uri(request)) {
-            Destination::Known(target) => Ok(Some(target)),
-            Destination::Unlisted => Ok(None),
-            Destination::Refused(refused) => Err(Error::middleware(refused)),
+        let parts = self.rules.replay_if.as_ref().map(|_| request_parts(request, extensions));
+        match self.rules.keep(extensions, parts.as_ref()) {
+            Keep::Nothing => None,
+            Keep::UpTo(limit) => {
+                let len = request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len);
+                if limit.is_some_and(|limit| limit < len) { None } else { request.try_clone() }
+            }
         }
     }
+}
 
-    fn may_replay(&self, request: &Request) -> bool {
-        self.replays && self.config.may_replay(&request_parts(request))
+fn answered(exchange: &Exchange, response: &Response, can_replay: bool) -> Next {
+    let came_from = Some(destination(response.url()));
+    if exchange.judges_parts() {
+        let parts = response_parts(exchange, response);
+        let head = ResponseHead { came_from, ..ResponseHead::of_parts(&parts) };
+        return exchange.answered(&head, || can_replay);
     }
-
-    fn verdict(
-        &self,
-        target: &Target,
-        token: &AccessToken,
-        response: &Response,
-    ) -> Option<Rejection> {
-        target.verdict(&self.config, token, &response_parts(response, &target.origin))
-    }
+    let head = ResponseHead {
+        status: response.status(),
+        headers: response.headers(),
+        extensions: response.extensions(),
+        came_from,
+        parts: None,
+    };
+    exchange.answered(&head, || can_replay)
 }
 
-fn put(request: &mut Request, token: &AccessToken) {
-    request.headers_mut().insert(AUTHORIZATION, token.header_value().clone());
+/// The authority as the URL has it, which is borrowed.
+fn destination(url: &Url) -> Destination<'_> {
+    Destination::of_parts(url.scheme(), &url[Position::BeforeHost..Position::AfterPort])
 }
 
-/// Every URL that reqwest sends to is a URI; one that is not names no origin.
-fn uri(request: &Request) -> Uri {
-    request.url().as_str().parse().unwrap_or_default()
-}
-
-fn request_parts(request: &Request) -> request::Parts {
+/// For a user's rule: a copy is all that can be shown.
+fn request_parts(request: &Request, extensions: &Extensions) -> request::Parts {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = request.method().clone();
-    parts.uri = uri(request);
+    parts.uri = request.url().as_str().parse::<Uri>().unwrap_or_default();
     parts.version = request.version();
     parts.headers = request.headers().clone();
+    parts.extensions = extensions.clone();
     parts
 }
 
-fn response_parts(response: &Response, asked: &Origin) -> response::Parts {
+/// As [`request_parts`].
+fn response_parts(exchange: &Exchange, response: &Response) -> response::Parts {
     let (mut parts, ()) = http::Response::new(()).into_parts();
     parts.status = response.status();
     parts.version = response.version();
     parts.headers = response.headers().clone();
     parts.extensions = response.extensions().clone();
-    if let Some(uri) = final_uri(response, Some(asked)) {
+    if let Some(uri) = final_uri(response, Some(exchange.pass().origin())) {
         parts.extensions.insert(FinalUri(uri));
     }
     parts

@@ -1,4 +1,4 @@
-//! To be seen while it runs: events (feature `tracing`) and numbers (feature `metrics`).
+//! Observability: events (feature `tracing`) and metrics (feature `metrics`).
 //!
 //! The guide has the two tables. Nothing here sees a secret, nothing here is
 //! called under a lock, and labels come from closed sets: origins that were configured, names
@@ -14,8 +14,6 @@ use std::time::Duration;
 use crate::{
     error::{Refused, TokenError},
     origin::Origin,
-    source::Reason,
-    target::Target,
 };
 
 /// The crate's own name, not that of a private module.
@@ -26,18 +24,21 @@ const TARGET: &str = "tower_bearer";
 
 /// A future that runs in a span of its own: a flight belongs to nobody who asked.
 #[cfg(feature = "tracing")]
-pub(crate) fn flight<F: Future>(reason: Reason, flight: F) -> impl Future<Output = F::Output> {
+pub(crate) fn flight<F: Future>(
+    reason: &'static str,
+    flight: F,
+) -> impl Future<Output = F::Output> {
     use tracing::Instrument;
 
-    let span = tracing::debug_span!(target: TARGET, parent: None, "fetch", ?reason);
+    let span = tracing::debug_span!(target: TARGET, parent: None, "fetch", reason);
     span.follows_from(tracing::Span::current());
-    let started = || tracing::debug!(target: TARGET, ?reason, "fetching an access token");
+    let started = || tracing::debug!(target: TARGET, reason, "fetching an access token");
     span.in_scope(started);
     flight.instrument(span)
 }
 
 #[cfg(not(feature = "tracing"))]
-pub(crate) fn flight<F: Future>(_: Reason, flight: F) -> impl Future<Output = F::Output> {
+pub(crate) fn flight<F: Future>(_: &'static str, flight: F) -> impl Future<Output = F::Output> {
     flight
 }
 
@@ -47,29 +48,29 @@ pub(crate) fn attempt_failed(error: &TokenError, attempt: u32, pause: Duration) 
     tracing::debug!(target: TARGET, %error, attempt, next_in = ?pause, "an attempt failed");
 }
 
-/// A flight has ended. `rest`: how long the source rests then.
-pub(crate) fn landed(
-    reason: Reason,
+/// A flight has ended. `cooldown`: how long nothing is fetched then.
+pub(crate) fn finished(
+    reason: &'static str,
     took: Duration,
     error: Option<&TokenError>,
-    rest: Option<Duration>,
+    cooldown: Option<Duration>,
 ) {
     #[cfg(feature = "tracing")]
     match error {
-        None => tracing::debug!(target: TARGET, ?reason, ?took, "fetched an access token"),
+        None => tracing::debug!(target: TARGET, reason, ?took, "fetched an access token"),
         Some(error) => tracing::warn!(
             target: TARGET,
-            ?reason,
+            reason,
             ?took,
             %error,
             transient = error.is_transient(),
-            next_in = ?rest.unwrap_or_default(),
+            next_in = ?cooldown.unwrap_or_default(),
             "no access token could be fetched"
         ),
     }
     #[cfg(feature = "metrics")]
     {
-        let (reason, outcome) = (names::reason(reason), names::outcome(error));
+        let outcome = names::outcome(error);
         metrics::counter!(names::FETCHES, "reason" => reason, "outcome" => outcome).increment(1);
         metrics::histogram!(names::FETCH_SECONDS, "reason" => reason).record(took);
     }
@@ -84,13 +85,13 @@ pub(crate) fn endpoint_error(code: &'static str) {
 
 // ===== Tokens =====
 
-/// Somebody waits for a flight that another has started.
+/// A caller waits for a flight that another caller started.
 pub(crate) fn shared_a_flight() {
     #[cfg(feature = "metrics")]
     metrics::counter!(names::SHARED_WAITS).increment(1);
 }
 
-/// Somebody has waited for a flight.
+/// A caller has waited for a flight.
 #[cfg(feature = "metrics")]
 pub(crate) fn waited(time: Duration) {
     metrics::histogram!(names::WAIT_SECONDS).record(time);
@@ -125,18 +126,18 @@ pub(crate) fn renewal_failed(error: &TokenError) {
     metrics::counter!(names::FAILED_RENEWALS).increment(1);
 }
 
-/// An origin has rejected a token that it never accepted.
-pub(crate) fn struck(origin: Option<&Origin>, strikes: u32, held_for: Duration) {
+/// An origin has rejected a renewed token that it never accepted: its next renewal waits.
+pub(crate) fn backed_off(origin: Option<&Origin>, nth: u32, pause: Duration) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         target: TARGET,
         origin = %shown(origin),
-        strikes,
-        next_in = ?held_for,
+        nth,
+        next_in = ?pause,
         "an origin rejects fresh access tokens"
     );
     #[cfg(feature = "metrics")]
-    metrics::counter!(names::STRIKES).increment(1);
+    metrics::counter!(names::RENEWAL_BACKOFFS).increment(1);
 }
 
 /// What became of a request that was sent again.
@@ -148,16 +149,17 @@ pub(crate) enum Replay {
 }
 
 /// A rejected request is sent again.
-pub(crate) fn replaying(target: &Target) {
+pub(crate) fn replaying(origin: &Origin) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(target: TARGET, origin = %target.origin, "sending a rejected request again");
+    tracing::debug!(target: TARGET, %origin, "sending a rejected request again");
 }
 
-/// A request that was sent again has come to its end.
-pub(crate) fn replayed(target: &Target, outcome: Replay) {
+/// A request that was sent again has come to its end. `named`: its origin, if that was
+/// configured and so may be a label.
+pub(crate) fn replayed(named: Option<&Origin>, outcome: Replay) {
     #[cfg(feature = "metrics")]
     {
-        let origin = if target.is_named { target.origin.to_string() } else { "other".into() };
+        let origin = named.map_or_else(|| "other".into(), ToString::to_string);
         let outcome = names::replay(outcome);
         metrics::counter!(names::REPLAYS, "origin" => origin, "outcome" => outcome).increment(1);
     }
@@ -196,7 +198,7 @@ pub fn describe_metrics() {
 
 #[cfg(feature = "metrics")]
 mod names {
-    use super::{Reason, Refused, Replay, TokenError};
+    use super::{Refused, Replay, TokenError};
     use crate::error::CacheError;
 
     pub(super) const FETCHES: &str = "tower_bearer_fetches_total";
@@ -205,7 +207,7 @@ mod names {
     pub(super) const SUSPECT_USES: &str = "tower_bearer_suspect_uses_total";
     pub(super) const REJECTIONS: &str = "tower_bearer_rejections_total";
     pub(super) const FAILED_RENEWALS: &str = "tower_bearer_failed_renewals_total";
-    pub(super) const STRIKES: &str = "tower_bearer_renewal_backoffs_total";
+    pub(super) const RENEWAL_BACKOFFS: &str = "tower_bearer_renewal_backoffs_total";
     pub(super) const REPLAYS: &str = "tower_bearer_replays_total";
     pub(super) const REFUSALS: &str = "tower_bearer_refusals_total";
     pub(super) const FETCH_SECONDS: &str = "tower_bearer_fetch_seconds";
@@ -219,7 +221,10 @@ mod names {
         (SUSPECT_USES, "Uses of a token that had been rejected and could not be replaced"),
         (REJECTIONS, "Tokens that an API rejected, as requests saw it"),
         (FAILED_RENEWALS, "Rejections after which no other token could be had"),
-        (STRIKES, "Tokens that an origin rejected without ever having accepted them"),
+        (
+            RENEWAL_BACKOFFS,
+            "Renewal backoffs: an origin rejected a renewed token that it never accepted",
+        ),
         (REPLAYS, "Requests that were sent again, by origin and outcome"),
         (REFUSALS, "Requests that were not sent because no token may go there, by reason"),
     ];
@@ -229,15 +234,6 @@ mod names {
         (WAIT_SECONDS, "How long callers waited for a token"),
         (SECONDS_LEFT, "How much of its life a token had left when it was used"),
     ];
-
-    pub(super) fn reason(reason: Reason) -> &'static str {
-        match reason {
-            Reason::First => "first",
-            Reason::Due => "due",
-            Reason::Expired => "expired",
-            Reason::Rejected => "rejected",
-        }
-    }
 
     pub(super) fn outcome(error: Option<&TokenError>) -> &'static str {
         match (error, error.and_then(TokenError::downcast_ref::<CacheError>)) {

@@ -1,5 +1,6 @@
 //! The service: one request at a time.
 
+mod detour;
 mod future;
 mod replay;
 
@@ -9,18 +10,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response};
 use tower_service::Service;
 
-use self::future::Errand;
+use self::{
+    detour::Detour,
+    future::{Walk, set_out},
+};
 pub use self::{
     future::ResponseFuture,
     replay::{BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody},
 };
 use crate::{
-    cache::Asked,
     error::BoxError,
-    layer::{Config, Destination},
+    exchange::Exchange,
+    rules::{Admission, RequestHead, Rules},
 };
 
 /// The service of a [`BearerAuthLayer`](crate::BearerAuthLayer).
@@ -39,26 +43,15 @@ use crate::{
 #[derive(Clone)]
 pub struct BearerAuth<S, R = CloneBody> {
     inner: S,
-    config: Arc<Config>,
+    rules: Arc<Rules>,
     replay: R,
 }
-
-/// A request extension: this request passes untouched.
-///
-/// ```
-/// use tower_bearer::SkipAuth;
-///
-/// let request = http::Request::get("https://api.example.com/public").extension(SkipAuth).body(());
-/// # request.unwrap();
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SkipAuth;
 
 // ===== impl BearerAuth =====
 
 impl<S, R> BearerAuth<S, R> {
-    pub(crate) fn new(inner: S, config: Arc<Config>, replay: R) -> Self {
-        Self { inner, config, replay }
+    pub(crate) fn new(inner: S, rules: Arc<Rules>, replay: R) -> Self {
+        Self { inner, rules, replay }
     }
 
     /// The inner service.
@@ -92,42 +85,53 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let config = Arc::clone(&self.config);
-        let target = match destination(&config, &request) {
-            Destination::Known(target) => target,
-            Destination::Unlisted => {
-                let request = request.map(|body| self.replay.pass(body));
-                return ResponseFuture::bare(self.inner.call(request));
+        let (request, walk) = match self.rules.ready(&RequestHead::of(&request)) {
+            Some(pass) => {
+                set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner)
             }
-            Destination::Refused(refused) => {
-                self.let_go();
-                return ResponseFuture::failed(refused.into());
-            }
+            None => match self.admit(request) {
+                Ok(admitted) => admitted,
+                Err(detour) => return ResponseFuture::detour(detour),
+            },
         };
-        let asked = target.cache.ask();
-        let mut errand = Errand::new(config, self.replay.clone(), target);
-        match asked {
-            Asked::Token(token) => {
-                let request = errand.prepare(request, token);
-                if errand.may_replay() {
-                    errand.service = Some(self.inner.clone());
-                }
-                ResponseFuture::calling(self.inner.call(request), errand)
-            }
-            Asked::Wait(wait) => {
-                self.let_go();
-                errand.service = Some(self.inner.clone());
-                ResponseFuture::waiting(wait, request, errand)
-            }
-            Asked::Error(error) => {
-                self.let_go();
-                ResponseFuture::failed(error.into())
-            }
-        }
+        ResponseFuture::calling(self.inner.call(request), walk)
     }
 }
 
 impl<S: Clone, R> BearerAuth<S, R> {
+    /// The request as it is to be sent now, unless it cannot be.
+    #[cold]
+    fn admit<B, Res>(
+        &mut self,
+        request: Request<B>,
+    ) -> Result<(Request<R::Body>, Walk<S, R, B>), Detour<S, R, B, Res>>
+    where
+        R: Replay<B>,
+    {
+        let admission = self.rules.admit(&RequestHead::of(&request));
+        match admission {
+            Admission::Ready(pass) => {
+                Ok(set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner))
+            }
+            Admission::Untouched => {
+                Ok((request.map(|body| self.replay.pass(body)), Walk::Untouched))
+            }
+            Admission::Waiting(waiting) => {
+                let (rules, replay) = (Arc::clone(&self.rules), self.replay.clone());
+                self.let_go();
+                Err(Detour::waiting(waiting, request, rules, replay, self.inner.clone()))
+            }
+            Admission::Refused(refused) => {
+                self.let_go();
+                Err(Detour::Failed(refused.into()))
+            }
+            Admission::Failed(error) => {
+                self.let_go();
+                Err(Detour::Failed(error.into()))
+            }
+        }
+    }
+
     /// Gives back what `poll_ready` has reserved: a permit, a place in a queue.
     fn let_go(&mut self) {
         let unready = self.inner.clone();
@@ -135,17 +139,11 @@ impl<S: Clone, R> BearerAuth<S, R> {
     }
 }
 
-fn destination<B>(config: &Config, request: &Request<B>) -> Destination {
-    let passes = request.headers().contains_key(AUTHORIZATION)
-        || request.extensions().get::<SkipAuth>().is_some();
-    if passes { Destination::Unlisted } else { config.destination(request.uri()) }
-}
-
 impl<S: fmt::Debug, R: fmt::Debug> fmt::Debug for BearerAuth<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BearerAuth")
             .field("inner", &self.inner)
-            .field("config", &self.config)
+            .field("rules", &self.rules)
             .field("replay", &self.replay)
             .finish()
     }

@@ -51,7 +51,7 @@ pub trait TokenSource: Send + Sync + 'static {
     ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
 
     /// Whether a token from this source can satisfy a challenge that is otherwise held to be
-    /// beyond cure: `insufficient_scope`, `insufficient_user_authentication`,
+    /// beyond a new token: `insufficient_scope`, `insufficient_user_authentication`,
     /// `invalid_request`, or `DPoP`. The challenge is then part of the [`TokenRequest`].
     fn can_satisfy(&self, challenge: &Challenge) -> bool {
         let _ = challenge;
@@ -116,6 +116,18 @@ pub enum Reason {
     Expired,
     /// An API rejected the current one.
     Rejected,
+}
+
+impl Reason {
+    /// Its name in events and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Due => "due",
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+        }
+    }
 }
 
 impl TokenRequest {

@@ -346,10 +346,10 @@ fn a_number_of_a_policy_that_cannot_be_is_named() {
     for (text, expected) in [
         ("attempts = 0", "the refresh policy's `attempts` must be from 1 to 10"),
         ("due_share = 1.5", "the refresh policy's `due_share` must be from 0 to 1"),
-        ("rest_min = 0", "the refresh policy's `rest_min` must not be zero"),
+        ("cooldown_max = 0", "the refresh policy's `cooldown_max` must not be zero"),
         ("max_wait = 1e9", "the refresh policy's `max_wait` must be ten years at most"),
         (
-            "fetch_timeout = 1",
+            "attempt_timeout = 2\nfetch_timeout = 1",
             "the refresh policy's `attempt_timeout` must not be longer than `fetch_timeout`",
         ),
         ("max_wait = -1", "`max_wait`: must be a number of seconds that is not negative"),

@@ -118,7 +118,7 @@ async fn every_number_counts_what_its_name_says() {
         ("replays_total{origin=https://api.example.com,outcome=answered}", 1),
         ("replays_total{origin=https://api.example.com,outcome=rejected}", 1),
         ("shared_waits_total", 2),
-        ("strikes_total", 1),
+        ("renewal_backoffs_total", 1),
         ("suspect_uses_total", 1),
         ("token_left_seconds", 3),
         ("wait_seconds", 7),

@@ -1,36 +1,28 @@
 //! One fetch, many waiters.
 //!
 //! A flight runs on a task of its own, so that whoever asked may be dropped, and ends in
-//! exactly one of these ways, each told to the [`Core`] before any waiter hears of it:
+//! exactly one of these ways. The [`Core`] hears of each before any waiter does.
 //!
 //! | what happens | who says so | the waiters get |
 //! | --- | --- | --- |
 //! | the source answers, or all attempts are used up | the task | the outcome |
 //! | the source panics | the task, which catches it | an error |
-//! | the runtime shuts down and drops the task | [`Manifest`], when it is dropped | an error |
+//! | the runtime shuts down and drops the task | [`Flight`], when it is dropped | an error |
 //! | nobody drives the runtime | a waiter, or the next asker, by its own clock | an error |
 
-use std::{
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, Weak},
-    time::{Duration, SystemTime},
-};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
-use futures_util::{
-    FutureExt,
-    future::{Either, Shared, select},
-};
+use futures_util::{FutureExt, future::Shared};
 use tokio::{
     runtime::Handle,
     sync::oneshot,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     Core,
     policy::RefreshPolicy,
-    state::{Arrival, FlightId, Takeoff},
+    state::{Arrival, Start},
 };
 use crate::{
     error::{CacheError, TokenError},
@@ -41,61 +33,48 @@ use crate::{
 
 pub(super) type Outcome = Result<AccessToken, TokenError>;
 
-/// A place from which the landing can be awaited; every clone is one more waiter.
-pub(super) type Seat = Shared<oneshot::Receiver<Outcome>>;
+/// The end of a flight, to be awaited; every clone is one more waiter.
+pub(super) type End = Shared<oneshot::Receiver<Outcome>>;
 
-/// What the task of a flight carries: dropped before the landing, it reports the loss.
-pub(super) struct Manifest {
+/// What the task of a flight carries: dropped before its end, it reports the loss.
+pub(super) struct Flight {
     core: Arc<Core>,
-    takeoff: Takeoff,
+    start: Start,
     waiters: Option<oneshot::Sender<Outcome>>,
 }
 
-/// The runtime that we are on, if it can run a flight: one without a timer cannot.
-pub(super) fn runtime() -> Result<Handle, CacheError> {
-    let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
-    // Tokio has no question for this: to make a timer where there is none panics.
-    match std::panic::catch_unwind(|| drop(sleep(Duration::ZERO))) {
-        Ok(()) => Ok(runtime),
-        Err(_panic) => Err(CacheError::NoRuntime),
-    }
-}
+// ===== impl Flight =====
 
-// ===== impl Manifest =====
-
-impl Manifest {
-    pub(super) fn new(core: Arc<Core>, takeoff: Takeoff) -> (Self, Seat) {
-        let (waiters, landing) = oneshot::channel();
-        (Self { core, takeoff, waiters: Some(waiters) }, landing.shared())
+impl Flight {
+    pub(super) fn new(core: Arc<Core>, start: Start) -> (Self, End) {
+        let (waiters, end) = oneshot::channel();
+        (Self { core, start, waiters: Some(waiters) }, end.shared())
     }
 
-    /// Starts the flight on a task of its own.
-    pub(super) fn fly(self, runtime: &Handle) {
-        let reason = self.takeoff.request.reason();
+    /// Runs the flight on a task of its own.
+    pub(super) fn spawn(self, runtime: &Handle) {
+        let reason = self.start.request.reason().name();
         runtime.spawn(observe::flight(reason, self.run()));
     }
 
-    /// Reports that the flight will never land.
+    /// Reports that the flight will never finish.
     pub(super) fn lose(mut self, why: &CacheError) {
         self.report_loss(why);
     }
 
     async fn run(self) {
         let core = Arc::clone(&self.core);
-        let keeper = Keeper { flight: self.takeoff.id, core: Arc::downgrade(&core) };
-        let fetch = fetch(&*core.source, &core.policy, self.takeoff.request.clone());
+        let fetch = fetch(&*core.source, &core.policy, self.start.request.clone());
         match AssertUnwindSafe(fetch).catch_unwind().await {
-            Ok(outcome) => self.land(outcome),
+            Ok(outcome) => self.finish(outcome),
             Err(_panic) => self.lose(&CacheError::SourcePanicked),
         }
-        drop(core);
-        keeper.keep_warm().await;
     }
 
-    fn land(mut self, outcome: Result<Arrival, TokenError>) {
-        let landed = self.core.land(self.takeoff.id, outcome);
+    fn finish(mut self, outcome: Result<Arrival, TokenError>) {
+        let outcome = self.core.finished(self.start.id, outcome);
         let waiters = self.waiters.take().expect("a flight ends once");
-        if let Some(outcome) = landed {
+        if let Some(outcome) = outcome {
             // Perhaps nobody waits: then it was a refresh in the background.
             drop(waiters.send(outcome));
         }
@@ -103,13 +82,13 @@ impl Manifest {
 
     fn report_loss(&mut self, why: &CacheError) {
         if let Some(waiters) = self.waiters.take() {
-            self.core.lose(self.takeoff.id, why);
+            self.core.lost(self.start.id, why);
             drop(waiters.send(Err(why.clone().into())));
         }
     }
 }
 
-impl Drop for Manifest {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.report_loss(&CacheError::FlightLost);
     }
@@ -123,14 +102,14 @@ async fn fetch(
     policy: &RefreshPolicy,
     request: TokenRequest,
 ) -> Result<Arrival, TokenError> {
-    let end = Instant::now() + policy.fetch_timeout;
+    let end = Instant::now() + policy.fetch_limit();
     let mut made = 0;
     loop {
         let attempt = timeout_at(end, attempt(source, policy, request.clone())).await;
         let error = match attempt {
             Ok(Ok(arrival)) => return Ok(arrival),
             Ok(Err(error)) => error,
-            Err(_) => return Err(CacheError::FetchTimeout(policy.fetch_timeout).into()),
+            Err(_) => return Err(CacheError::FetchTimeout(policy.fetch_limit()).into()),
         };
         made += 1;
         let pause = policy.pause(made, &error, fastrand::f64());
@@ -148,44 +127,8 @@ async fn attempt(
     request: TokenRequest,
 ) -> Result<Arrival, TokenError> {
     let (called, called_wall) = (Instant::now(), SystemTime::now());
-    match timeout(policy.attempt_timeout, source.fetch(request)).await {
+    match timeout(policy.attempt_limit(), source.fetch(request)).await {
         Ok(fetched) => Ok(Arrival { token: fetched?, called, called_wall }),
-        Err(_) => Err(CacheError::FetchTimeout(policy.attempt_timeout).into()),
-    }
-}
-
-// ===== impl Keeper =====
-
-/// What is left of a flight when the policy keeps the token warm: it sleeps until the next
-/// refresh is due, and starts it. It ends when another flight has started, which leaves a
-/// keeper of its own, or when the last handle of the cache is dropped.
-struct Keeper {
-    flight: FlightId,
-    core: Weak<Core>,
-}
-
-impl Keeper {
-    async fn keep_warm(self) {
-        let Some(mut changes) = self.core.upgrade().map(|core| core.changes.subscribe()) else {
-            return;
-        };
-        while let Some(at) = self.tend_at() {
-            match select(pin!(sleep_until(at)), pin!(changes.changed())).await {
-                Either::Left(_) => self.tend(),
-                Either::Right((Err(_closed), _)) => return,
-                Either::Right((Ok(()), _)) => {}
-            }
-        }
-    }
-
-    fn tend_at(&self) -> Option<Instant> {
-        let core = self.core.upgrade()?;
-        (core.flights() == self.flight).then(|| core.tend_at())?
-    }
-
-    fn tend(&self) {
-        if let Some(core) = self.core.upgrade() {
-            core.tend();
-        }
+        Err(_) => Err(CacheError::FetchTimeout(policy.attempt_limit()).into()),
     }
 }

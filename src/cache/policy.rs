@@ -1,4 +1,4 @@
-//! Every number that the cache goes by.
+//! Every number that the cache goes by: those that a user may set, and the constants.
 
 #[cfg(feature = "serde")]
 mod config;
@@ -15,32 +15,71 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
+// ===== The constants =====
+
+/// The due window is never longer than this, before jitter.
+const DUE_MAX: Duration = MINUTE.saturating_mul(30);
+/// The margin before the expiry is never more than this share of the token's life.
+const EXPIRY_MARGIN_SHARE: f64 = 0.1;
+/// How much less a lifetime in whole seconds counts, because servers round; never more than
+/// half of it.
+const LIFETIME_ROUNDING: Duration = SECOND;
+/// How long after the fetch timeout a flight from which nothing is heard counts as lost.
+const LOST_AFTER: Duration = SECOND;
+/// One attempt of a source that does not say how long it may take.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// All attempts of a flight together.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause between two attempts: the first, and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// A `Retry-After` of up to this is waited for inside the flight.
+const RETRY_AFTER_WAIT: Duration = Duration::from_secs(2);
+/// A longer one ends the flight and becomes the cooldown, up to this.
+const RETRY_AFTER_MAX: Duration = MINUTE.saturating_mul(5);
+/// The first cooldown after transient failures.
+const COOLDOWN: Duration = SECOND;
+/// How much longer the longest such cooldown may be while there is a usable token.
+const COOLDOWN_WITH_TOKEN: u32 = 4;
+/// The cooldown after permanent failures: the first, and the longest.
+const PERMANENT_COOLDOWN: (Duration, Duration) =
+    (Duration::from_secs(30), MINUTE.saturating_mul(5));
+/// The renewal backoff of an origin: the first, and the longest.
+const RENEWAL_BACKOFF: (Duration, Duration) = (Duration::from_secs(5), MINUTE.saturating_mul(5));
+/// How many renewals an origin may cause in a row.
+pub(super) const RENEWAL_BUDGET: u32 = 20;
+/// How long it takes until it may cause one more.
+pub(super) const RENEWAL_REFILL: Duration = Duration::from_secs(5);
+/// `keep_warm` starts a flight at most this often, whatever the policy says.
+pub(super) const WARM_INTERVAL: Duration = SECOND;
+/// How often a source that cools down is asked whether it has recovered, at most.
+pub(super) const RECOVERY_INTERVAL: Duration = SECOND;
+
 /// The longest duration that any field takes: far from the end of every clock.
 const LONGEST: Duration = YEAR.saturating_mul(10);
 
+// ===== What a user may set =====
+
 /// Declares each number once: its documentation, its type, its default.
 macro_rules! numbers {
-    ($( $(#[$doc:meta])* $name:ident: $type:ty = $default:expr; )*) => {
-        /// When a token is refreshed, how often a fetch is tried, how long everybody waits.
+    (
+        with_default { $( $(#[$doc:meta])* $name:ident: $type:ty = $default:expr; )* }
+        derived { $( $(#[$opt_doc:meta])* $opt:ident; )* }
+    ) => {
+        /// When a token is refreshed, how often a fetch is tried, how long callers wait.
         ///
-        /// Made by [`RefreshPolicy::builder`], or read from data (feature `serde`);
-        /// [`RefreshPolicyBuilder`] documents each number and its default.
+        /// [`RefreshPolicy::builder`] makes one, and so does data (feature `serde`).
+        /// [`RefreshPolicyBuilder`] documents each number and its default. What you set wins
+        /// over what a [`TokenSource`](crate::TokenSource) suggests.
         #[derive(Clone, Debug)]
         pub struct RefreshPolicy {
             $( pub(super) $name: $type, )*
-            pub(super) default_lifetime: Option<Duration>,
-            pub(super) max_wait: Option<Duration>,
+            $( $opt: Option<Duration>, )*
             pub(super) keep_warm: bool,
         }
 
         impl Default for RefreshPolicy {
             fn default() -> Self {
-                Self {
-                    $( $name: $default, )*
-                    default_lifetime: None,
-                    max_wait: None,
-                    keep_warm: false,
-                }
+                Self { $( $name: $default, )* $( $opt: None, )* keep_warm: false }
             }
         }
 
@@ -48,6 +87,12 @@ macro_rules! numbers {
             $( $(#[$doc])*
             pub fn $name(mut self, $name: $type) -> Self {
                 self.policy.$name = $name;
+                self
+            } )*
+
+            $( $(#[$opt_doc])*
+            pub fn $opt(mut self, $opt: Duration) -> Self {
+                self.policy.$opt = Some($opt);
                 self
             } )*
         }
@@ -58,8 +103,7 @@ macro_rules! numbers {
         #[serde(deny_unknown_fields)]
         struct Numbers {
             $( $name: Option<data::Written<$type>>, )*
-            default_lifetime: Option<data::Written<Duration>>,
-            max_wait: Option<data::Written<Duration>>,
+            $( $opt: Option<data::Written<Duration>>, )*
             keep_warm: Option<bool>,
         }
 
@@ -70,8 +114,7 @@ macro_rules! numbers {
                 $( if let Some(data::Written($name)) = self.$name {
                     policy.$name = $name;
                 } )*
-                policy.default_lifetime = self.default_lifetime.map(|written| written.0);
-                policy.max_wait = self.max_wait.map(|written| written.0);
+                $( policy.$opt = self.$opt.map(|written| written.0); )*
                 policy.keep_warm = self.keep_warm.unwrap_or(policy.keep_warm);
                 RefreshPolicyBuilder { policy }
             }
@@ -80,68 +123,51 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// The share of a token's life, at its end, in which it is *due*. Default: 0.2.
-    due_share: f64 = 0.2;
-    /// The due window is never longer than this, before jitter. Default: 30 minutes.
-    due_max: Duration = MINUTE.saturating_mul(30);
-    /// The share of itself by which the due window is lengthened, at random, so that a fleet
-    /// does not refresh at once. Default: 0.5.
-    due_jitter: f64 = 0.5;
-    /// How long before its end a token counts as expired. Default: 10 seconds.
-    expiry_margin: Duration = Duration::from_secs(10);
-    /// That margin is never more than this share of the token's life. Default: 0.1.
-    expiry_margin_share: f64 = 0.1;
-    /// How much less a lifetime in whole seconds counts, because servers round; never more
-    /// than half of it. Default: 1 second.
-    lifetime_rounding: Duration = SECOND;
-    /// A longer lifetime is cut to this. Default: 365 days.
-    max_lifetime: Duration = YEAR;
-    /// Flights that nobody waits for start at most this often. Default: 1 second.
-    background_interval: Duration = SECOND;
-    /// How often a flight calls the source, at most (1 to 10). Default: 3.
-    attempts: u32 = 3;
-    /// How long one call of the source may take; a source that
-    /// [knows better](crate::TokenSource::attempt_timeout) is heeded instead. Default: 10
-    /// seconds.
-    attempt_timeout: Duration = Duration::from_secs(10);
-    /// How long a flight may take, all attempts and pauses together. Default: 30 seconds.
-    fetch_timeout: Duration = Duration::from_secs(30);
-    /// How long after that a flight from which nothing is heard counts as lost. Default: 1
-    /// second.
-    lost_after: Duration = SECOND;
-    /// The pause after the first attempt; it doubles. Default: 250 milliseconds.
-    backoff_min: Duration = Duration::from_millis(250);
-    /// The longest pause between two attempts. Default: 2 seconds.
-    backoff_max: Duration = Duration::from_secs(2);
-    /// The share of itself by which a pause or a rest is shortened, at random. Default: 0.2.
-    pause_jitter: f64 = 0.2;
-    /// A `Retry-After` of up to this is waited for inside the flight. Default: 2 seconds.
-    retry_after_wait: Duration = Duration::from_secs(2);
-    /// A longer one ends the flight and becomes the rest, up to this. Default: 5 minutes.
-    retry_after_max: Duration = MINUTE.saturating_mul(5);
-    /// The rest after a transient failure; it doubles. Default: 1 second.
-    rest_min: Duration = SECOND;
-    /// The longest such rest while there is no usable token. Default: 15 seconds.
-    rest_max_without_token: Duration = Duration::from_secs(15);
-    /// The longest such rest while there is one. Default: 60 seconds.
-    rest_max_with_token: Duration = MINUTE;
-    /// The rest after a permanent failure; it doubles. Default: 30 seconds.
-    permanent_rest_min: Duration = Duration::from_secs(30);
-    /// The longest such rest. Default: 5 minutes.
-    permanent_rest_max: Duration = MINUTE.saturating_mul(5);
-    /// How long an origin's next renewal waits after its first strike; it doubles. Default: 5
-    /// seconds.
-    strike_min: Duration = Duration::from_secs(5);
-    /// The longest such wait. Default: 5 minutes.
-    strike_max: Duration = MINUTE.saturating_mul(5);
+    with_default {
+        /// The share of a token's life, at its end, in which it is *due*: the next request refreshes
+        /// it in the background. The window is at most 30 minutes, before jitter. Default: 0.2.
+        due_share: f64 = 0.2;
+        /// The share of itself by which the due window is lengthened, at random, so that a fleet
+        /// does not refresh at once. Default: 0.5.
+        due_jitter: f64 = 0.5;
+        /// How long before its end a token counts as expired; never more than a tenth of its life.
+        /// Default: 10 seconds.
+        expiry_margin: Duration = Duration::from_secs(10);
+        /// The cache cuts a longer lifetime to this. Default: 365 days.
+        max_lifetime: Duration = YEAR;
+        /// Flights that no caller waits for start at most this often. Default: 1 second.
+        background_interval: Duration = SECOND;
+        /// How often a flight calls the source, at most (1 to 10). Default: 3.
+        attempts: u32 = 3;
+        /// The share of itself by which a pause between attempts, or a cooldown, is shortened at
+        /// random. Default: 0.2.
+        pause_jitter: f64 = 0.2;
+        /// The longest cooldown after transient failures while there is no usable token; while there
+        /// is one it may be four times as long. The first is 1 second (or this, if it is less), and
+        /// it doubles. Default: 15 seconds.
+        cooldown_max: Duration = Duration::from_secs(15);
+    }
+    derived {
+        /// How long one call of the source may take. Default: what the source
+        /// [suggests](crate::TokenSource::attempt_timeout), else 10 seconds; never more than
+        /// [`fetch_timeout`](Self::fetch_timeout).
+        attempt_timeout;
+        /// How long a flight may take, all attempts and pauses together. Default: 30 seconds, or one
+        /// attempt if that may take longer.
+        fetch_timeout;
+        /// How long a token lives if neither it nor its source says. Default: until it is rejected.
+        default_lifetime;
+        /// How long a caller waits for a token, at most. The flight goes on after that. Default: the
+        /// fetch timeout and one second.
+        max_wait;
+    }
 }
 
 /// Builds a [`RefreshPolicy`]. What is not set keeps its default.
 ///
 /// No duration may be longer than ten years, and none but
-/// [`lifetime_rounding`](Self::lifetime_rounding),
-/// [`background_interval`](Self::background_interval), [`expiry_margin`](Self::expiry_margin)
-/// and [`retry_after_wait`](Self::retry_after_wait) may be zero. A share is a number from 0 to 1.
+/// [`background_interval`](Self::background_interval) and [`expiry_margin`](Self::expiry_margin)
+/// may be zero. A share is a number from 0 to 1.
 ///
 /// ```
 /// use std::time::Duration;
@@ -164,20 +190,6 @@ pub struct RefreshPolicyBuilder {
 }
 
 impl RefreshPolicyBuilder {
-    /// How long a token lives if neither it nor its source says. Default: until it is rejected.
-    pub fn default_lifetime(mut self, lifetime: Duration) -> Self {
-        self.policy.default_lifetime = Some(lifetime);
-        self
-    }
-
-    /// How long a caller waits for a token, at most. Such a limit does not end the flight.
-    /// Default: as long as a flight may take, the grace of [`lost_after`](Self::lost_after)
-    /// included.
-    pub fn max_wait(mut self, wait: Duration) -> Self {
-        self.policy.max_wait = Some(wait);
-        self
-    }
-
     /// Whether a due token is refreshed without traffic too, from the first flight on, until
     /// the last handle is dropped. Default: no; an idle cache fetches nothing.
     pub fn keep_warm(mut self, keep_warm: bool) -> Self {
@@ -207,18 +219,29 @@ impl RefreshPolicy {
         RefreshPolicyBuilder::default()
     }
 
-    /// The same, for a source that knows how long one of its fetches may take.
-    pub(super) fn for_source(mut self, attempt_timeout: Option<Duration>) -> Self {
-        if let Some(timeout) = attempt_timeout {
-            self.attempt_timeout = timeout.clamp(Duration::from_millis(1), LONGEST);
-            self.fetch_timeout = self.fetch_timeout.max(self.attempt_timeout);
-        }
+    /// The same, with what a source suggests where the user set nothing.
+    pub(super) fn for_source(mut self, suggested: Option<Duration>) -> Self {
+        let suggested = suggested.map(|timeout| timeout.clamp(Duration::from_millis(1), LONGEST));
+        let attempt = self.attempt_timeout.or(suggested).unwrap_or(ATTEMPT_TIMEOUT);
+        let fetch = self.fetch_timeout.unwrap_or(FETCH_TIMEOUT.max(attempt));
+        self.attempt_timeout = Some(attempt.min(fetch));
+        self.fetch_timeout = Some(fetch);
         self
+    }
+
+    /// How long one call of the source may take.
+    pub(super) fn attempt_limit(&self) -> Duration {
+        self.attempt_timeout.unwrap_or(ATTEMPT_TIMEOUT)
+    }
+
+    /// How long all attempts of a flight may take.
+    pub(super) fn fetch_limit(&self) -> Duration {
+        self.fetch_timeout.unwrap_or(FETCH_TIMEOUT)
     }
 
     /// After how long a flight counts as lost.
     pub(super) fn flight_limit(&self) -> Duration {
-        self.fetch_timeout + self.lost_after
+        self.fetch_limit() + LOST_AFTER
     }
 
     /// How long a caller waits, at most.
@@ -231,7 +254,7 @@ impl RefreshPolicy {
         let absolute = || Some(token.expiry()?.duration_since(called).unwrap_or_default());
         token
             .lifetime()
-            .map(|lifetime| self.unrounded(lifetime))
+            .map(unrounded)
             .or_else(absolute)
             .or(self.default_lifetime)
             .map(|life| life.min(self.max_lifetime))
@@ -239,8 +262,8 @@ impl RefreshPolicy {
 
     /// The dates of a token whose fetch began then, and that lives so long.
     pub(super) fn dates(&self, called: Instant, life: Duration, random: f64) -> Dates {
-        let margin = self.expiry_margin.min(life.mul_f64(self.expiry_margin_share));
-        let window = self.due_max.min(life.mul_f64(self.due_share));
+        let margin = self.expiry_margin.min(life.mul_f64(EXPIRY_MARGIN_SHARE));
+        let window = DUE_MAX.min(life.mul_f64(self.due_share));
         let window = window.mul_f64(1.0 + self.due_jitter * random);
         Dates {
             due: called + life.saturating_sub(window),
@@ -252,41 +275,33 @@ impl RefreshPolicy {
     /// The pause before the next attempt of a flight; `None` if there is none to be.
     pub(super) fn pause(&self, made: u32, error: &TokenError, random: f64) -> Option<Duration> {
         let asked = error.retry_after().unwrap_or_default();
-        if made >= self.attempts || !error.is_transient() || asked > self.retry_after_wait {
+        if made >= self.attempts || !error.is_transient() || asked > RETRY_AFTER_WAIT {
             return None;
         }
-        let backoff = doubling(self.backoff_min, self.backoff_max, made);
-        Some(self.jittered(backoff, random).max(asked))
+        Some(self.jittered(doubling(PAUSE, made), random).max(asked))
     }
 
-    /// The rest after the nth failure of a kind in a row: without and with a usable token.
-    pub(super) fn rests(&self, nth: u32, error: &TokenError, random: f64) -> (Duration, Duration) {
-        let asked = error.retry_after().unwrap_or_default().min(self.retry_after_max);
-        let rest = |min, max| self.jittered(doubling(min, max, nth), random).max(asked);
+    /// The cooldown after the nth failure of a kind in a row: without and with a usable token.
+    pub(super) fn cooldowns(
+        &self,
+        nth: u32,
+        error: &TokenError,
+        random: f64,
+    ) -> (Duration, Duration) {
+        let asked = error.retry_after().unwrap_or_default().min(RETRY_AFTER_MAX);
+        let cooldown = |range| self.jittered(doubling(range, nth), random).max(asked);
         if !error.is_transient() {
-            let rest = rest(self.permanent_rest_min, self.permanent_rest_max);
-            return (rest, rest);
+            let cooldown = cooldown(PERMANENT_COOLDOWN);
+            return (cooldown, cooldown);
         }
-        if asked > self.retry_after_wait {
+        if asked > RETRY_AFTER_WAIT {
             return (asked, asked);
         }
+        let max = self.cooldown_max;
         (
-            rest(self.rest_min, self.rest_max_without_token),
-            rest(self.rest_min, self.rest_max_with_token),
+            cooldown((COOLDOWN.min(max), max)),
+            cooldown((COOLDOWN.min(max), max.saturating_mul(COOLDOWN_WITH_TOKEN))),
         )
-    }
-
-    /// How long an origin's next renewal waits after its nth strike.
-    pub(super) fn hold(&self, nth: u32) -> Duration {
-        doubling(self.strike_min, self.strike_max, nth)
-    }
-
-    fn unrounded(&self, lifetime: Duration) -> Duration {
-        if lifetime.subsec_nanos() == 0 {
-            lifetime.saturating_sub(self.lifetime_rounding).max(lifetime / 2)
-        } else {
-            lifetime
-        }
     }
 
     fn jittered(&self, pause: Duration, random: f64) -> Duration {
@@ -297,35 +312,20 @@ impl RefreshPolicy {
         for (field, share) in [
             ("due_share", self.due_share),
             ("due_jitter", self.due_jitter),
-            ("expiry_margin_share", self.expiry_margin_share),
             ("pause_jitter", self.pause_jitter),
         ] {
             InvalidPolicy::unless((0.0..=1.0).contains(&share), field, "must be from 0 to 1")?;
         }
-        let default_lifetime = self.default_lifetime.unwrap_or(SECOND);
-        let max_wait = self.max_wait.unwrap_or(SECOND);
+        let set = |duration: Option<Duration>| duration.unwrap_or(SECOND);
         for (field, duration, zero) in [
-            ("due_max", self.due_max, false),
             ("expiry_margin", self.expiry_margin, true),
-            ("lifetime_rounding", self.lifetime_rounding, true),
             ("max_lifetime", self.max_lifetime, false),
             ("background_interval", self.background_interval, true),
-            ("attempt_timeout", self.attempt_timeout, false),
-            ("fetch_timeout", self.fetch_timeout, false),
-            ("lost_after", self.lost_after, false),
-            ("backoff_min", self.backoff_min, false),
-            ("backoff_max", self.backoff_max, false),
-            ("retry_after_wait", self.retry_after_wait, true),
-            ("retry_after_max", self.retry_after_max, false),
-            ("rest_min", self.rest_min, false),
-            ("rest_max_without_token", self.rest_max_without_token, false),
-            ("rest_max_with_token", self.rest_max_with_token, false),
-            ("permanent_rest_min", self.permanent_rest_min, false),
-            ("permanent_rest_max", self.permanent_rest_max, false),
-            ("strike_min", self.strike_min, false),
-            ("strike_max", self.strike_max, false),
-            ("default_lifetime", default_lifetime, false),
-            ("max_wait", max_wait, false),
+            ("cooldown_max", self.cooldown_max, false),
+            ("attempt_timeout", set(self.attempt_timeout), false),
+            ("fetch_timeout", set(self.fetch_timeout), false),
+            ("default_lifetime", set(self.default_lifetime), false),
+            ("max_wait", set(self.max_wait), false),
         ] {
             InvalidPolicy::unless(duration <= LONGEST, field, "must be ten years at most")?;
             InvalidPolicy::unless(zero || !duration.is_zero(), field, "must not be zero")?;
@@ -334,64 +334,35 @@ impl RefreshPolicy {
     }
 
     fn check_pairs(&self) -> Result<(), InvalidPolicy> {
-        let due_from = self.due_share * (1.0 + self.due_jitter);
         InvalidPolicy::unless(
-            due_from < 1.0,
+            self.due_share * (1.0 + self.due_jitter) < 1.0,
             "due_share",
             "makes every token due at once, with `due_jitter` added",
         )?;
         InvalidPolicy::unless(
-            self.expiry_margin_share < 1.0,
-            "expiry_margin_share",
-            "makes every token expired at once",
+            self.attempt_timeout.unwrap_or_default() <= self.fetch_timeout.unwrap_or(LONGEST),
+            "attempt_timeout",
+            "must not be longer than `fetch_timeout`",
         )?;
-        for (field, low, high, problem) in [
-            (
-                "attempt_timeout",
-                self.attempt_timeout,
-                self.fetch_timeout,
-                "must not be longer than `fetch_timeout`",
-            ),
-            (
-                "backoff_min",
-                self.backoff_min,
-                self.backoff_max,
-                "must not be longer than `backoff_max`",
-            ),
-            (
-                "retry_after_wait",
-                self.retry_after_wait,
-                self.retry_after_max,
-                "must not be longer than `retry_after_max`",
-            ),
-            (
-                "rest_min",
-                self.rest_min,
-                self.rest_max_without_token.min(self.rest_max_with_token),
-                "must not be longer than `rest_max_without_token` and `rest_max_with_token`",
-            ),
-            (
-                "permanent_rest_min",
-                self.permanent_rest_min,
-                self.permanent_rest_max,
-                "must not be longer than `permanent_rest_max`",
-            ),
-            (
-                "strike_min",
-                self.strike_min,
-                self.strike_max,
-                "must not be longer than `strike_max`",
-            ),
-            (
-                "default_lifetime",
-                self.default_lifetime.unwrap_or_default(),
-                self.max_lifetime,
-                "must not be longer than `max_lifetime`",
-            ),
-        ] {
-            InvalidPolicy::unless(low <= high, field, problem)?;
-        }
-        Ok(())
+        InvalidPolicy::unless(
+            self.default_lifetime.unwrap_or_default() <= self.max_lifetime,
+            "default_lifetime",
+            "must not be longer than `max_lifetime`",
+        )
+    }
+}
+
+/// How long an origin's next renewal waits after its nth rejection of a token that was unproven
+/// there.
+pub(super) fn renewal_backoff(nth: u32) -> Duration {
+    doubling(RENEWAL_BACKOFF, nth)
+}
+
+fn unrounded(lifetime: Duration) -> Duration {
+    if lifetime.subsec_nanos() == 0 {
+        lifetime.saturating_sub(LIFETIME_ROUNDING).max(lifetime / 2)
+    } else {
+        lifetime
     }
 }
 
@@ -409,7 +380,7 @@ pub(super) struct Dates {
 impl Dates {
     /// A refresh that brought no later end is not tried again before half of what is left.
     pub(super) fn wait_if_nothing_was_gained(&mut self, before: Option<Self>, now: Instant) {
-        // The end may come from the clock of the wall, which is no steady one.
+        // The end may come from wall-clock time, which is not steady.
         let tolerance = SECOND / 10;
         let nothing_gained =
             before.is_some_and(|before| now < before.end && self.end <= before.end + tolerance);
@@ -419,8 +390,8 @@ impl Dates {
     }
 }
 
-/// `min`, doubled for each one after the first, `max` at most.
-fn doubling(min: Duration, max: Duration, nth: u32) -> Duration {
+/// The first of the range, doubled for each one after the first, the last of it at most.
+fn doubling((min, max): (Duration, Duration), nth: u32) -> Duration {
     let factor = 2_u32.saturating_pow(nth.saturating_sub(1));
     min.saturating_mul(factor).min(max)
 }

@@ -13,6 +13,12 @@ pub struct Rejection {
     pub(super) challenge: Option<Challenge>,
 }
 
+/// What a challenge asks of the next token, beyond being another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Demand(Vec<(String, String)>);
+
+// ===== impl Rejection =====
+
 impl Rejection {
     /// A rejection of the token that *this* request carried.
     #[must_use]
@@ -20,17 +26,44 @@ impl Rejection {
         Self { token, origin: None, challenge: None }
     }
 
-    /// Adds who rejected it. An origin that rejects every fresh token is held up alone.
+    /// Adds the origin that rejected it. An origin that rejects every fresh token backs off
+    /// alone.
     #[must_use]
     pub fn with_origin(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
         self
     }
 
-    /// Adds the challenge that it came with. It decides whether a new token is a cure.
+    /// Adds the challenge that it came with. It decides whether a new token can help, and what
+    /// it has to be.
     #[must_use]
     pub fn with_challenge(mut self, challenge: Challenge) -> Self {
         self.challenge = Some(challenge);
         self
+    }
+
+    pub(super) fn demand(&self) -> Option<Demand> {
+        Demand::of(self.challenge.as_ref()?)
+    }
+}
+
+// ===== impl Demand =====
+
+impl Demand {
+    /// Claims (OpenID Connect Core §5.5), a step-up (RFC 9470 §3), a nonce (RFC 9449 §9). A scope
+    /// is one too, but not where the error is that the token is invalid: there it only says what
+    /// the resource needs (RFC 6750 §3).
+    fn of(challenge: &Challenge) -> Option<Self> {
+        let is_invalid = challenge.param("error") == Some("invalid_token");
+        let wanted = |name: &str| match name {
+            "claims" | "acr_values" | "max_age" | "nonce" => true,
+            "scope" => !is_invalid,
+            _ => false,
+        };
+        let params = challenge.params().filter(|(name, _)| wanted(name));
+        let mut params: Vec<_> =
+            params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        params.sort();
+        (!params.is_empty()).then_some(Self(params))
     }
 }

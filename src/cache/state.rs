@@ -4,27 +4,30 @@
 //! ```text
 //! the token    none ──kept──▶ fresh ──▶ due ──▶ expired          (by time alone)
 //!                             a rejection makes it suspect; only a newer token takes its place
-//! the flight   none ──take_off──▶ under way ──landed / lost──▶ none
-//! the source   awake ──landed with an error──▶ resting ──by time, or recovered──▶ awake
-//! an origin    at ease ──strike──▶ held up ──by time──▶ may renew ──accepted──▶ at ease
+//! the flight   none ──started──▶ under way ──finished / lost──▶ none
+//! the source   ready ──finished with an error──▶ cooling down ──by time, or recovered──▶ ready
+//! an origin    see `origins`
 //! ```
 //!
-//! Anybody who asks may start a flight, but only where there is none. Only the flight that is
-//! under way may land; one that was given up changes nothing. A token leaves only because a
-//! newer usable one has arrived.
+//! Every asker may start a flight, but only where there is none. Only the flight that is under
+//! way may finish; one that was given up changes nothing. A token leaves only because a newer
+//! usable one has arrived.
+//!
+//! Each transition returns its answer and its [`Effects`]: nothing else leaves this struct.
+
+mod effects;
 
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+pub(super) use self::effects::{Effects, Event, Finished, Start};
 use super::{
-    news::{Ended, News},
-    policy::{Dates, RefreshPolicy},
-    ready::Ready,
-    rejection::Rejection,
-    rest::Rest,
+    cooldown::Cooldown,
+    origins::{BackedOff, Origins, TokenId},
+    policy::{Dates, RECOVERY_INTERVAL, RefreshPolicy, WARM_INTERVAL},
+    rejection::{Demand, Rejection},
     status::Status,
-    strikes::Strikes,
 };
 use crate::{
     error::{CacheError, TokenError},
@@ -33,43 +36,48 @@ use crate::{
     token::AccessToken,
 };
 
-/// How many origins are remembered to have accepted the current token.
-const MAX_PROVEN: usize = 64;
-
 /// Names a flight. A number is used once in the life of a cache.
 pub(super) type FlightId = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
     policy: RefreshPolicy,
-    held: Option<Held>,
+    /// Counts the changes after which an answer that was given before no longer holds.
+    version: u64,
+    current: Option<Current>,
     /// The last token that was fetched, kept or not: it carries the newest refresh token.
-    previous: Option<AccessToken>,
+    latest: Option<Fetched>,
     flight: Option<Flight>,
     flights: FlightId,
     failures: u64,
-    rest: Option<Rest>,
+    cooldown: Option<Cooldown>,
     /// Why the last flight failed, until one succeeds.
     last_error: Option<TokenError>,
-    /// Before this no flight starts that nobody waits for.
+    /// Before this no flight starts that no caller waits for.
     next_background: Option<Instant>,
     /// Before this the source is not asked whether it has recovered.
-    next_probe: Option<Instant>,
-    strikes: Strikes,
-    pub(super) news: News,
+    next_recovery_check: Option<Instant>,
+    origins: Origins,
+}
+
+/// A token as a flight brought it.
+#[derive(Clone, Debug)]
+struct Fetched {
+    id: TokenId,
+    token: AccessToken,
+    /// Brought by a renewal: unproven at an origin until accepted there.
+    renewed: bool,
+    /// What the rejection asked for that this token answers.
+    demand: Option<Demand>,
 }
 
 /// The current token. Without dates it lives until it is rejected.
 #[derive(Debug)]
-struct Held {
-    token: AccessToken,
-    brought_by: FlightId,
+struct Current {
+    fetched: Fetched,
     dates: Option<Dates>,
-    /// Rejected somewhere.
+    /// Rejected by an API.
     suspect: bool,
-    /// Brought by a renewal: unproven at an origin until accepted there.
-    renewed: bool,
-    proven: Vec<Option<Origin>>,
 }
 
 #[derive(Debug)]
@@ -77,31 +85,54 @@ struct Flight {
     id: FlightId,
     reason: Reason,
     started: Instant,
-    /// What is to be replaced, if the flight was started for that.
+    /// What it is to replace, if a rejection started it.
     rejected: Option<AccessToken>,
-    /// Whether a rejection of the current token waits for it: then all askers do.
+    /// What that rejection asked for.
+    demand: Option<Demand>,
+    /// Whether a rejection of the current token waits for it.
     renews: bool,
-    /// Where the rejections came from that it is to cure.
-    origins: Vec<Option<Origin>>,
     lost_at: Instant,
 }
 
-/// What somebody who wants a token gets.
+/// Who says that a token was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RejectedBy {
+    /// One that waits for the renewal.
+    Waiter,
+    /// A layer that cannot send the request again.
+    Layer,
+    /// A caller who has seen more than the layer: until the renewal ends, nobody is to use the
+    /// token there, although it was accepted.
+    Caller,
+}
+
+/// What a caller who wants a token gets.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// This token.
-    Token(AccessToken),
-    /// What the flight under way brings; it counts as lost at this time.
+    Token(Grant),
+    /// The outcome of the flight under way, which counts as lost at this time.
     Wait(Instant),
+    /// The end of that flight, and then the caller asks again: the flight was not asked for
+    /// what this caller needs.
+    WaitAndAskAgain(Instant),
     /// Nothing, and why.
     Error(TokenError),
 }
 
-/// A flight that the shell has to start now.
+/// A token, and for how long it may be used without asking again.
 #[derive(Debug)]
-pub(super) struct Takeoff {
-    pub(super) id: FlightId,
-    pub(super) request: TokenRequest,
+pub(super) struct Grant {
+    pub(super) token: AccessToken,
+    /// The [version](State::version) that it belongs to.
+    pub(super) version: u64,
+    /// Until the state has something to decide; `None`: no time changes anything.
+    pub(super) until: Option<Instant>,
+    /// When the token expires.
+    pub(super) expired: Option<Instant>,
+    pub(super) suspect: bool,
+    /// Whether the state wants to hear that the token was accepted.
+    pub(super) watched: bool,
 }
 
 /// A token, and when the fetch that brought it was called, by both clocks.
@@ -112,127 +143,122 @@ pub(super) struct Arrival {
     pub(super) called_wall: SystemTime,
 }
 
-// ===== Whoever wants a token =====
+// ===== A caller wants a token =====
 
 impl State {
     pub(super) fn new(policy: RefreshPolicy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Somebody wants to send a request.
-    pub(super) fn ask(&mut self, now: Instant) -> (Answer, Option<Takeoff>) {
-        self.give_up_lost(now);
-        let current = self.current(now).filter(|_| !self.is_renewing()).cloned();
-        if let Some(token) = current {
-            return (Answer::Token(token), self.refresh_due(now));
+    /// A caller wants to send a request there.
+    pub(super) fn ask(&mut self, origin: Option<&Origin>, now: Instant) -> (Answer, Effects) {
+        let mut effects = self.give_up_lost(now);
+        if self.may_use_current(origin, now) {
+            effects.start = self.refresh_if_due(now);
+            let grant = self.grant(origin, now).expect("the current token is usable");
+            return (Answer::Token(grant), effects);
         }
-        if let Some(flight) = &self.flight {
-            return (Answer::Wait(flight.lost_at), None);
-        }
-        if let Some(error) = self.resting(now) {
-            return (Answer::Error(error), None);
-        }
-        self.wait_for_new_flight(self.reason(), None, now)
+        let answer = match (&self.flight, self.cooling_down(now)) {
+            (Some(flight), _) => Answer::Wait(flight.lost_at),
+            (None, Some(error)) => Answer::Error(error),
+            (None, None) => self.wait_for_new_flight(None, now, &mut effects),
+        };
+        (answer, effects)
     }
 
-    /// An API has rejected a token. `waits`: whether the renewal is waited for.
+    /// An API has rejected a token.
     pub(super) fn reject(
         &mut self,
         rejection: &Rejection,
-        waits: bool,
+        by: RejectedBy,
         now: Instant,
-    ) -> (Answer, Option<Takeoff>) {
-        self.give_up_lost(now);
-        if let Some(newer) = self.newer_than(&rejection.token, now) {
-            return match &self.flight {
-                Some(flight) if self.is_renewing() => (Answer::Wait(flight.lost_at), None),
-                _ => (Answer::Token(newer), None),
-            };
+    ) -> (Answer, Effects) {
+        let mut effects = self.give_up_lost(now);
+        let (origin, demand) = (rejection.origin.as_ref(), rejection.demand());
+        let newer = self.usable(now).filter(|current| !current.token().is_same(&rejection.token));
+        let helps = newer.is_some_and(|newer| demand.is_none() || newer.fetched.demand == demand);
+        if newer.is_none() {
+            self.suspect(rejection, by, now, &mut effects);
+        } else if helps && self.may_use_current(origin, now) {
+            let grant = self.grant(origin, now).expect("the newer token is usable");
+            return (Answer::Token(grant), effects);
         }
-        self.suspect(rejection, now);
-        if let Some(flight) = &mut self.flight {
-            flight.renews = true;
-            flight.add_origin(rejection.origin.as_ref());
-            return (Answer::Wait(flight.lost_at), None);
+        if let Some(answer) = self.join(rejection, demand.as_ref(), now) {
+            return (answer, effects);
         }
-        if let Err(error) = self.may_renew(rejection.origin.as_ref(), waits, now) {
-            return (Answer::Error(error), None);
+        if let Err(error) = self.may_renew(origin, demand.as_ref(), by, now) {
+            return (Answer::Error(error), effects);
         }
-        if !waits {
+        if by != RejectedBy::Waiter {
             self.next_background = Some(now + self.policy.background_interval);
         }
-        self.wait_for_new_flight(Reason::Rejected, Some(rejection), now)
+        self.origins.renewing(origin, demand.as_ref(), now);
+        let answer = self.wait_for_new_flight(Some(rejection), now, &mut effects);
+        self.origins.awaits(origin, self.flights, now);
+        (answer, effects)
     }
 
     /// A request with this token was accepted there.
-    pub(super) fn accepted(&mut self, token: &AccessToken, origin: Option<&Origin>) {
-        let Some(held) = self.held.as_mut().filter(|held| held.token.is_same(token)) else {
-            return;
-        };
-        if !held.is_proven(origin) {
-            if held.proven.len() == MAX_PROVEN {
-                held.proven.remove(0);
-            }
-            held.proven.push(origin.cloned());
+    pub(super) fn accepted(&mut self, token: &AccessToken, origin: Option<&Origin>, now: Instant) {
+        if let Some(fetched) = self.known(token) {
+            let id = fetched.id;
+            self.origins.accepted(origin, id, now);
         }
-        self.strikes.clear(origin);
     }
 
-    /// Nobody asks, but the policy wants a token to be there: starts a flight if one is due.
-    pub(super) fn tend(&mut self, now: Instant) -> Option<Takeoff> {
-        self.give_up_lost(now);
-        if self.usable(now).is_some() {
-            return self.refresh_due(now);
-        }
-        self.background_flight(self.reason(), now)
+    fn refresh_if_due(&mut self, now: Instant) -> Option<Start> {
+        let due = self.current.as_ref()?.dates?.due;
+        (due <= now).then(|| self.start_in_background(Reason::Due, now))?
     }
 
-    /// When to [`tend`](Self::tend) again. While a flight is under way: never, for its landing
-    /// will tell.
-    pub(super) fn tend_at(&self, now: Instant) -> Option<Instant> {
-        if !self.policy.keep_warm || self.flight.is_some() {
-            return None;
-        }
-        let due = match self.usable(now) {
-            Some(held) => held.dates?.due,
-            None => now,
-        };
-        Some(self.background_from(due, now))
-    }
-
-    fn refresh_due(&mut self, now: Instant) -> Option<Takeoff> {
-        let due = self.held.as_ref()?.dates?.due;
-        (due <= now).then(|| self.background_flight(Reason::Due, now))?
-    }
-
-    fn background_flight(&mut self, reason: Reason, now: Instant) -> Option<Takeoff> {
+    fn start_in_background(&mut self, reason: Reason, now: Instant) -> Option<Start> {
         if self.flight.is_some() || self.background_from(now, now) > now {
             return None;
         }
         self.next_background = Some(now + self.policy.background_interval);
-        Some(self.take_off(reason, None, now))
+        Some(self.start(reason, None, now))
     }
 
-    /// The first moment from `wanted` on at which a flight that nobody waits for may start.
+    /// The first moment from `wanted` on at which a flight may start that no caller waits for.
     fn background_from(&self, wanted: Instant, now: Instant) -> Instant {
         let spaced = self.next_background.unwrap_or(wanted);
-        let rested = self.rest_until(now).unwrap_or(wanted);
-        wanted.max(spaced).max(rested)
+        let cool = self.cooldown_until(now).unwrap_or(wanted);
+        wanted.max(spaced).max(cool)
+    }
+
+    /// The flight under way, if there is one, as the answer to a rejection.
+    fn join(
+        &mut self,
+        rejection: &Rejection,
+        demand: Option<&Demand>,
+        now: Instant,
+    ) -> Option<Answer> {
+        let is_current =
+            self.current.as_ref().is_some_and(|current| current.token().is_same(&rejection.token));
+        let flight = self.flight.as_mut()?;
+        if is_current && !flight.renews {
+            flight.renews = true;
+            self.version += 1;
+        }
+        if demand.is_some() && flight.demand.as_ref() != demand {
+            return Some(Answer::WaitAndAskAgain(flight.lost_at));
+        }
+        self.origins.awaits(rejection.origin.as_ref(), flight.id, now);
+        Some(Answer::Wait(flight.lost_at))
     }
 
     fn may_renew(
         &self,
         origin: Option<&Origin>,
-        waits: bool,
+        demand: Option<&Demand>,
+        by: RejectedBy,
         now: Instant,
     ) -> Result<(), TokenError> {
-        if let Some(error) = self.resting(now) {
+        if let Some(error) = self.cooling_down(now) {
             return Err(error);
         }
-        if let Some(until) = self.strikes.held_until(origin).filter(|until| *until > now) {
-            return Err(CacheError::Held(until - now).into());
-        }
-        if !waits && self.next_background.is_some_and(|next| next > now) {
+        self.origins.may_renew(origin, demand, now)?;
+        if by != RejectedBy::Waiter && self.next_background.is_some_and(|next| next > now) {
             return Err(CacheError::TooSoon.into());
         }
         Ok(())
@@ -240,168 +266,256 @@ impl State {
 
     fn wait_for_new_flight(
         &mut self,
-        reason: Reason,
         rejection: Option<&Rejection>,
         now: Instant,
-    ) -> (Answer, Option<Takeoff>) {
-        let takeoff = self.take_off(reason, rejection, now);
-        (Answer::Wait(now + self.policy.flight_limit()), Some(takeoff))
+        effects: &mut Effects,
+    ) -> Answer {
+        let reason = rejection.map_or_else(|| self.reason(), |_| Reason::Rejected);
+        effects.start = Some(self.start(reason, rejection, now));
+        Answer::Wait(now + self.policy.flight_limit())
     }
 
-    fn take_off(&mut self, reason: Reason, rejection: Option<&Rejection>, now: Instant) -> Takeoff {
+    fn start(&mut self, reason: Reason, rejection: Option<&Rejection>, now: Instant) -> Start {
         let rejected = rejection.map(|rejection| rejection.token.clone());
         let challenge = rejection.and_then(|rejection| rejection.challenge.clone());
+        self.version += 1;
         self.flights += 1;
         self.flight = Some(Flight {
             id: self.flights,
             reason,
             started: now,
             rejected: rejected.clone(),
+            demand: rejection.and_then(Rejection::demand),
             renews: rejected.is_some(),
-            origins: rejection.map(|rejection| rejection.origin.clone()).into_iter().collect(),
             lost_at: now + self.policy.flight_limit(),
         });
-        let previous = self.previous.clone();
+        let previous = self.latest.as_ref().map(|latest| latest.token.clone());
         let request = TokenRequest::from_parts(reason, previous, rejected, challenge);
-        Takeoff { id: self.flights, request }
+        Start { id: self.flights, request }
+    }
+
+    /// Marks the current token if it is the rejected one. An origin that rejects a token which
+    /// is unproven there backs off, once for each token.
+    fn suspect(
+        &mut self,
+        rejection: &Rejection,
+        by: RejectedBy,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let origin = rejection.origin.as_ref();
+        let rejected = |fetched: &Fetched| fetched.token.is_same(&rejection.token);
+        if let Some(current) = self.current.as_mut().filter(|it| rejected(&it.fetched)) {
+            self.version += u64::from(!current.suspect);
+            current.suspect = true;
+        }
+        let Some(fetched) = self.known(&rejection.token) else { return };
+        let id = fetched.id;
+        let on_trial = fetched.renewed || self.origins.has_backoff(origin);
+        if on_trial && !self.origins.is_proven(origin, id) {
+            let asked_for = fetched.demand.clone();
+            let backed_off = self.origins.back_off(origin, id, asked_for, now);
+            self.tell_backoffs(backed_off, effects);
+        }
+        if by == RejectedBy::Caller {
+            self.origins.distrust(origin, id, now);
+        }
+    }
+
+    /// What was said of acceptances before does not hold any more.
+    fn tell_backoffs(
+        &mut self,
+        backed_off: impl IntoIterator<Item = BackedOff>,
+        effects: &mut Effects,
+    ) {
+        for backed_off in backed_off {
+            self.version += 1;
+            effects.events.push(Event::BackedOff(backed_off));
+        }
+    }
+}
+
+// ===== The policy wants a token to be there =====
+
+impl State {
+    /// Starts a flight if one is due that no caller asks for.
+    pub(super) fn keep_warm(&mut self, now: Instant) -> Effects {
+        let mut effects = self.give_up_lost(now);
+        effects.start = if self.usable(now).is_some() {
+            self.refresh_if_due(now)
+        } else {
+            self.start_in_background(self.reason(), now)
+        };
+        effects
+    }
+
+    /// When to [`keep_warm`](Self::keep_warm) again; `None` until something changes.
+    pub(super) fn warm_at(&self, now: Instant) -> Option<Instant> {
+        if let Some(flight) = &self.flight {
+            return Some(flight.lost_at);
+        }
+        let due = match self.usable(now) {
+            Some(current) => current.dates?.due,
+            None => now,
+        };
+        // Sources whose tokens are due at once must not make a loop of this.
+        let spaced = self.next_background.map_or(now, |next| {
+            next.max(next + WARM_INTERVAL.saturating_sub(self.policy.background_interval))
+        });
+        Some(self.background_from(due, now).max(spaced))
     }
 }
 
 // ===== What becomes of a flight =====
 
 impl State {
-    /// The flight has ended by itself; `None` if it was given up before.
-    pub(super) fn landed(
+    /// The flight has ended by itself. The answer is what its waiters get; `None` if it was
+    /// given up before.
+    pub(super) fn finished(
         &mut self,
         id: FlightId,
         outcome: Result<Arrival, TokenError>,
         now: Instant,
         random: f64,
-    ) -> Option<Ended> {
-        let flight = self.flight.take_if(|flight| flight.id == id)?;
+    ) -> (Option<Result<AccessToken, TokenError>>, Effects) {
+        let mut effects = Effects::default();
+        let Some(flight) = self.flight.take_if(|flight| flight.id == id) else {
+            effects.spent.extend(outcome.err());
+            return (None, effects);
+        };
+        self.version += 1;
         let outcome = match outcome {
-            Ok(arrival) => self.succeeded(&flight, &arrival, now, random),
+            Ok(arrival) => self.succeeded(&flight, arrival, now, random, &mut effects),
             Err(error) => {
-                self.failed(&error, now, random);
+                self.failed(&flight, &error, now, random, &mut effects);
                 Err(error)
             }
         };
-        Some(self.ended(&flight, outcome, now))
+        effects.events.push(self.event(&flight, outcome.as_ref().err(), now));
+        (Some(outcome), effects)
     }
 
-    /// The flight will never land: it panicked, or its runtime is gone. The source does not
-    /// rest, for it has not answered; the next asker starts a new flight.
-    pub(super) fn lost(&mut self, id: FlightId, why: &CacheError, now: Instant) -> Option<Ended> {
-        let flight = self.flight.take_if(|flight| flight.id == id)?;
-        let error = TokenError::from(why.clone());
+    /// The flight will never finish: it panicked, or its runtime is gone. There is no cooldown,
+    /// because the source has not answered; the next asker starts a new flight.
+    pub(super) fn lost(&mut self, id: FlightId, why: &CacheError, now: Instant) -> (bool, Effects) {
+        let mut effects = Effects::default();
+        let Some(flight) = self.flight.take_if(|flight| flight.id == id) else {
+            return (false, effects);
+        };
+        self.version += 1;
         self.failures += 1;
-        self.set_last_error(Some(error.clone()));
-        Some(self.ended(&flight, Err(error), now))
+        let error = TokenError::from(why.clone());
+        effects.events.push(self.event(&flight, Some(&error), now));
+        self.set_last_error(Some(error), &mut effects);
+        (true, effects)
     }
 
-    fn ended(
-        &self,
-        flight: &Flight,
-        outcome: Result<AccessToken, TokenError>,
-        now: Instant,
-    ) -> Ended {
-        let rest = self.rest_until(now).map(|until| until.saturating_duration_since(now));
-        Ended { outcome, reason: flight.reason, took: now - flight.started, rest }
-    }
-
-    /// Something that the source is configured with has changed: it need not rest.
-    pub(super) fn recovered(&mut self) {
-        self.rest = None;
-    }
-
-    /// Whether to ask the source now if it has [recovered](Self::recovered).
-    pub(super) fn may_probe(&mut self, now: Instant) -> bool {
-        let permanent = self.rest.as_ref().is_some_and(Rest::is_permanent);
-        let may = permanent
-            && self.rest_until(now).is_some_and(|until| until > now)
-            && self.next_probe.is_none_or(|next| next <= now);
-        if may {
-            self.next_probe = Some(now + self.policy.background_interval);
+    /// Which cooldown the source may be asked about now, whether it has recovered from what
+    /// caused it.
+    pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
+        let cooldown = self.cooldown.as_ref()?.recoverable()?;
+        let is_cooling = self.cooldown_until(now).is_some_and(|until| until > now);
+        if !is_cooling || self.next_recovery_check.is_some_and(|next| next > now) {
+            return None;
         }
-        may
+        self.next_recovery_check = Some(now + RECOVERY_INTERVAL);
+        Some(cooldown)
     }
 
-    fn give_up_lost(&mut self, now: Instant) {
-        if let Some(flight) = self.flight.as_ref().filter(|flight| flight.lost_at <= now) {
-            let ended = self.lost(flight.id, &CacheError::FlightLost, now);
-            self.news.ended.extend(ended);
+    /// What the source is configured with has changed since that flight failed.
+    pub(super) fn recovered(&mut self, from: FlightId) {
+        if let Some(cooldown) = &mut self.cooldown {
+            if cooldown.recoverable() == Some(from) {
+                cooldown.end_early();
+                self.version += 1;
+            }
         }
+    }
+
+    fn give_up_lost(&mut self, now: Instant) -> Effects {
+        let lost = self.flight.as_ref().filter(|flight| flight.lost_at <= now);
+        match lost.map(|flight| flight.id) {
+            Some(id) => self.lost(id, &CacheError::FlightLost, now).1,
+            None => Effects::default(),
+        }
+    }
+
+    fn event(&self, flight: &Flight, error: Option<&TokenError>, now: Instant) -> Event {
+        let until = self.cooldown_until(now);
+        Event::Finished(Finished {
+            reason: flight.reason,
+            took: now - flight.started,
+            error: error.cloned(),
+            cooldown: until.map(|until| until.saturating_duration_since(now)),
+        })
     }
 
     fn succeeded(
         &mut self,
         flight: &Flight,
-        arrival: &Arrival,
+        arrival: Arrival,
         now: Instant,
         random: f64,
+        effects: &mut Effects,
     ) -> Result<AccessToken, TokenError> {
-        self.rest = None;
-        self.set_last_error(None);
-        self.previous = Some(arrival.token.clone());
-        self.keep(flight, arrival, now, random);
-
-        let same = flight.rejected.as_ref().is_some_and(|token| token.is_same(&arrival.token));
-        if !same {
-            return Ok(arrival.token.clone());
+        self.cooldown = None;
+        self.set_last_error(None, effects);
+        let fetched = self.recognised(flight, &arrival.token);
+        let rejected = flight.rejected.as_ref();
+        let is_same = rejected.is_some_and(|rejected| rejected.is_same(&arrival.token));
+        let (id, token) = (fetched.id, arrival.token.clone());
+        self.keep(fetched, &arrival, now, random);
+        if !is_same {
+            return Ok(token);
         }
-        for origin in &flight.origins {
-            let strike = self.strikes.strike(origin.as_ref(), flight.id, now, &self.policy);
-            self.news.strikes.extend(strike);
-        }
+        let backed_off = self.origins.back_off_together(flight.id, id, now);
+        self.tell_backoffs(backed_off, effects);
         Err(CacheError::SameToken.into())
     }
 
+    /// The token with what is known of it, which is not lost if a source returns it again.
+    fn recognised(&self, flight: &Flight, token: &AccessToken) -> Fetched {
+        let known = self.known(token).cloned();
+        let id = known.as_ref().map_or(flight.id, |known| known.id);
+        let renewed = known.as_ref().map_or(flight.renews, |known| known.renewed);
+        let demand = flight.demand.clone().or_else(|| known?.demand);
+        Fetched { id, token: token.clone(), renewed, demand }
+    }
+
     /// Makes the token the current one, unless it is expired on arrival.
-    fn keep(&mut self, flight: &Flight, arrival: &Arrival, now: Instant, random: f64) {
+    fn keep(&mut self, fetched: Fetched, arrival: &Arrival, now: Instant, random: f64) {
+        self.latest = Some(fetched.clone());
         let life = self.policy.life(&arrival.token, arrival.called_wall);
         let mut dates = life.map(|life| self.policy.dates(arrival.called, life, random));
         if dates.is_some_and(|dates| dates.expired <= now) {
             return;
         }
-        let before = self.held.take();
+        let before = self.current.take();
         if let (Some(dates), Some(before)) = (&mut dates, &before) {
             dates.wait_if_nothing_was_gained(before.dates, now);
         }
-        let same = before.filter(|before| before.token.is_same(&arrival.token));
-        self.held = Some(Held {
-            token: arrival.token.clone(),
-            brought_by: flight.id,
-            dates,
-            suspect: same.as_ref().is_some_and(|same| same.suspect),
-            renewed: same.as_ref().map_or(flight.renews, |same| same.renewed),
-            proven: same.map(|same| same.proven).unwrap_or_default(),
-        });
+        let suspect =
+            before.is_some_and(|before| before.suspect && before.fetched.id == fetched.id);
+        self.current = Some(Current { fetched, dates, suspect });
     }
 
-    fn failed(&mut self, error: &TokenError, now: Instant, random: f64) {
+    fn failed(
+        &mut self,
+        flight: &Flight,
+        error: &TokenError,
+        now: Instant,
+        random: f64,
+        effects: &mut Effects,
+    ) {
         self.failures += 1;
-        self.rest = Some(Rest::after(error, self.rest.as_ref(), &self.policy, now, random));
-        self.set_last_error(Some(error.clone()));
+        let before = self.cooldown.as_ref();
+        let cooldown = Cooldown::after((flight.id, error), before, &self.policy, now, random);
+        self.cooldown = Some(cooldown);
+        self.set_last_error(Some(error.clone()), effects);
     }
 
-    /// Marks the current token if it is the rejected one. To reject one that is unproven there
-    /// is a strike, once for each token.
-    fn suspect(&mut self, rejection: &Rejection, now: Instant) {
-        let origin = rejection.origin.as_ref();
-        let Some(held) = self.held.as_mut().filter(|held| held.token.is_same(&rejection.token))
-        else {
-            return;
-        };
-        held.suspect = true;
-        let on_trial = held.renewed || self.strikes.has(origin);
-        if on_trial && !held.is_proven(origin) {
-            let strike = self.strikes.strike(origin, held.brought_by, now, &self.policy);
-            self.news.strikes.extend(strike);
-        }
-    }
-
-    fn set_last_error(&mut self, error: Option<TokenError>) {
-        self.news.litter.extend(std::mem::replace(&mut self.last_error, error));
+    fn set_last_error(&mut self, error: Option<TokenError>, effects: &mut Effects) {
+        effects.spent.extend(std::mem::replace(&mut self.last_error, error));
     }
 }
 
@@ -409,92 +523,100 @@ impl State {
 
 impl State {
     /// The token, if it has not expired: a suspect one too.
-    pub(super) fn current(&self, now: Instant) -> Option<&AccessToken> {
-        self.usable(now).map(|held| &held.token)
+    pub(super) fn token(&self, now: Instant) -> Option<&AccessToken> {
+        self.usable(now).map(Current::token)
     }
 
-    pub(super) fn is_fetching(&self) -> bool {
-        self.flight.is_some()
+    /// The flight under way.
+    pub(super) fn flight(&self) -> Option<FlightId> {
+        self.flight.as_ref().map(|flight| flight.id)
     }
 
-    pub(super) fn flights(&self) -> FlightId {
-        self.flights
+    pub(super) fn version(&self) -> u64 {
+        self.version
     }
 
-    /// What may be handed out until when, with no further question.
-    pub(super) fn ready(&self, now: Instant) -> Option<Ready> {
-        let held = self.usable(now).filter(|_| !self.is_renewing())?;
-        let ask_again = match (&self.flight, held.dates) {
-            (Some(flight), _) => Some(flight.lost_at),
-            (None, Some(dates)) => Some(self.background_from(dates.due, now)),
-            (None, None) => None,
-        };
-        let expired = held.dates.map(|dates| dates.expired);
-        Some(Ready {
-            token: held.token.clone(),
-            until: ask_again.into_iter().chain(expired).min(),
-            expired,
-            suspect: held.suspect,
-            watched: held.renewed || !self.strikes.is_empty(),
-            proven: held.proven.clone(),
-        })
+    /// What a request for that origin may use, and for how long.
+    pub(super) fn granted(&self, origin: Option<&Origin>, now: Instant) -> Option<Grant> {
+        if self.may_use_current(origin, now) { self.grant(origin, now) } else { None }
     }
 
     pub(super) fn status(&self, now: Instant) -> Status {
-        let held = self.usable(now);
+        let current = self.usable(now);
+        let dates = current.and_then(|current| current.dates);
         Status {
-            has_token: held.is_some(),
-            suspect: held.is_some_and(|held| held.suspect),
-            due: held.and_then(|held| held.dates).map(|dates| dates.due),
-            expiry: held.and_then(|held| held.dates).map(|dates| dates.expired),
-            fetching: self.is_fetching(),
-            cooldown_until: self.rest_until(now).filter(|until| *until > now),
+            has_token: current.is_some(),
+            suspect: current.is_some_and(|current| current.suspect),
+            due: dates.map(|dates| dates.due),
+            expiry: dates.map(|dates| dates.expired),
+            fetching: self.flight.is_some(),
+            cooldown_until: self.cooldown_until(now).filter(|until| *until > now),
             last_error: self.last_error.clone(),
             flights: self.flights,
             failures: self.failures,
         }
     }
 
-    fn usable(&self, now: Instant) -> Option<&Held> {
-        self.held.as_ref().filter(|held| held.dates.is_none_or(|dates| now < dates.expired))
+    fn grant(&self, origin: Option<&Origin>, now: Instant) -> Option<Grant> {
+        let current = self.usable(now)?;
+        let ask_again = match (&self.flight, current.dates) {
+            (Some(flight), _) => Some(flight.lost_at),
+            (None, Some(dates)) => Some(self.background_from(dates.due, now)),
+            (None, None) => None,
+        };
+        let expired = current.dates.map(|dates| dates.expired);
+        Some(Grant {
+            token: current.token().clone(),
+            version: self.version,
+            until: ask_again.into_iter().chain(expired).min(),
+            expired,
+            suspect: current.suspect,
+            watched: self.origins.is_news(origin, current.fetched.id),
+        })
     }
 
-    fn newer_than(&self, token: &AccessToken, now: Instant) -> Option<AccessToken> {
-        self.current(now).filter(|current| !current.is_same(token)).cloned()
+    /// While a rejected token is being replaced it is used only where it is proven.
+    fn may_use_current(&self, origin: Option<&Origin>, now: Instant) -> bool {
+        let Some(current) = self.usable(now) else { return false };
+        !self.is_renewing()
+            || origin.is_some_and(|it| self.origins.is_trusted(it, current.fetched.id))
     }
 
-    /// Whether a flight is to replace the current token because that was rejected.
+    fn usable(&self, now: Instant) -> Option<&Current> {
+        let is_usable = |current: &&Current| current.dates.is_none_or(|dates| now < dates.expired);
+        self.current.as_ref().filter(is_usable)
+    }
+
+    /// The current token or the last one that was fetched, if this is it.
+    fn known(&self, token: &AccessToken) -> Option<&Fetched> {
+        let current = self.current.as_ref().map(|current| &current.fetched);
+        current.into_iter().chain(&self.latest).find(|fetched| fetched.token.is_same(token))
+    }
+
+    /// Whether the flight under way is to replace the current token because that was rejected.
     fn is_renewing(&self) -> bool {
-        let suspect = self.held.as_ref().is_some_and(|held| held.suspect);
+        let suspect = self.current.as_ref().is_some_and(|current| current.suspect);
         suspect && self.flight.as_ref().is_some_and(|flight| flight.renews)
     }
 
     fn reason(&self) -> Reason {
-        if self.previous.is_some() { Reason::Expired } else { Reason::First }
+        if self.latest.is_some() { Reason::Expired } else { Reason::First }
     }
 
-    fn rest_until(&self, now: Instant) -> Option<Instant> {
-        let rest = self.rest.as_ref()?;
-        Some(rest.until(self.usable(now).is_some()))
+    fn cooldown_until(&self, now: Instant) -> Option<Instant> {
+        let cooldown = self.cooldown.as_ref()?;
+        Some(cooldown.until(self.usable(now).is_some()))
     }
 
-    /// The error that the source rests after, if it does.
-    fn resting(&self, now: Instant) -> Option<TokenError> {
-        self.rest_until(now).filter(|until| *until > now).and(self.last_error.clone())
-    }
-}
-
-impl Held {
-    fn is_proven(&self, origin: Option<&Origin>) -> bool {
-        self.proven.iter().any(|proven| proven.as_ref() == origin)
+    /// The error that the source cools down after, if it does.
+    fn cooling_down(&self, now: Instant) -> Option<TokenError> {
+        self.cooldown_until(now).filter(|until| *until > now).and(self.last_error.clone())
     }
 }
 
-impl Flight {
-    fn add_origin(&mut self, origin: Option<&Origin>) {
-        if !self.origins.iter().any(|known| known.as_ref() == origin) {
-            self.origins.push(origin.cloned());
-        }
+impl Current {
+    fn token(&self) -> &AccessToken {
+        &self.fetched.token
     }
 }
 

@@ -1,6 +1,9 @@
 //! The locks and atomics of the cache, all of them: a schedule explorer replaces this module.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use arc_swap::ArcSwapOption;
 
@@ -21,18 +24,49 @@ impl<T> Lock<T> {
 
 /// A value that is replaced as a whole, and read without a lock and without an allocation.
 #[derive(Debug)]
-pub(super) struct Published<T>(ArcSwapOption<T>);
+pub(super) struct Slot<T>(ArcSwapOption<T>);
 
-impl<T> Published<T> {
-    pub(super) fn empty() -> Self {
-        Self(ArcSwapOption::empty())
-    }
-
-    pub(super) fn publish(&self, value: Option<T>) {
+impl<T> Slot<T> {
+    pub(super) fn store(&self, value: Option<T>) {
         self.0.store(value.map(Arc::new));
     }
 
     pub(super) fn read<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
         look(self.0.load().as_deref())
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+}
+
+/// A number that only one thread at a time writes, under the lock.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(super) fn store(&self, value: u64) {
+        self.0.store(value, Ordering::Release);
+    }
+
+    pub(super) fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Something that one at a time may have.
+#[derive(Debug, Default)]
+pub(super) struct Single(AtomicBool);
+
+impl Single {
+    /// Whether it was free, and now is the caller's.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn give_back(&self) {
+        self.0.store(false, Ordering::Release);
     }
 }

@@ -1,29 +1,24 @@
-//! The way of one request, as a state machine.
+//! Drives an exchange over a tower service.
 
 use std::{
     fmt,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, Response, header::AUTHORIZATION, request};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-use super::replay::Replay;
-use crate::{
-    cache::Wait,
-    error::{BoxError, TokenError},
-    layer::Config,
-    observe::{self, Replay as Outcome},
-    target::Target,
-    token::AccessToken,
+use super::{
+    detour::{Detour, Turn},
+    replay::{KeptHead, Replay},
 };
-
-type Fetched = Result<AccessToken, TokenError>;
+use crate::{
+    error::BoxError,
+    exchange::{Exchange, Next},
+    rules::{Keep, ResponseHead, Rules},
+};
 
 pin_project! {
     /// The response future of [`BearerAuth`](super::BearerAuth).
@@ -33,144 +28,134 @@ pin_project! {
         S: Service<Request<R::Body>>,
     {
         #[pin]
-        step: Step<S::Future, S::Response, B, R::Body>,
-        // What the request needs on its way; `None` for one that passes untouched.
-        errand: Option<Errand<S, R, B>>,
+        step: Step<S::Future, Detour<S, R, B, S::Response>>,
+        walk: Walk<S, R, B>,
     }
 }
 
 pin_project! {
-    /// What is awaited. Each value that a step is left with is taken once, on leaving it; it is
-    /// boxed, because all steps but `Calling` are rare and the future is moved for every request.
+    /// What is awaited. The future is moved for every request, so all but the call is boxed.
     #[project = StepProj]
-    enum Step<F, Res, B, W> {
-        /// Nothing: there was nothing to send.
-        Failed { error: Option<BoxError> },
-        /// The cache: the first token. The inner service is not held ready meanwhile.
-        Waiting { token: BoxFuture<'static, Fetched>, request: Option<Box<Request<B>>> },
-        /// The inner service's readiness, for the first call or the second.
-        Readying { request: Option<Box<Request<W>>> },
+    enum Step<F, D> {
         /// The inner service's response.
         Calling { #[pin] future: F },
-        /// The cache: another token than the one that was rejected by this response.
-        Renewing { token: BoxFuture<'static, Fetched>, response: Option<Box<Res>> },
-        /// The body of the first call, which the inner service still has.
-        Restoring {
-            token: AccessToken,
-            response: Option<Box<Res>>,
-            limit: Option<Pin<Box<Sleep>>>,
-        },
+        /// Something else; it is taken while it is polled, and at its end.
+        Detour { detour: Option<Box<D>> },
     }
 }
 
-/// What one request carries along.
-pub(super) struct Errand<S, R: Replay<B>, B> {
-    config: Arc<Config>,
-    replay: R,
-    target: Target,
-    /// For what is still to be called; not known to be ready.
-    pub(super) service: Option<S>,
-    /// What the request that is on its way carries.
-    token: Option<AccessToken>,
-    /// For the second call; `None` once that is made, or if there can be none.
-    kept: Option<Box<Kept<R, B>>>,
-    /// Whether what is on its way, or about to be, is the second call.
-    is_replay: bool,
+/// What goes along with a request that the inner service has.
+pub(super) enum Walk<S, R: Replay<B>, B> {
+    /// It passes untouched.
+    Untouched,
+    /// Nothing is kept of it: a rejection is the answer.
+    Once(Exchange),
+    /// It can be sent again.
+    Twice(Box<Kept<S, R, B>>),
 }
 
-struct Kept<R: Replay<B>, B> {
-    parts: request::Parts,
-    body: R::Kept,
+/// All that a second call needs.
+pub(super) struct Kept<S, R: Replay<B>, B> {
+    pub(super) exchange: Exchange,
+    pub(super) head: KeptHead,
+    pub(super) body: R::Kept,
+    /// For the second call; not known to be ready.
+    pub(super) service: S,
 }
 
-// ===== impl Errand =====
-
-impl<S, R: Replay<B>, B> Errand<S, R, B> {
-    pub(super) fn new(config: Arc<Config>, replay: R, target: Target) -> Self {
-        Self { config, replay, target, service: None, token: None, kept: None, is_replay: false }
+/// The request with its token, ready to be sent, and what goes along with it.
+#[inline]
+pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
+    exchange: Exchange,
+    request: Request<B>,
+    rules: &Rules,
+    replay: &R,
+    service: &S,
+) -> (Request<R::Body>, Walk<S, R, B>) {
+    if !R::KEEPS {
+        return set_out_once(exchange, request, replay);
     }
-
-    /// The request with the token, for the first call.
-    pub(super) fn prepare(&mut self, request: Request<B>, token: AccessToken) -> Request<R::Body> {
-        let (parts, body) = request.into_parts();
-        let body = if self.config.may_replay(&parts) {
-            let (body, kept) = self.replay.keep(body);
-            self.kept = kept.map(|body| Box::new(Kept { parts: parts.clone(), body }));
-            body
-        } else {
-            self.replay.pass(body)
-        };
-        self.put(token, parts, body)
+    let (request, keep) = how_much_to_keep(request, rules);
+    match keep {
+        Keep::Nothing => set_out_once(exchange, request, replay),
+        Keep::UpTo(limit) => set_out_twice(exchange, request, limit, replay, service),
     }
+}
 
-    pub(super) fn may_replay(&self) -> bool {
-        self.kept.is_some()
+#[inline]
+fn set_out_once<S, R: Replay<B>, B>(
+    exchange: Exchange,
+    mut request: Request<B>,
+    replay: &R,
+) -> (Request<R::Body>, Walk<S, R, B>) {
+    let has_token = exchange.put(request.headers_mut());
+    let walk = if has_token { Walk::Once(exchange) } else { Walk::Untouched };
+    (request.map(|body| replay.pass(body)), walk)
+}
+
+#[inline]
+fn set_out_twice<S: Clone, R: Replay<B>, B>(
+    exchange: Exchange,
+    mut request: Request<B>,
+    limit: Option<usize>,
+    replay: &R,
+    service: &S,
+) -> (Request<R::Body>, Walk<S, R, B>) {
+    let head = KeptHead::of(&request);
+    if !exchange.put(request.headers_mut()) {
+        return (request.map(|body| replay.pass(body)), Walk::Untouched);
     }
-
-    fn put<W>(&mut self, token: AccessToken, mut parts: request::Parts, body: W) -> Request<W> {
-        parts.headers.insert(AUTHORIZATION, token.header_value().clone());
-        self.token = Some(token);
-        Request::from_parts(parts, body)
-    }
-
-    /// What is to be sent again, once the inner service has let go of it; `None` if that cannot
-    /// be, or takes too long.
-    fn poll_restore(
-        &mut self,
-        limit: &mut Option<Pin<Box<Sleep>>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<(request::Parts, R::Body)>> {
-        let kept = self.kept.as_mut().expect("who replays has kept something");
-        if let Poll::Ready(body) = R::poll_restore(&mut kept.body, cx) {
-            let kept = self.kept.take();
-            self.is_replay = true;
-            return Poll::Ready(kept.map(|kept| kept.parts).zip(body));
+    let (parts, body) = request.into_parts();
+    let (body, kept) = replay.keep(body, limit);
+    let walk = match kept {
+        Some(body) => {
+            Walk::Twice(Box::new(Kept { exchange, head, body, service: service.clone() }))
         }
-        let wait = self.target.cache.wait_limit();
-        let limit = limit.get_or_insert_with(|| Box::pin(sleep(wait)));
-        limit.as_mut().poll(cx).map(|()| None)
-    }
+        None => Walk::Once(exchange),
+    };
+    (Request::from_parts(parts, body), walk)
+}
 
-    fn replay_ended(&self, outcome: Outcome) {
-        if self.is_replay {
-            observe::replayed(&self.target, outcome);
+/// The request is taken apart only where a user's rule wants to see its head.
+fn how_much_to_keep<B>(request: Request<B>, rules: &Rules) -> (Request<B>, Keep) {
+    if rules.replay_if.is_none() {
+        let keep = rules.keep(request.extensions(), None);
+        return (request, keep);
+    }
+    let (parts, body) = request.into_parts();
+    let keep = rules.keep(&parts.extensions, Some(&parts));
+    (Request::from_parts(parts, body), keep)
+}
+
+// ===== impl Walk =====
+
+impl<S, R: Replay<B>, B> Walk<S, R, B> {
+    fn exchange(&self) -> Option<&Exchange> {
+        match self {
+            Self::Untouched => None,
+            Self::Once(exchange) => Some(exchange),
+            Self::Twice(kept) => Some(&kept.exchange),
         }
     }
 
-    /// Drops what is kept: there will be no second call.
-    fn settle(&mut self) {
-        self.kept = None;
-        self.service = None;
-    }
-
-    /// The service has been called: it is kept only if it may be called again.
-    fn called(&mut self) {
-        if !self.may_replay() {
-            self.service = None;
+    fn can_replay(&self) -> bool {
+        match self {
+            Self::Twice(kept) => R::can_restore(&kept.body),
+            _ => false,
         }
     }
 
-    /// The response, and a renewal to wait for, unless the response is the answer.
-    fn judge<ResBody>(
-        &mut self,
-        response: Response<ResBody>,
-    ) -> (Response<ResBody>, Option<BoxFuture<'static, Fetched>>) {
-        let token = self.token.as_ref().expect("a request was sent with a token");
+    /// Judges the response.
+    #[inline]
+    fn answered<ResBody>(&self, response: Response<ResBody>) -> (Response<ResBody>, Next) {
+        let Some(exchange) = self.exchange() else { return (response, Next::Answer) };
+        if !exchange.judges_parts() {
+            let next = exchange.answered(&ResponseHead::of(&response), || self.can_replay());
+            return (response, next);
+        }
         let (parts, body) = response.into_parts();
-        let verdict = self.target.verdict(&self.config, token, &parts);
-        let response = Response::from_parts(parts, body);
-        let Some(rejection) = verdict else {
-            self.replay_ended(Outcome::Answered);
-            self.settle();
-            return (response, None);
-        };
-        if !self.may_replay() {
-            self.replay_ended(Outcome::Rejected);
-            self.target.cache.reject(rejection);
-            return (response, None);
-        }
-        let cache = self.target.cache.clone();
-        (response, Some(async move { cache.renew(rejection).await }.boxed()))
+        let next = exchange.answered(&ResponseHead::of_parts(&parts), || self.can_replay());
+        (Response::from_parts(parts, body), next)
     }
 }
 
@@ -181,32 +166,21 @@ where
     R: Replay<B>,
     S: Service<Request<R::Body>>,
 {
-    pub(super) fn failed(error: BoxError) -> Self {
-        Self { step: Step::Failed { error: Some(error) }, errand: None }
+    #[inline]
+    pub(super) fn calling(future: S::Future, walk: Walk<S, R, B>) -> Self {
+        Self { step: Step::Calling { future }, walk }
     }
 
-    pub(super) fn bare(future: S::Future) -> Self {
-        Self { step: Step::Calling { future }, errand: None }
-    }
-
-    pub(super) fn calling(future: S::Future, errand: Errand<S, R, B>) -> Self {
-        Self { step: Step::Calling { future }, errand: Some(errand) }
-    }
-
-    pub(super) fn waiting(wait: Wait, request: Request<B>, errand: Errand<S, R, B>) -> Self {
-        let cache = errand.target.cache.clone();
-        let token = async move { cache.wait(wait).await }.boxed();
-        Self {
-            step: Step::Waiting { token, request: Some(Box::new(request)) },
-            errand: Some(errand),
-        }
+    #[cold]
+    pub(super) fn detour(detour: Detour<S, R, B, S::Response>) -> Self {
+        Self { step: Step::Detour { detour: Some(Box::new(detour)) }, walk: Walk::Untouched }
     }
 }
 
 impl<S, R, B, ResBody> Future for ResponseFuture<S, R, B>
 where
     R: Replay<B>,
-    S: Service<Request<R::Body>, Response = Response<ResBody>>,
+    S: Service<Request<R::Body>, Response = Response<ResBody>> + Clone,
     S::Error: Into<BoxError>,
 {
     type Output = Result<Response<ResBody>, BoxError>;
@@ -214,61 +188,34 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.step.as_mut().project() {
-                StepProj::Failed { error } => return Poll::Ready(Err(taken(error))),
-                StepProj::Waiting { token, request } => {
-                    let token = ready!(token.poll_unpin(cx))?;
-                    let request = present(this.errand).prepare(*taken(request), token);
-                    Step::Readying { request: Some(Box::new(request)) }
-                }
-                StepProj::Readying { request } => {
-                    let service = present(this.errand).service.as_mut();
-                    let service = service.expect("kept for this call");
-                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    let future = service.call(*taken(request));
-                    present(this.errand).called();
-                    Step::Calling { future }
-                }
+            match this.step.as_mut().project() {
                 StepProj::Calling { future } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into);
-                    let Some(errand) = this.errand else { return Poll::Ready(response) };
-                    let response =
-                        response.inspect_err(|_| errand.replay_ended(Outcome::Failed))?;
-                    let (response, renewal) = errand.judge(response);
-                    let Some(token) = renewal else { return Poll::Ready(Ok(response)) };
-                    Step::Renewing { token, response: Some(Box::new(response)) }
+                    let response = match ready!(future.poll(cx)) {
+                        Ok(response) => response,
+                        Err(error) => {
+                            this.walk.exchange().into_iter().for_each(Exchange::broken);
+                            return Poll::Ready(Err(error.into()));
+                        }
+                    };
+                    let (response, next) = this.walk.answered(response);
+                    // Either way the walk is over: what was kept is dropped, or goes on.
+                    let walk = std::mem::replace(this.walk, Walk::Untouched);
+                    let (Next::Renew(rejection), Walk::Twice(kept)) = (next, walk) else {
+                        return Poll::Ready(Ok(response));
+                    };
+                    let detour = Some(Box::new(Detour::renewing(rejection, kept, response)));
+                    this.step.set(Step::Detour { detour });
                 }
-                StepProj::Renewing { token, response } => match ready!(token.poll_unpin(cx)) {
-                    Ok(token) => Step::Restoring { token, response: response.take(), limit: None },
-                    Err(error) => {
-                        observe::renewal_failed(&error);
-                        present(this.errand).settle();
-                        return Poll::Ready(Ok(*taken(response)));
+                StepProj::Detour { detour } => match ready!(Detour::poll(detour, cx)) {
+                    Turn::Done(result) => return Poll::Ready(result),
+                    Turn::Called(future, walk) => {
+                        *this.walk = walk;
+                        this.step.set(Step::Calling { future });
                     }
                 },
-                StepProj::Restoring { token, response, limit } => {
-                    let errand = present(this.errand);
-                    let Some((parts, body)) = ready!(errand.poll_restore(limit, cx)) else {
-                        errand.settle();
-                        return Poll::Ready(Ok(*taken(response)));
-                    };
-                    observe::replaying(&errand.target);
-                    let request = errand.put(token.clone(), parts, body);
-                    Step::Readying { request: Some(Box::new(request)) }
-                }
-            };
-            this.step.set(next);
+            }
         }
     }
-}
-
-/// What a step is left with: it is left once.
-fn taken<T>(value: &mut Option<T>) -> T {
-    value.take().expect("polled after completion")
-}
-
-fn present<T>(errand: &mut Option<T>) -> &mut T {
-    errand.as_mut().expect("only a request that passes untouched has no errand")
 }
 
 impl<S, R, B> fmt::Debug for ResponseFuture<S, R, B>

@@ -1,15 +1,17 @@
 //! Sending a request again, and what is kept for it.
 
 mod buffer;
+mod head;
 
 use std::task::{Context, Poll};
 
 pub use self::buffer::{BufferBody, KeptBody, ReplayBody};
+pub(super) use self::head::KeptHead;
 
 /// What is kept of a request's body while the request is on its way.
 ///
-/// There are three: [`CloneBody`], [`BufferBody`] and [`NoReplay`]. `Body` is the type that the
-/// inner service is handed.
+/// There are three: [`CloneBody`], [`BufferBody`] and [`NoReplay`]; the trait is sealed. `Body`
+/// is the type that the inner service is handed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep a body of type `{B}` to send it again after a 401",
     label = "this body is not `Clone`, or is not what `wrap` takes",
@@ -18,21 +20,46 @@ pub use self::buffer::{BufferBody, KeptBody, ReplayBody};
             `.buffer_body(64 * 1024, axum::body::Body::new)`",
     note = "or call `.no_replay()` to keep nothing: a 401 is then returned as it is"
 )]
-pub trait Replay<B>: Clone {
+pub trait Replay<B>: Clone + sealed::Sealed {
     /// What the inner service is handed.
     type Body;
     /// What is kept.
+    #[doc(hidden)]
     type Kept;
+    /// Whether anything is ever kept.
+    #[doc(hidden)]
+    const KEEPS: bool;
 
     /// A body that is sent once.
+    #[doc(hidden)]
     fn pass(&self, body: B) -> Self::Body;
 
-    /// A body that may be sent again, and what is kept for that; `None` if it cannot be.
-    fn keep(&self, body: B) -> (Self::Body, Option<Self::Kept>);
+    /// A body that may be sent again, and what is kept for that; `None` if it cannot be. `limit`:
+    /// how many bytes may be kept, if the request says so itself.
+    #[doc(hidden)]
+    fn keep(&self, body: B, limit: Option<usize>) -> (Self::Body, Option<Self::Kept>);
+
+    /// Whether what was kept can still become the body once more.
+    #[doc(hidden)]
+    fn can_restore(kept: &Self::Kept) -> bool;
+
+    /// Ready as soon as what was kept can never become the body again.
+    #[doc(hidden)]
+    fn poll_spoilt(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The same body once more, as soon as it can be had; `None` if it cannot. It is not polled
     /// again once it is ready.
+    #[doc(hidden)]
     fn poll_restore(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<Option<Self::Body>>;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "what cannot be named cannot be implemented")]
+    pub trait Sealed {}
+
+    impl Sealed for super::CloneBody {}
+    impl Sealed for super::NoReplay {}
+    impl<F> Sealed for super::BufferBody<F> {}
 }
 
 // ===== impl CloneBody =====
@@ -54,14 +81,23 @@ impl CloneBody {
 impl<B: Clone> Replay<B> for CloneBody {
     type Body = B;
     type Kept = Option<B>;
+    const KEEPS: bool = true;
 
     fn pass(&self, body: B) -> B {
         body
     }
 
-    fn keep(&self, body: B) -> (B, Option<Option<B>>) {
+    fn keep(&self, body: B, _: Option<usize>) -> (B, Option<Option<B>>) {
         let kept = Some(body.clone());
         (body, Some(kept))
+    }
+
+    fn can_restore(kept: &Option<B>) -> bool {
+        kept.is_some()
+    }
+
+    fn poll_spoilt(_: &mut Option<B>, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
     }
 
     fn poll_restore(kept: &mut Option<B>, _: &mut Context<'_>) -> Poll<Option<B>> {
@@ -86,13 +122,22 @@ impl NoReplay {
 impl<B> Replay<B> for NoReplay {
     type Body = B;
     type Kept = std::convert::Infallible;
+    const KEEPS: bool = false;
 
     fn pass(&self, body: B) -> B {
         body
     }
 
-    fn keep(&self, body: B) -> (B, Option<Self::Kept>) {
+    fn keep(&self, body: B, _: Option<usize>) -> (B, Option<Self::Kept>) {
         (body, None)
+    }
+
+    fn can_restore(kept: &Self::Kept) -> bool {
+        match *kept {}
+    }
+
+    fn poll_spoilt(kept: &mut Self::Kept, _: &mut Context<'_>) -> Poll<()> {
+        match *kept {}
     }
 
     fn poll_restore(kept: &mut Self::Kept, _: &mut Context<'_>) -> Poll<Option<B>> {

@@ -273,10 +273,9 @@ async fn a_subscriber_sees_the_token_come_and_the_failures_and_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_number_of_the_policy_can_be_changed() {
+async fn a_policy_without_a_margin_and_with_a_longest_lifetime_is_heeded() {
     let policy = RefreshPolicy::builder()
         .expiry_margin(Duration::ZERO)
-        .lifetime_rounding(Duration::ZERO)
         .max_lifetime(50 * S)
         .build()
         .unwrap();

@@ -362,7 +362,7 @@ async fn a_service_that_never_lets_go_makes_nobody_wait_for_ever() {
     let began = Instant::now();
     let response = send(&buffered(100, &inner), post(body)).await.unwrap();
     assert_eq!(response.status(), 401);
-    assert_eq!(began.elapsed(), 31 * S);
+    assert_eq!(began.elapsed(), S);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ mod rejections;
 use std::time::Duration;
 
 use super::*;
-use crate::cache::RefreshPolicyBuilder;
+use crate::{cache::RefreshPolicyBuilder, challenge::Challenge};
 
 const S: Duration = Duration::from_secs(1);
 
@@ -45,17 +45,20 @@ impl World {
         self
     }
 
-    fn ask(&mut self) -> (Answer, Option<Takeoff>) {
-        self.state.ask(self.now)
+    fn ask(&mut self) -> (Answer, Option<Start>) {
+        let (answer, effects) = self.state.ask(None, self.now);
+        (answer, effects.start)
     }
 
-    fn reject(&mut self, token: &AccessToken, origin: &str) -> (Answer, Option<Takeoff>) {
-        self.state.reject(&rejection(token, origin), true, self.now)
+    fn reject(&mut self, token: &AccessToken, origin: &str) -> (Answer, Option<Start>) {
+        let (answer, effects) =
+            self.state.reject(&rejection(token, origin), RejectedBy::Waiter, self.now);
+        (answer, effects.start)
     }
 
-    fn land(
+    fn finish(
         &mut self,
-        takeoff: &Takeoff,
+        start: &Start,
         outcome: Result<&AccessToken, TokenError>,
     ) -> Option<Result<AccessToken, TokenError>> {
         let outcome = outcome.map(|token| Arrival {
@@ -63,19 +66,27 @@ impl World {
             called: self.now,
             called_wall: SystemTime::UNIX_EPOCH,
         });
-        self.state.landed(takeoff.id, outcome, self.now, self.random).map(|ended| ended.outcome)
+        self.state.finished(start.id, outcome, self.now, self.random).0
     }
 
-    /// Asks, and lands the flight that this starts.
+    /// Asks, and ends the flight that this starts.
     fn fetch(&mut self, token: &AccessToken) {
-        let takeoff = self.ask().1.expect("a flight");
-        self.land(&takeoff, Ok(token)).unwrap().unwrap();
+        let start = self.ask().1.expect("a flight");
+        self.finish(&start, Ok(token)).unwrap().unwrap();
     }
 
-    /// Rejects, and lands the renewal that this starts.
+    /// Rejects, and ends the renewal that this starts.
     fn renew(&mut self, rejected: &AccessToken, origin: &str, token: &AccessToken) {
-        let takeoff = self.reject(rejected, origin).1.expect("a renewal");
-        self.land(&takeoff, Ok(token)).unwrap().unwrap();
+        let start = self.reject(rejected, origin).1.expect("a renewal");
+        self.finish(&start, Ok(token)).unwrap().unwrap();
+    }
+
+    fn accept(&mut self, token: &AccessToken, host: &str) {
+        self.state.accepted(token, Some(&origin(host)), self.now);
+    }
+
+    fn granted(&self, host: &str) -> Grant {
+        self.state.granted(Some(&origin(host)), self.now).expect("a usable token")
     }
 
     fn seconds(&self, at: Option<Instant>) -> f64 {
@@ -83,7 +94,7 @@ impl World {
     }
 
     /// For how long asking gets an error and starts nothing.
-    fn rest(&mut self) -> f64 {
+    fn cooldown(&mut self) -> f64 {
         let from = self.now;
         while matches!(self.ask(), (Answer::Error(_), None)) {
             self.pass(0.25);
@@ -106,7 +117,7 @@ fn rejection(token: &AccessToken, host: &str) -> Rejection {
 
 fn given(answer: &Answer) -> Option<&str> {
     match answer {
-        Answer::Token(token) => Some(token.secret()),
+        Answer::Token(grant) => Some(grant.token.secret()),
         _ => None,
     }
 }

@@ -56,19 +56,29 @@ where
 {
     type Body = W;
     type Kept = KeptBody<B, F>;
+    const KEEPS: bool = true;
 
     fn pass(&self, body: B) -> W {
         (self.wrap)(ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None))
     }
 
-    fn keep(&self, body: B) -> (W, Option<KeptBody<B, F>>) {
-        if body.size_hint().lower() > self.limit as u64 {
+    fn keep(&self, body: B, limit: Option<usize>) -> (W, Option<KeptBody<B, F>>) {
+        let limit = limit.unwrap_or(self.limit);
+        if body.size_hint().lower() > limit as u64 {
             return (self.pass(body), None);
         }
-        let tape = Arc::new(Tape::new(self.limit));
+        let tape = Arc::new(Tape::new(limit));
         let mut body = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
         body.tape = Some(Arc::clone(&tape));
         ((self.wrap)(body), Some(KeptBody { tape, wrap: self.wrap.clone() }))
+    }
+
+    fn can_restore(kept: &KeptBody<B, F>) -> bool {
+        !kept.tape.is_void()
+    }
+
+    fn poll_spoilt(kept: &mut KeptBody<B, F>, _: &mut Context<'_>) -> Poll<()> {
+        if kept.tape.is_void() { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn poll_restore(kept: &mut KeptBody<B, F>, cx: &mut Context<'_>) -> Poll<Option<W>> {
@@ -268,6 +278,10 @@ impl<B> Tape<B> {
             trailers: None,
             phase: Phase::Recording(None),
         }))
+    }
+
+    fn is_void(&self) -> bool {
+        matches!(self.lock().phase, Phase::Void)
     }
 
     /// Whether the recording goes on.

@@ -68,7 +68,7 @@ fn the_relative_lifetime_wins_then_the_absolute_one_then_the_default() {
 #[test]
 fn the_age_is_counted_from_the_call_of_fetch() {
     let mut world = World::new();
-    let takeoff = world.ask().1.unwrap();
+    let start = world.ask().1.unwrap();
     let called = world.now;
     world.pass(20.0);
     let arrival = Arrival {
@@ -76,7 +76,7 @@ fn the_age_is_counted_from_the_call_of_fetch() {
         called,
         called_wall: SystemTime::UNIX_EPOCH,
     };
-    world.state.landed(takeoff.id, Ok(arrival), world.now, 0.0).unwrap();
+    world.state.finished(start.id, Ok(arrival), world.now, 0.0).0.unwrap().unwrap();
     assert_eq!(world.seconds(world.state.status(world.now).expiry), 90.0);
 }
 
@@ -86,11 +86,11 @@ fn a_due_token_is_used_and_the_first_asker_starts_a_refresh() {
     world.pass(79.9);
     assert!(world.ask().1.is_none());
     world.pass(0.1);
-    let (answer, takeoff) = world.ask();
+    let (answer, start) = world.ask();
     assert_eq!(given(&answer), Some("a"));
-    assert_eq!(takeoff.unwrap().request.reason(), Reason::Due);
-    let (answer, takeoff) = world.ask();
-    assert_eq!((given(&answer), takeoff.is_none()), (Some("a"), true));
+    assert_eq!(start.unwrap().request.reason(), Reason::Due);
+    let (answer, start) = world.ask();
+    assert_eq!((given(&answer), start.is_none()), (Some("a"), true));
 }
 
 #[test]
@@ -105,24 +105,24 @@ fn a_refresh_that_takes_long_is_not_started_twice() {
 #[test]
 fn a_refresh_that_brings_an_expired_token_takes_nothing_away() {
     let mut world = World::holding(&token("a"), 100);
-    let takeoff = world.pass(80.0).ask().1.unwrap();
-    world.land(&takeoff, Ok(&token("b").with_lifetime(Duration::ZERO))).unwrap().unwrap();
+    let start = world.pass(80.0).ask().1.unwrap();
+    world.finish(&start, Ok(&token("b").with_lifetime(Duration::ZERO))).unwrap().unwrap();
     assert_eq!(given(&world.ask().0), Some("a"));
 }
 
 #[test]
 fn what_is_published_may_be_used_exactly_until_the_state_has_something_to_say() {
     let mut world = World::holding(&token("a"), 100);
-    assert_eq!(world.seconds(world.state.ready(world.now).unwrap().until), 80.0);
+    assert_eq!(world.seconds(world.state.granted(None, world.now).unwrap().until), 80.0);
     world.pass(80.0).ask().1.unwrap();
-    let until = world.state.ready(world.now).unwrap().until;
+    let until = world.state.granted(None, world.now).unwrap().until;
     assert_eq!(world.seconds(until), 90.0, "the flight is under way: until the token expires");
     world.pass(10.0);
-    assert!(world.state.ready(world.now).is_none());
+    assert!(world.state.granted(None, world.now).is_none());
 
     let mut world = World::new();
     world.fetch(&token("eternal"));
-    assert_eq!(world.state.ready(world.now).unwrap().until, None);
+    assert_eq!(world.state.granted(None, world.now).unwrap().until, None);
 }
 
 #[test]
@@ -134,13 +134,13 @@ fn a_refresh_that_brings_no_later_expiry_is_not_repeated_before_half_of_the_rest
         called: world.now,
         called_wall: SystemTime::UNIX_EPOCH + (world.now - world.start),
     };
-    let takeoff = world.ask().1.unwrap();
+    let start = world.ask().1.unwrap();
     let arrival = fetched(&world, "a");
-    world.state.landed(takeoff.id, Ok(arrival), world.now, 0.0);
+    world.state.finished(start.id, Ok(arrival), world.now, 0.0);
 
-    let takeoff = world.pass(80.0).ask().1.unwrap();
+    let start = world.pass(80.0).ask().1.unwrap();
     let arrival = fetched(&world, "b");
-    world.state.landed(takeoff.id, Ok(arrival), world.now, 0.0);
+    world.state.finished(start.id, Ok(arrival), world.now, 0.0);
     assert!(world.pass(9.9).ask().1.is_none(), "without that rule it is due after 8 s");
     assert!(world.pass(0.2).ask().1.is_some());
 }
@@ -152,27 +152,36 @@ fn background_flights_start_at_most_once_a_second() {
     let short = token("a").with_lifetime(Duration::from_millis(10_500));
     world.fetch(&short);
     let first = world.pass(0.2).ask().1.expect("due");
-    world.land(&first, Ok(&short)).unwrap().unwrap();
+    world.finish(&first, Ok(&short)).unwrap().unwrap();
     assert!(world.pass(0.2).ask().1.is_none());
-    let next = world.state.ready(world.now).unwrap().until;
+    let next = world.state.granted(None, world.now).unwrap().until;
     assert!((world.seconds(next) - 1.2).abs() < 1e-6);
     assert!(world.pass(0.8).ask().1.is_some());
 }
 
 #[test]
-fn only_a_policy_that_keeps_warm_tends_without_traffic() {
-    let mut idle = World::holding(&token("a"), 100);
-    assert_eq!(idle.state.tend_at(idle.now), None);
-
-    idle.state.policy.keep_warm = true;
-    let mut warm = idle;
-    let at = warm.state.tend_at(warm.now);
+fn keeping_warm_starts_a_flight_when_one_is_due_and_heeds_the_cooldown() {
+    let mut warm = World::holding(&token("a"), 100);
+    let at = warm.state.warm_at(warm.now);
     assert_eq!(warm.seconds(at), 80.0);
-    assert!(warm.state.tend(warm.now).is_none(), "not yet");
+    assert!(warm.state.keep_warm(warm.now).start.is_none(), "not yet");
     warm.pass(80.0);
-    let takeoff = warm.state.tend(warm.now).unwrap();
-    assert_eq!(warm.state.tend_at(warm.now), None, "the landing will tell");
-    warm.land(&takeoff, Err(busy()));
-    let at = warm.state.tend_at(warm.now);
-    assert_eq!(warm.seconds(at), 81.0, "the source rests");
+    let start = warm.state.keep_warm(warm.now).start.unwrap();
+    let at = warm.state.warm_at(warm.now);
+    assert_eq!(warm.seconds(at), 111.0, "when the flight counts as lost");
+    warm.finish(&start, Err(busy()));
+    let at = warm.state.warm_at(warm.now);
+    assert_eq!(warm.seconds(at), 81.0, "the source cools down");
+}
+
+#[test]
+fn keeping_warm_starts_at_most_one_flight_a_second_whatever_the_policy_says() {
+    let mut world = World::with(|policy| policy.background_interval(Duration::ZERO));
+    for second in 0..5 {
+        let at = world.state.warm_at(world.now).unwrap();
+        assert_eq!((at - world.start).as_secs(), second);
+        world.now = at;
+        let start = world.state.keep_warm(world.now).start.expect("a flight");
+        world.finish(&start, Ok(&token("brief").with_lifetime(Duration::ZERO)));
+    }
 }

@@ -1,0 +1,63 @@
+//! The pause after a failed flight, in which nothing is fetched.
+
+use tokio::time::Instant;
+
+use super::{policy::RefreshPolicy, state::FlightId};
+use crate::error::TokenError;
+
+/// The cooldown after the last failure. It may be over; it counts on until a fetch succeeds.
+#[derive(Debug)]
+pub(super) struct Cooldown {
+    /// The flight that failed: it names the cooldown.
+    caused_by: FlightId,
+    is_permanent: bool,
+    /// How many failures of this kind came in a row.
+    nth: u32,
+    until_without_token: Instant,
+    until_with_token: Instant,
+    /// How long the token service asked to be left alone: no recovery ends that.
+    asked_until: Instant,
+}
+
+impl Cooldown {
+    /// The cooldown after this failure; `before` is the one after the failure before it.
+    pub(super) fn after(
+        (caused_by, error): (FlightId, &TokenError),
+        before: Option<&Self>,
+        policy: &RefreshPolicy,
+        now: Instant,
+        random: f64,
+    ) -> Self {
+        let is_permanent = !error.is_transient();
+        let nth = match before {
+            Some(before) if before.is_permanent == is_permanent => before.nth.saturating_add(1),
+            _ => 1,
+        };
+        let (without_token, with_token) = policy.cooldowns(nth, error, random);
+        let asked = error.retry_after().unwrap_or_default().min(without_token);
+        Self {
+            caused_by,
+            is_permanent,
+            nth,
+            until_without_token: now + without_token,
+            until_with_token: now + with_token,
+            asked_until: now + asked,
+        }
+    }
+
+    pub(super) fn until(&self, has_token: bool) -> Instant {
+        if has_token { self.until_with_token } else { self.until_without_token }
+    }
+
+    /// The flight that failed, if the source may recover from that by itself: a permanent
+    /// failure stays until an operator changes something, which the source may notice.
+    pub(super) fn recoverable(&self) -> Option<FlightId> {
+        self.is_permanent.then_some(self.caused_by)
+    }
+
+    /// What the failure was about has changed.
+    pub(super) fn end_early(&mut self) {
+        self.until_without_token = self.until_without_token.min(self.asked_until);
+        self.until_with_token = self.until_with_token.min(self.asked_until);
+    }
+}

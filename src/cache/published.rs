@@ -1,0 +1,99 @@
+//! What requests read without the lock.
+
+use tokio::time::Instant;
+
+use super::{
+    state::Grant,
+    sync::{Counter, Slot},
+};
+use crate::{clock::Moment, token::AccessToken};
+
+/// The current token, for callers who name no origin, and the version of the state.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    version: Counter,
+    ready: Slot<Ready>,
+}
+
+/// A token that may be handed out without asking.
+#[derive(Debug)]
+struct Ready {
+    grant: Grant,
+    stamp: Stamp,
+}
+
+/// For how long an answer of the state holds: for a version of it, and until a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    version: u64,
+    until: Moment,
+    expired: Moment,
+    suspect: bool,
+}
+
+// ===== impl Published =====
+
+impl Published {
+    /// Makes the state's changes seen. Called under the lock, so that the newest comes last.
+    pub(super) fn publish(&self, version: u64, grant: Option<Grant>, now: Instant) {
+        let is_known = self.ready.read(|before| match (before, &grant) {
+            (Some(before), Some(grant)) => {
+                before.grant.version == grant.version && before.grant.until == grant.until
+            }
+            (before, grant) => before.is_none() && grant.is_none(),
+        });
+        if !is_known {
+            let ready = |grant: Grant| Ready { stamp: Stamp::new(&grant, now), grant };
+            self.ready.store(grant.map(ready));
+        }
+        if self.version.load() != version {
+            self.version.store(version);
+        }
+    }
+
+    /// The token, as long as it may be used without asking.
+    pub(super) fn token(&self) -> Option<(AccessToken, Stamp)> {
+        self.ready.read(|ready| {
+            let ready = ready.filter(|ready| self.holds(&ready.stamp))?;
+            Some((ready.grant.token.clone(), ready.stamp))
+        })
+    }
+
+    /// Whether what was answered then still holds.
+    pub(super) fn holds(&self, stamp: &Stamp) -> bool {
+        self.version.load() == stamp.version && Moment::now() < stamp.until
+    }
+}
+
+// ===== impl Stamp =====
+
+impl Stamp {
+    pub(super) fn new(grant: &Grant, now: Instant) -> Self {
+        Self {
+            version: grant.version,
+            until: Moment::of(grant.until, now),
+            expired: Moment::of(grant.expired, now),
+            suspect: grant.suspect,
+        }
+    }
+
+    /// For a token that is used once, whatever the state thinks of it.
+    pub(super) const fn for_one_use() -> Self {
+        Self { version: u64::MAX, until: Moment::PAST, expired: Moment::PAST, suspect: false }
+    }
+
+    pub(crate) fn is_for_one_use(&self) -> bool {
+        *self == Self::for_one_use()
+    }
+
+    /// Whether the token has expired.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired <= Moment::now()
+    }
+
+    /// Tells that the token is used.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn observe_use(&self) {
+        crate::observe::used(self.suspect, self.expired.left());
+    }
+}

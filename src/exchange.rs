@@ -1,0 +1,161 @@
+//! One request's walk through the layer, a replay included, without I/O.
+//!
+//! [`Rules`](crate::rules::Rules) admit a request and give it a [`Pass`]. From there on an
+//! exchange says what comes next, and its driver does it:
+//!
+//! ```text
+//! First ──put──▶ the inner service ──answered──▶ Answer                        the response
+//!                       │                  └────▶ Renew ──renewed(Ok)──▶ Replay, put, call again
+//!                       │                             └──renewed(Err)──▶ the rejection, untouched
+//!                       └──broken──▶ the inner service's error
+//!
+//! Replay ──put──▶ the inner service ──answered / broken──▶ whatever comes back
+//! ```
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::{
+    cache::Rejection,
+    error::TokenError,
+    observe::{self, Replay as Outcome},
+    rules::{self, Pass, Recheck, ResponseHead, Verdict, Waiting},
+    token::AccessToken,
+};
+
+/// Which of its at most two calls a request is at, and what it carries.
+#[derive(Debug)]
+pub(crate) enum Exchange {
+    First(Arc<Pass>),
+    Replay(Arc<Pass>),
+}
+
+/// What to do with a response.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It is the answer.
+    Answer,
+    /// It rejects the token, and the request can be sent again: wait for the renewal, and tell
+    /// [`Exchange::renewed`] what came of it.
+    Renew(Rejection),
+}
+
+/// What to do with a request that has waited for something after it got its token.
+#[derive(Debug)]
+pub(crate) enum Still {
+    /// Send it.
+    Send,
+    /// Wait for another token, which is for [`Exchange::carrying`].
+    Wait(Waiting),
+    /// Fail with this.
+    Fail(TokenError),
+}
+
+// ===== impl Exchange =====
+
+impl Exchange {
+    pub(crate) fn new(pass: Arc<Pass>) -> Self {
+        Self::First(pass)
+    }
+
+    /// Puts the token on; false if the request brings its own, and so passes untouched.
+    #[inline]
+    pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
+        rules::put(headers, &self.pass().token)
+    }
+
+    /// Whether [`answered`](Self::answered) wants the whole head of the response.
+    #[inline]
+    pub(crate) fn judges_parts(&self) -> bool {
+        self.pass().judges_parts()
+    }
+
+    /// Judges the response. `can_replay`: whether what was kept of the request can be sent.
+    #[inline]
+    pub(crate) fn answered(
+        &self,
+        response: &ResponseHead<'_>,
+        can_replay: impl FnOnce() -> bool,
+    ) -> Next {
+        match self.pass().verdict(response) {
+            Verdict::Accepted => self.pass().accepted(),
+            Verdict::Silent => {}
+            Verdict::Rejected => return self.rejected(response, can_replay()),
+        }
+        self.replay_ended(Outcome::Answered);
+        Next::Answer
+    }
+
+    /// The inner service has failed.
+    pub(crate) fn broken(&self) {
+        self.replay_ended(Outcome::Failed);
+    }
+
+    /// The renewal has ended. The replay, unless the rejection is the answer.
+    pub(crate) fn renewed(&self, outcome: Result<AccessToken, TokenError>) -> Option<Self> {
+        match outcome {
+            Ok(token) => Some(Self::Replay(Arc::new(self.pass().with(token)))),
+            Err(error) => {
+                observe::renewal_failed(&error);
+                None
+            }
+        }
+    }
+
+    /// Tells that the replay is about to be sent.
+    pub(crate) fn replaying(&self) {
+        observe::replaying(self.pass().origin());
+    }
+
+    /// Looks at the token again, after the request had to wait for something else.
+    pub(crate) fn recheck(&mut self) -> Still {
+        match self.pass().recheck() {
+            Recheck::Good => Still::Send,
+            Recheck::Newer(pass) => {
+                self.carry(pass);
+                Still::Send
+            }
+            Recheck::Waiting(waiting) => Still::Wait(waiting),
+            Recheck::Failed(error) => Still::Fail(error),
+        }
+    }
+
+    /// The same, with another token.
+    pub(crate) fn carrying(mut self, newer: Arc<Pass>) -> Self {
+        self.carry(newer);
+        self
+    }
+
+    fn carry(&mut self, newer: Arc<Pass>) {
+        match self {
+            Self::First(pass) | Self::Replay(pass) => *pass = newer,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pass(&self) -> &Arc<Pass> {
+        match self {
+            Self::First(pass) | Self::Replay(pass) => pass,
+        }
+    }
+
+    /// A rejection that is the answer renews in the background.
+    #[cold]
+    fn rejected(&self, response: &ResponseHead<'_>, can_replay: bool) -> Next {
+        let rejection = self.pass().rejection(response);
+        if can_replay && matches!(self, Self::First(_)) {
+            return Next::Renew(rejection);
+        }
+        self.replay_ended(Outcome::Rejected);
+        self.pass().cache().reject_in_background(&rejection);
+        Next::Answer
+    }
+
+    #[inline]
+    fn replay_ended(&self, outcome: Outcome) {
+        if let Self::Replay(pass) = self {
+            observe::replayed(pass.named_origin(), outcome);
+        }
+    }
+}

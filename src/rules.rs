@@ -1,0 +1,391 @@
+//! Every decision about one request and its response: which origin gets which token, what a
+//! rejection is, whether the request may be sent again.
+//!
+//! Nothing here waits or sends: an [`Exchange`](crate::exchange::Exchange) asks, and
+//! [`service`](crate::service) or [`middleware`](crate::middleware) drive that.
+
+mod pass;
+mod routes;
+mod verdict;
+
+use std::{fmt, sync::Arc};
+
+use http::{Extensions, HeaderMap, Request, Uri, header::AUTHORIZATION, request, uri::Scheme};
+
+use self::{
+    pass::Target,
+    routes::{Assumed, Routes, Slot, Slots},
+    verdict::Verdicts,
+};
+pub(crate) use self::{
+    pass::{Pass, Recheck, Waiting},
+    verdict::{ResponseHead, Verdict},
+};
+use crate::{
+    cache::{Asked, TokenCache},
+    error::{Refused, TokenError},
+    observe,
+    origin::{InvalidOrigin, Origin},
+    token::AccessToken,
+};
+
+/// Where the tokens of an origin come from: a [`TokenCache`].
+///
+/// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
+/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
+#[derive(Clone, Debug)]
+pub struct Tokens(TokenCache);
+
+/// What happens to a request for an origin that was not named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnlistedOrigin {
+    /// It fails with [`Refused`], and nothing is sent.
+    #[default]
+    Refuse,
+    /// It is sent without a token.
+    SendBare,
+}
+
+/// A request extension: this request passes untouched.
+///
+/// ```
+/// use tower_bearer::SkipAuth;
+///
+/// let request = http::Request::get("https://api.example.com/public").extension(SkipAuth).body(());
+/// # request.unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SkipAuth;
+
+/// A request extension: how many bytes of this request's body may be kept, to send it again
+/// after a rejection. It takes the place of the layer's own limit; 0 means no replay.
+///
+/// A layer that keeps clones of bodies ([`CloneBody`](crate::CloneBody)) keeps all of the body
+/// unless this is 0.
+///
+/// ```
+/// use tower_bearer::ReplayLimit;
+///
+/// let request = http::Request::post("https://api.example.com/v1/uploads")
+///     .extension(ReplayLimit(0))
+///     .body("a body that is not to be kept");
+/// # request.unwrap();
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayLimit(pub usize);
+
+/// What the layer was told; one for all services and all requests.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    tokens: Tokens,
+    routes: Routes,
+    /// The slots for `https` origins that are not named, if those get the layer's token.
+    any_https: Option<Slots>,
+    pub(crate) allow_plaintext: bool,
+    assumed: Option<Assumed>,
+    pub(crate) unlisted: UnlistedOrigin,
+    pub(crate) replay_if: Option<Judge<request::Parts>>,
+    verdicts: Arc<Verdicts>,
+}
+
+pub(crate) type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
+
+/// What is looked at of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestHead<'a> {
+    pub(crate) destination: Destination<'a>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) extensions: &'a Extensions,
+}
+
+/// Where a request goes, as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination<'a> {
+    /// A host, by `https` or else by `http`.
+    Host { is_https: bool, authority: &'a str },
+    /// It does not say: there is neither a scheme nor an authority.
+    Unsaid,
+    /// Another scheme, or only one of the two.
+    Other,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// It passes untouched.
+    Untouched,
+    /// It carries this token.
+    Ready(Arc<Pass>),
+    /// It waits for a token.
+    Waiting(Waiting),
+    /// No token may go there.
+    Refused(Refused),
+    /// No token can be had.
+    Failed(TokenError),
+}
+
+/// How much of a request's body may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Nothing,
+    /// So many bytes; `None`: as the layer says.
+    UpTo(Option<usize>),
+}
+
+// ===== The header =====
+
+/// Puts the token on, unless the request brings its own credentials: then it stays as it was, and
+/// this is false.
+///
+/// Nothing else in the crate knows which header carries a token, and how.
+pub(crate) fn put(headers: &mut HeaderMap, token: &AccessToken) -> bool {
+    // One look-up for both; a request with credentials of its own is rare.
+    let has_own = headers.append(AUTHORIZATION, token.header_value().clone());
+    if has_own {
+        take_back(headers);
+    }
+    !has_own
+}
+
+fn has_own_credentials(headers: &HeaderMap) -> bool {
+    headers.contains_key(AUTHORIZATION)
+}
+
+/// Removes the last value; the header stays where it stands.
+#[cold]
+fn take_back(headers: &mut HeaderMap) {
+    let mut own: Vec<_> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    own.pop();
+    let mut own = own.into_iter();
+    if let Some(first) = own.next() {
+        headers.insert(AUTHORIZATION, first);
+    }
+    for value in own {
+        headers.append(AUTHORIZATION, value);
+    }
+}
+
+// ===== impl Rules =====
+
+impl Rules {
+    pub(crate) fn new(tokens: Tokens) -> Self {
+        Self {
+            tokens,
+            routes: Routes::default(),
+            any_https: None,
+            allow_plaintext: false,
+            assumed: None,
+            unlisted: UnlistedOrigin::default(),
+            replay_if: None,
+            verdicts: Arc::default(),
+        }
+    }
+
+    /// The token for the request, where it is known at once.
+    #[inline]
+    pub(crate) fn ready(&self, request: &RequestHead<'_>) -> Option<Arc<Pass>> {
+        if !request.extensions.is_empty() && request.extensions.get::<SkipAuth>().is_some() {
+            return None;
+        }
+        let (slot, is_shared) = self.slot(request.destination)?;
+        let pass = slot.get()?;
+        let is_its = !is_shared || pass.is_for(request.destination);
+        (is_its && pass.holds()).then_some(pass)
+    }
+
+    /// Where the pass of such a request is, if one was left there; and whether other origins use
+    /// that place too.
+    #[inline]
+    fn slot(&self, destination: Destination<'_>) -> Option<(&Slot, bool)> {
+        match (destination, &self.assumed) {
+            (Destination::Host { is_https, authority }, _) => {
+                match self.routes.written(is_https, authority) {
+                    Some(route) => Some((&route.slot, false)),
+                    None => Some((self.any_https.as_ref()?.of(authority), true)),
+                }
+            }
+            (Destination::Unsaid, Some(assumed)) => Some((&assumed.slot, false)),
+            _ => None,
+        }
+    }
+
+    /// What becomes of the request.
+    #[cold]
+    pub(crate) fn admit(&self, request: &RequestHead<'_>) -> Admission {
+        let skips = request.extensions.get::<SkipAuth>().is_some();
+        if skips || has_own_credentials(request.headers) {
+            return Admission::Untouched;
+        }
+        match self.target(request.destination) {
+            Ok(target) => match target.cache.ask(Some(&target.origin)) {
+                Asked::Token(granted) => {
+                    let pass = Arc::new(Pass::new(target, granted));
+                    if let Some((slot, _)) = self.slot(request.destination) {
+                        slot.set(Arc::clone(&pass));
+                    }
+                    Admission::Ready(pass)
+                }
+                Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait }),
+                Asked::Error(error) => Admission::Failed(error),
+            },
+            Err(refused) if self.sends_bare(&refused) => Admission::Untouched,
+            Err(refused) => {
+                observe::refused(&refused);
+                Admission::Refused(refused)
+            }
+        }
+    }
+
+    /// How much of the request may be kept; `parts` are there if somebody
+    /// [judges](Self::replay_if) requests.
+    pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
+        let limit = match extensions.is_empty() {
+            true => None,
+            false => extensions.get::<ReplayLimit>().map(|limit| limit.0),
+        };
+        let allowed = match (&self.replay_if, parts) {
+            (Some(judge), Some(parts)) => judge(parts),
+            _ => true,
+        };
+        if allowed && limit != Some(0) { Keep::UpTo(limit) } else { Keep::Nothing }
+    }
+
+    /// Where the request goes, and where its token comes from.
+    fn target(&self, destination: Destination<'_>) -> Result<Target, Refused> {
+        let origin = match (destination, &self.assumed) {
+            (Destination::Unsaid, Some(assumed)) => Some(assumed.origin.clone()),
+            _ => destination.origin(),
+        };
+        let origin = origin.ok_or(Refused::NoOrigin)?;
+        let route = self.routes.get(&origin);
+        let tokens = match route {
+            Some(route) => &route.tokens,
+            None if self.any_https.is_some() && origin.is_https() => &self.tokens,
+            None => return Err(Refused::NotNamed(origin)),
+        };
+        if !(origin.is_https() || origin.is_loopback() || self.allow_plaintext) {
+            return Err(Refused::Plaintext(origin));
+        }
+        Ok(Target {
+            cache: tokens.0.clone(),
+            origin,
+            written: destination.written(),
+            is_named: route.is_some(),
+            verdicts: Arc::clone(&self.verdicts),
+        })
+    }
+
+    fn sends_bare(&self, refused: &Refused) -> bool {
+        let is_unlisted = matches!(refused, Refused::NotNamed(_) | Refused::NoOrigin);
+        is_unlisted && self.unlisted == UnlistedOrigin::SendBare
+    }
+}
+
+/// What the layer's builder changes. Services that exist keep the rules that they were made with.
+impl Rules {
+    /// Names an origin, and says where its tokens come from; `None`: where the layer's do.
+    pub(crate) fn add(
+        &mut self,
+        origin: Origin,
+        tokens: Option<Tokens>,
+    ) -> Result<(), InvalidOrigin> {
+        let tokens = tokens.unwrap_or_else(|| self.tokens.clone());
+        self.routes.add(origin, tokens)
+    }
+
+    pub(crate) fn any_https(&mut self) {
+        self.any_https = Some(Slots::default());
+    }
+
+    pub(crate) fn assume(&mut self, origin: Origin) {
+        self.assumed = Some(Assumed { origin, slot: Slot::default() });
+    }
+
+    /// How responses are judged; passes that were made for other verdicts are forgotten.
+    pub(crate) fn verdicts(&mut self) -> &mut Verdicts {
+        *self = self.clone();
+        Arc::make_mut(&mut self.verdicts)
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules")
+            .field("origins", &self.routes)
+            .field("any_https", &self.any_https.is_some())
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("assumed", &self.assumed.as_ref().map(|assumed| &assumed.origin))
+            .field("unlisted_origins", &self.unlisted)
+            .field("verdicts", &self.verdicts)
+            .finish_non_exhaustive()
+    }
+}
+
+// ===== impl RequestHead =====
+
+impl<'a> RequestHead<'a> {
+    #[inline]
+    pub(crate) fn of<B>(request: &'a Request<B>) -> Self {
+        Self {
+            destination: Destination::of(request.uri()),
+            headers: request.headers(),
+            extensions: request.extensions(),
+        }
+    }
+}
+
+// ===== impl Tokens =====
+
+impl From<TokenCache> for Tokens {
+    fn from(cache: TokenCache) -> Self {
+        Self(cache)
+    }
+}
+
+impl From<&TokenCache> for Tokens {
+    fn from(cache: &TokenCache) -> Self {
+        Self(cache.clone())
+    }
+}
+
+impl Tokens {
+    fn is_same(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
+// ===== impl Destination =====
+
+impl<'a> Destination<'a> {
+    pub(crate) fn of(uri: &'a Uri) -> Self {
+        match (uri.scheme(), uri.authority()) {
+            (Some(scheme), Some(authority)) => Self::of_parts(scheme.as_str(), authority.as_str()),
+            (None, None) => Self::Unsaid,
+            _ => Self::Other,
+        }
+    }
+
+    pub(crate) fn of_parts(scheme: &str, authority: &'a str) -> Self {
+        match scheme {
+            "https" => Self::Host { is_https: true, authority },
+            "http" => Self::Host { is_https: false, authority },
+            _ => Self::Other,
+        }
+    }
+
+    /// Whether it is by `https`, and the authority.
+    fn written(self) -> Option<(bool, Box<str>)> {
+        match self {
+            Self::Host { is_https, authority } => Some((is_https, authority.into())),
+            _ => None,
+        }
+    }
+
+    fn origin(self) -> Option<Origin> {
+        let Self::Host { is_https, authority } = self else { return None };
+        let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
+        Origin::of(&uri.ok()?)
+    }
+}

@@ -1,0 +1,192 @@
+//! What a request carries through the layer: a token, and all that is needed to judge the
+//! response. There is one for each token and route, shared by all requests of both.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+use super::{
+    Destination,
+    verdict::{ResponseHead, Verdict, Verdicts, rejection},
+};
+use crate::{
+    cache::{Asked, Granted, Rejection, Stamp, TokenCache, Wait},
+    error::TokenError,
+    origin::Origin,
+    token::AccessToken,
+};
+
+#[derive(Debug)]
+pub(crate) struct Pass {
+    target: Target,
+    pub(crate) token: AccessToken,
+    /// For how long the token may be used without asking.
+    stamp: Stamp,
+    /// Whether the cache wants to hear that the token was accepted.
+    watched: AtomicBool,
+    /// On a replay: the token that was rejected.
+    replaces: Option<AccessToken>,
+}
+
+/// Where a request goes, whose token it gets, and how the response is judged.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) cache: TokenCache,
+    pub(super) origin: Origin,
+    /// The authority as the request writes it, and whether that is by `https`.
+    pub(super) written: Option<(bool, Box<str>)>,
+    /// Whether the origin was configured, and so may be a label.
+    pub(super) is_named: bool,
+    pub(super) verdicts: Arc<Verdicts>,
+}
+
+/// A request that waits for its token.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(super) target: Target,
+    pub(super) wait: Wait,
+}
+
+/// What becomes of a pass after time has passed.
+#[derive(Debug)]
+pub(crate) enum Recheck {
+    /// It is still good.
+    Good,
+    /// There is a newer one.
+    Newer(Arc<Pass>),
+    /// The token has expired, and the request waits for another.
+    Waiting(Waiting),
+    /// The token has expired, and no other can be had.
+    Failed(TokenError),
+}
+
+// ===== impl Pass =====
+
+impl Pass {
+    pub(super) fn new(target: Target, granted: Granted) -> Self {
+        Self {
+            target,
+            token: granted.token,
+            stamp: granted.stamp,
+            watched: AtomicBool::new(granted.watched),
+            replaces: None,
+        }
+    }
+
+    /// Whether it is for a request that is written like that.
+    pub(super) fn is_for(&self, destination: Destination<'_>) -> bool {
+        self.target.is_written(destination)
+    }
+
+    /// Whether its token may still be used without asking.
+    #[inline]
+    pub(super) fn holds(&self) -> bool {
+        let holds = self.target.cache.holds(&self.stamp);
+        #[cfg(feature = "metrics")]
+        if holds {
+            self.stamp.observe_use();
+        }
+        holds
+    }
+
+    /// The pass of the replay, with the token that the renewal has brought.
+    pub(crate) fn with(&self, token: AccessToken) -> Self {
+        let granted = self.target.cache.granted(Some(&self.target.origin));
+        let granted = granted.filter(|granted| granted.token.is_same(&token));
+        let replaces = Some(self.token.clone());
+        let granted = granted.unwrap_or_else(|| Granted::once(token));
+        Self { replaces, ..Self::new(self.target.clone(), granted) }
+    }
+
+    /// Looks again, when time has passed since the pass was made.
+    pub(crate) fn recheck(&self) -> Recheck {
+        let cache = &self.target.cache;
+        if self.stamp.is_for_one_use() || cache.holds(&self.stamp) {
+            return Recheck::Good;
+        }
+        match cache.ask(Some(&self.target.origin)) {
+            Asked::Token(granted) if self.is_rejected(&granted.token) => Recheck::Good,
+            Asked::Token(granted) => Recheck::Newer(Arc::new(Self {
+                replaces: self.replaces.clone(),
+                ..Self::new(self.target.clone(), granted)
+            })),
+            Asked::Wait(_) | Asked::Error(_) if !self.stamp.is_expired() => Recheck::Good,
+            Asked::Wait(wait) => Recheck::Waiting(Waiting { target: self.target.clone(), wait }),
+            Asked::Error(error) => Recheck::Failed(error),
+        }
+    }
+
+    fn is_rejected(&self, token: &AccessToken) -> bool {
+        self.replaces.as_ref().is_some_and(|rejected| rejected.is_same(token))
+    }
+
+    /// Whether a user's rule wants to see the whole head of the response.
+    pub(crate) fn judges_parts(&self) -> bool {
+        self.target.verdicts.rejected_when.is_some()
+    }
+
+    #[inline]
+    pub(crate) fn verdict(&self, response: &ResponseHead<'_>) -> Verdict {
+        self.target.verdicts.of(&self.target, response)
+    }
+
+    /// The token was accepted: the cache hears it once.
+    #[inline]
+    pub(crate) fn accepted(&self) {
+        if self.watched.load(Relaxed) {
+            self.watched.store(false, Relaxed);
+            self.target.cache.accepted(&self.token, Some(&self.target.origin));
+        }
+    }
+
+    pub(crate) fn rejection(&self, response: &ResponseHead<'_>) -> Rejection {
+        rejection(&self.target, &self.token, response)
+    }
+
+    pub(crate) fn cache(&self) -> &TokenCache {
+        &self.target.cache
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.target.origin
+    }
+
+    /// The origin, if it was configured.
+    pub(crate) fn named_origin(&self) -> Option<&Origin> {
+        self.target.is_named.then_some(&self.target.origin)
+    }
+}
+
+// ===== impl Target =====
+
+impl Target {
+    #[inline]
+    fn is_written(&self, destination: Destination<'_>) -> bool {
+        match (destination, &self.written) {
+            (Destination::Host { is_https, authority }, Some((https, written))) => {
+                is_https == *https && *authority == **written
+            }
+            (Destination::Unsaid, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether that is the same origin.
+    pub(super) fn is(&self, destination: Destination<'_>) -> bool {
+        self.is_written(destination)
+            || destination.origin().is_none_or(|origin| origin == self.origin)
+    }
+}
+
+// ===== impl Waiting =====
+
+impl Waiting {
+    pub(crate) async fn pass(self) -> Result<Arc<Pass>, TokenError> {
+        let Self { target, wait } = self;
+        let token = target.cache.wait(wait).await?;
+        let granted = target.cache.granted(Some(&target.origin));
+        let granted = granted.unwrap_or_else(|| Granted::once(token));
+        Ok(Arc::new(Pass::new(target, granted)))
+    }
+}

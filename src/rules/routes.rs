@@ -1,0 +1,122 @@
+//! The origins that were named, found by what a request says, as it is written.
+
+use std::{fmt, hash::BuildHasher, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use super::{Pass, Tokens};
+use crate::origin::{InvalidOrigin, Origin};
+
+#[derive(Clone, Default)]
+pub(super) struct Routes {
+    routes: Vec<Route>,
+    /// By authority, in each spelling that is worth knowing; `http` and `https` apart.
+    written: [FxHashMap<Box<str>, usize>; 2],
+    by_origin: FxHashMap<Origin, usize>,
+}
+
+#[derive(Clone)]
+pub(super) struct Route {
+    origin: Origin,
+    /// The usual spelling of the authority.
+    authority: Box<str>,
+    pub(super) tokens: Tokens,
+    pub(super) slot: Slot,
+}
+
+/// What a request that says no origin means.
+#[derive(Clone)]
+pub(super) struct Assumed {
+    pub(super) origin: Origin,
+    pub(super) slot: Slot,
+}
+
+/// Where a pass is left for the next request. A clone is empty.
+#[derive(Default)]
+pub(super) struct Slot(ArcSwapOption<Pass>);
+
+/// Slots for origins that were not named: few, and whoever comes later takes one over.
+#[derive(Clone)]
+pub(super) struct Slots(Box<[Slot; 64]>);
+
+// ===== impl Routes =====
+
+impl Routes {
+    pub(super) fn add(&mut self, origin: Origin, tokens: Tokens) -> Result<(), InvalidOrigin> {
+        if let Some(known) = self.get(&origin) {
+            let is_same = known.tokens.is_same(&tokens);
+            return if is_same { Ok(()) } else { Err(InvalidOrigin::Taken(origin)) };
+        }
+        let at = self.routes.len();
+        let shown = origin.to_string();
+        let authority = shown.split_once("://").map_or(&*shown, |(_, authority)| authority);
+        let spellings = &mut self.written[usize::from(origin.is_https())];
+        let with_port = format!("{}:{}", origin.host().to_ascii_lowercase(), origin.port());
+        for spelling in [authority, &with_port] {
+            spellings.insert(spelling.into(), at);
+        }
+        let authority = authority.into();
+        self.by_origin.insert(origin.clone(), at);
+        self.routes.push(Route { origin, authority, tokens, slot: Slot::default() });
+        Ok(())
+    }
+
+    /// The route of an authority that is written in a usual way.
+    #[inline]
+    pub(super) fn written(&self, is_https: bool, authority: &str) -> Option<&Route> {
+        if let [only] = &*self.routes {
+            let is_it = only.origin.is_https() == is_https && *only.authority == *authority;
+            if is_it {
+                return Some(only);
+            }
+        }
+        let at = self.written[usize::from(is_https)].get(authority)?;
+        self.routes.get(*at)
+    }
+
+    pub(super) fn get(&self, origin: &Origin) -> Option<&Route> {
+        self.by_origin.get(origin).and_then(|at| self.routes.get(*at))
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.routes.iter().map(|route| &route.origin)).finish()
+    }
+}
+
+// ===== impl Slot =====
+
+impl Slot {
+    #[inline]
+    pub(super) fn get(&self) -> Option<Arc<Pass>> {
+        self.0.load_full()
+    }
+
+    pub(super) fn set(&self, pass: Arc<Pass>) {
+        self.0.store(Some(pass));
+    }
+}
+
+impl Clone for Slot {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+// ===== impl Slots =====
+
+impl Slots {
+    pub(super) fn of(&self, authority: &str) -> &Slot {
+        let hash = FxBuildHasher.hash_one(authority);
+        let at = usize::try_from(hash % 64).unwrap_or_default();
+        &self.0[at]
+    }
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(Box::new(std::array::from_fn(|_| Slot::default())))
+    }
+}

@@ -1,0 +1,281 @@
+//! What a request waits for beside the inner service's response: its token, the inner service's
+//! readiness, a renewal, its body. All of that is rare.
+//!
+//! ```text
+//! Waiting ──token──▶ Readying ──ready, token still good──▶ called
+//!    ▲                  │ ▲
+//!    └──token expired───┘ │
+//! Renewing ──token──▶ Restoring ──body──┘
+//!    └──no token, no body─┴──▶ done: the rejection is the answer
+//! ```
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{Request, Response};
+use tokio::time::Sleep;
+use tower_service::Service;
+
+use super::{
+    future::{Kept, Walk, set_out},
+    replay::{KeptHead, Replay},
+};
+use crate::{
+    cache::Rejection,
+    clock,
+    error::{BoxError, TokenError},
+    exchange::{Exchange, Still},
+    rules::{Pass, Rules, Waiting},
+    token::AccessToken,
+};
+
+/// How long a rejected request waits until the inner service has let go of its body.
+const BODY_LIMIT: Duration = Duration::from_secs(1);
+
+/// A step that is awaited, with all that the next ones need.
+pub(super) enum Detour<S, R: Replay<B>, B, Res> {
+    /// Nothing: there was nothing to send.
+    Failed(BoxError),
+    /// The cache: a token. The inner service is not held ready meanwhile.
+    Waiting {
+        token: BoxFuture<'static, Result<Arc<Pass>, TokenError>>,
+        /// What the request carried before, if its token expired while it waited.
+        before: Option<Exchange>,
+        outgoing: Outgoing<S, R, B>,
+    },
+    /// The inner service's readiness.
+    Readying { exchange: Exchange, outgoing: Outgoing<S, R, B>, has_waited: bool },
+    /// The cache: another token than the one that was rejected by this response.
+    Renewing {
+        token: BoxFuture<'static, Result<AccessToken, TokenError>>,
+        kept: Box<Kept<S, R, B>>,
+        response: Res,
+    },
+    /// The body of the first call, which the inner service still has.
+    Restoring {
+        exchange: Exchange,
+        kept: Box<Kept<S, R, B>>,
+        response: Res,
+        limit: Option<Pin<Box<Sleep>>>,
+    },
+}
+
+/// A request that is about to be sent.
+pub(super) struct Outgoing<S, R: Replay<B>, B> {
+    service: S,
+    call: Call<R, B>,
+}
+
+enum Call<R: Replay<B>, B> {
+    First { request: Request<B>, rules: Arc<Rules>, replay: R },
+    Second { request: Request<R::Body> },
+}
+
+/// Where a detour has led.
+pub(super) enum Turn<S, R, B, ResBody>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>>,
+{
+    Done(Result<Response<ResBody>, BoxError>),
+    Called(S::Future, Walk<S, R, B>),
+}
+
+/// What a step leads to.
+enum Next<S, R, B, ResBody>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>>,
+{
+    Await(Detour<S, R, B, Response<ResBody>>),
+    Go(Detour<S, R, B, Response<ResBody>>),
+    Turn(Turn<S, R, B, ResBody>),
+}
+
+// ===== impl Detour =====
+
+impl<S, R: Replay<B>, B, Res> Detour<S, R, B, Res> {
+    /// Of a request that has no token yet.
+    pub(super) fn waiting(
+        waiting: Waiting,
+        request: Request<B>,
+        rules: Arc<Rules>,
+        replay: R,
+        service: S,
+    ) -> Self {
+        let outgoing = Outgoing { service, call: Call::First { request, rules, replay } };
+        Self::Waiting { token: waiting.pass().boxed(), before: None, outgoing }
+    }
+
+    /// Of a request whose token was rejected.
+    pub(super) fn renewing(rejection: Rejection, kept: Box<Kept<S, R, B>>, response: Res) -> Self {
+        let cache = kept.exchange.pass().cache().clone();
+        let token = async move { cache.renew(rejection).await }.boxed();
+        Self::Renewing { token, kept, response }
+    }
+}
+
+impl<S, R, B, ResBody> Detour<S, R, B, Response<ResBody>>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    pub(super) fn poll(
+        detour: &mut Option<Box<Self>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Turn<S, R, B, ResBody>> {
+        let mut step = *detour.take().expect("polled after completion");
+        loop {
+            step = match step.step(cx) {
+                Next::Go(next) => next,
+                Next::Turn(turn) => return Poll::Ready(turn),
+                Next::Await(same) => {
+                    *detour = Some(Box::new(same));
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn step(self, cx: &mut Context<'_>) -> Next<S, R, B, ResBody> {
+        match self {
+            Self::Failed(error) => done(Err(error)),
+            Self::Waiting { mut token, before, outgoing } => match token.poll_unpin(cx) {
+                Poll::Pending => Next::Await(Self::Waiting { token, before, outgoing }),
+                Poll::Ready(Ok(pass)) => {
+                    let exchange = match before {
+                        None => Exchange::new(pass),
+                        Some(before) => before.carrying(pass),
+                    };
+                    Next::Go(Self::Readying { exchange, outgoing, has_waited: false })
+                }
+                Poll::Ready(Err(error)) => {
+                    before.iter().for_each(Exchange::broken);
+                    done(Err(error.into()))
+                }
+            },
+            Self::Readying { exchange, mut outgoing, has_waited } => {
+                match outgoing.service.poll_ready(cx) {
+                    Poll::Pending => {
+                        Next::Await(Self::Readying { exchange, outgoing, has_waited: true })
+                    }
+                    Poll::Ready(Ok(())) if has_waited => outgoing.recheck_and_call(exchange),
+                    Poll::Ready(Ok(())) => outgoing.call(exchange),
+                    Poll::Ready(Err(error)) => {
+                        exchange.broken();
+                        done(Err(error.into()))
+                    }
+                }
+            }
+            Self::Renewing { mut token, mut kept, response } => match token.poll_unpin(cx) {
+                // The renewal goes on without this request.
+                Poll::Pending if R::poll_spoilt(&mut kept.body, cx).is_ready() => {
+                    done(Ok(response))
+                }
+                Poll::Pending => Next::Await(Self::Renewing { token, kept, response }),
+                Poll::Ready(outcome) => match kept.exchange.renewed(outcome) {
+                    Some(exchange) => {
+                        Next::Go(Self::Restoring { exchange, kept, response, limit: None })
+                    }
+                    None => done(Ok(response)),
+                },
+            },
+            Self::Restoring { exchange, mut kept, response, mut limit } => {
+                match poll_restore::<R, B>(&mut kept.body, &mut limit, cx) {
+                    Poll::Pending => {
+                        Next::Await(Self::Restoring { exchange, kept, response, limit })
+                    }
+                    Poll::Ready(None) => done(Ok(response)),
+                    Poll::Ready(Some(body)) => {
+                        // It may hold a connection that the second call needs.
+                        drop(response);
+                        exchange.replaying();
+                        let Kept { head, service, .. } = *kept;
+                        let outgoing = Outgoing::second(head, body, service);
+                        Next::Go(Self::Readying { exchange, outgoing, has_waited: false })
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn done<S, R, B, ResBody>(result: Result<Response<ResBody>, BoxError>) -> Next<S, R, B, ResBody>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>>,
+{
+    Next::Turn(Turn::Done(result))
+}
+
+/// The body once more, once the inner service has let go of it; `None` if that cannot be, or
+/// takes too long.
+fn poll_restore<R: Replay<B>, B>(
+    kept: &mut R::Kept,
+    limit: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<R::Body>> {
+    if let Poll::Ready(body) = R::poll_restore(kept, cx) {
+        return Poll::Ready(body);
+    }
+    if limit.is_none() {
+        *limit = clock::sleep(BODY_LIMIT).map(Box::pin);
+    }
+    match limit {
+        Some(limit) => limit.as_mut().poll(cx).map(|()| None),
+        // Without a timer there is no end to the wait.
+        None => Poll::Ready(None),
+    }
+}
+
+// ===== impl Outgoing =====
+
+impl<S, R: Replay<B>, B> Outgoing<S, R, B> {
+    fn second(head: KeptHead, body: R::Body, service: S) -> Self {
+        Self { service, call: Call::Second { request: head.into_request(body) } }
+    }
+}
+
+impl<S, R, B, ResBody> Outgoing<S, R, B>
+where
+    R: Replay<B>,
+    S: Service<Request<R::Body>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    /// Calls the service, which is ready.
+    fn call(mut self, exchange: Exchange) -> Next<S, R, B, ResBody> {
+        let (request, walk) = match self.call {
+            Call::First { request, rules, replay } => {
+                set_out(exchange, request, &rules, &replay, &self.service)
+            }
+            Call::Second { mut request } => {
+                exchange.put(request.headers_mut());
+                (request, Walk::Once(exchange))
+            }
+        };
+        Next::Turn(Turn::Called(self.service.call(request), walk))
+    }
+
+    /// The same after a wait for the service, in which the token may have expired.
+    fn recheck_and_call(mut self, mut exchange: Exchange) -> Next<S, R, B, ResBody> {
+        match exchange.recheck() {
+            Still::Send => self.call(exchange),
+            Still::Wait(waiting) => {
+                // Nothing is held ready while a request waits for its token.
+                self.service = self.service.clone();
+                let token = waiting.pass().boxed();
+                Next::Go(Detour::Waiting { token, before: Some(exchange), outgoing: self })
+            }
+            Still::Fail(error) => {
+                exchange.broken();
+                done(Err(error.into()))
+            }
+        }
+    }
+}
