@@ -1,157 +1,181 @@
 //! What the layer adds to a request when there is a usable token.
 //!
-//! The floor is a service that inserts a ready header. Beside it, in the same run and over the
-//! same inner service, which answers at once: the layer with `no_replay()`, which keeps nothing
-//! of the request, and the layer as it is by default, which keeps a clone.
+//! Each row is a request that is built, goes through a service that answers at once, and whose
+//! response is dropped; it is printed with its ratio to the floor, which is a service that inserts
+//! a ready header. All rows of a table are measured in turn, so that they suffer alike from
+//! whatever else the machine does.
 //!
 //! ```text
-//! cargo bench --bench hot_path -- --quick
+//! cargo bench -p tower-bearer-benches --bench hot_path              # a minute
+//! cargo bench -p tower-bearer-benches --bench hot_path -- --quick   # ten seconds
 //! ```
 
-use std::{
-    convert::Infallible,
-    fs,
-    future::{Ready, ready},
-    hint::black_box,
-    path::{Path, PathBuf},
-    task::{Context, Poll},
-    time::SystemTime,
+use std::{env, hint::black_box};
+
+use tokio::runtime::Runtime;
+use tower_bearer_benches::{
+    Answer, Tokens,
+    chain::Chain,
+    check, many_uris, request,
+    rounds::{Effort, Rounds},
+    runtime, threads, uri, walk,
 };
+use tower_layer::Layer;
 
-use bytes::Bytes;
-use criterion::{BatchSize, Criterion};
-use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
-use http_body_util::Full;
-use tower::{Layer, Service};
-use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, from_fn};
-
-type Body = Full<Bytes>;
-
-const GROUP: &str = "hot_path";
-const FLOOR: &str = "ready header";
-const NO_REPLAY: &str = "layer, NoReplay";
-const CLONE_BODY: &str = "layer, CloneBody";
+const FLOOR: &str = "floor";
+const NO_REPLAY: &str = "NoReplay";
+const CLONE_BODY: &str = "CloneBody";
 
 fn main() {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let runtime = runtime();
     let _inside = runtime.enter();
-    let cache = TokenCache::new(from_fn(|_| async { token() }));
-    runtime.block_on(cache.get()).expect("the source has a token");
-    let layer = BearerAuthLayer::from_cache(cache)
-        .origin("https://api.example.com")
-        .expect("that is an origin");
-
-    let (results, start) = (results(), SystemTime::now());
-    let mut criterion = Criterion::default().output_directory(&results).configure_from_args();
-    let ready_header = token().expect("that is a token").header_value().clone();
-    measure(&mut criterion, FLOOR, InsertHeader { inner: Answer, ready_header });
-    measure(&mut criterion, NO_REPLAY, layer.clone().no_replay().layer(Answer));
-    measure(&mut criterion, CLONE_BODY, layer.layer(Answer));
-    criterion.final_summary();
-    print_ratios(&results, start);
+    let effort = effort();
+    check_all(&runtime);
+    one_thread(&runtime, effort);
+    many_origins(&runtime, effort);
+    chains(&runtime, effort);
+    two_threads(&runtime, effort);
+    two_threads_while_refreshing(&runtime, effort);
 }
 
-/// Where criterion puts its results by default; here it is told, so that they can be found.
-fn results() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("criterion")
+/// `cargo bench` says `--bench`; without it the rows are only tried.
+fn effort() -> Effort {
+    let has = |name| env::args().any(|argument| argument == name);
+    match (has("--bench"), has("--quick")) {
+        (false, _) => Effort { rounds: 1, requests: 100 },
+        (true, true) => Effort { rounds: 30, requests: 10_000 },
+        (true, false) => Effort { rounds: 200, requests: 10_000 },
+    }
 }
 
-fn token() -> Result<AccessToken, TokenError> {
-    AccessToken::new("mF_9.B5f-4.1JqM").map_err(TokenError::permanent)
+fn check_all(runtime: &Runtime) {
+    let tokens = Tokens::new(runtime);
+    check(&tokens, &tokens.layer(), &uri());
+    check(&tokens, &tokens.layer().no_replay(), &uri());
+    let many = tokens.layer_of_many().no_replay();
+    for uri in many_uris() {
+        check(&tokens, &many, &uri);
+    }
+    Chain::with_auth(tokens.layer()).check(&tokens);
+    Chain::with_auth(tokens.layer().no_replay()).check(&tokens);
+    assert_eq!(tokens.fetched(), 1);
 }
 
-/// One request through the service, from `call` to the response.
-fn measure<S>(criterion: &mut Criterion, name: &str, mut service: S)
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-{
-    criterion.benchmark_group(GROUP).bench_function(name, |bencher| {
-        bencher.iter_batched(
-            request,
-            |request| {
-                let response = service.call(black_box(request)).now_or_never();
-                assert!(matches!(response, Some(Ok(_))), "the inner service answers at once");
-                response
-            },
-            BatchSize::SmallInput,
-        );
+fn one_thread(runtime: &Runtime, effort: Effort) {
+    let (tokens, uri) = (Tokens::new(runtime), uri());
+    let mut bare = Answer;
+    let mut floor = tokens.floor();
+    let mut no_replay = tokens.layer().no_replay().layer(Answer);
+    let mut clone_body = tokens.layer().layer(Answer);
+
+    let mut rounds = Rounds::default();
+    rounds.add(FLOOR, || walk(&mut floor, &uri));
+    rounds.add("no auth at all", || walk(&mut bare, &uri));
+    rounds.add(NO_REPLAY, || walk(&mut no_replay, &uri));
+    rounds.add(CLONE_BODY, || walk(&mut clone_body, &uri));
+    rounds.add("request alone", || drop(black_box(request(&uri))));
+    rounds.add("request and its clone", || drop(black_box(black_box(request(&uri)).clone())));
+    rounds.measure(effort);
+    assert_eq!(tokens.fetched(), 1);
+
+    println!("\none thread");
+    rounds.print();
+    let clone = rounds.nanos("request and its clone") - rounds.nanos("request alone");
+    let kept = rounds.nanos(CLONE_BODY) - rounds.nanos(NO_REPLAY);
+    println!("request.clone() takes {clone:.1} ns");
+    println!("keeping the request adds {kept:.1} ns to NoReplay: {:.2} x clone", kept / clone);
+}
+
+fn many_origins(runtime: &Runtime, effort: Effort) {
+    // A round asks each origin once or a few times.
+    let effort = Effort { requests: effort.requests.div_ceil(5), ..effort };
+    let (tokens, uri) = (Tokens::new(runtime), uri());
+    let uris = many_uris();
+    let mut floor = tokens.floor();
+    let mut round_robin_floor = tokens.floor();
+    let mut one = tokens.layer().no_replay().layer(Answer);
+    let mut many = tokens.layer_of_many().no_replay().layer(Answer);
+    let mut round_robin = many.clone();
+    let (mut floor_uris, mut many_uris) = (uris.iter().cycle(), uris.iter().cycle());
+    let mut next = || floor_uris.next().expect("a cycle has no end");
+    let mut next_of_many = || many_uris.next().expect("a cycle has no end");
+
+    let mut rounds = Rounds::default();
+    rounds.add(FLOOR, || walk(&mut floor, &uri));
+    rounds.add("one origin", || walk(&mut one, &uri));
+    rounds.add("1,000, the one in the middle", || walk(&mut many, &uri));
+    rounds.add("floor, each of 1,000 in turn", || walk(&mut round_robin_floor, next()));
+    rounds.add("1,000, each in turn", || walk(&mut round_robin, next_of_many()));
+    rounds.measure(effort);
+    assert_eq!(tokens.fetched(), 1);
+
+    println!("\n1,000 origins, NoReplay");
+    rounds.print();
+    let one = rounds.nanos("one origin");
+    let middle = rounds.nanos("1,000, the one in the middle") - one;
+    // What the other URIs cost by themselves is in the floor that has them too.
+    let each = rounds.nanos("1,000, each in turn")
+        - rounds.nanos("floor, each of 1,000 in turn")
+        - (one - rounds.nanos(FLOOR));
+    println!("above one origin: {middle:+.1} ns in the middle, {each:+.1} ns each in turn");
+}
+
+fn chains(runtime: &Runtime, effort: Effort) {
+    let tokens = Tokens::new(runtime);
+    let floor = Chain::floor(&tokens);
+    let bare = Chain::bare();
+    let no_replay = Chain::with_auth(tokens.layer().no_replay());
+    let clone_body = Chain::with_auth(tokens.layer());
+
+    let mut rounds = Rounds::default();
+    rounds.add(FLOOR, || floor.walk());
+    rounds.add("without our middleware", || bare.walk());
+    rounds.add(NO_REPLAY, || no_replay.walk());
+    rounds.add(CLONE_BODY, || clone_body.walk());
+    rounds.measure(effort);
+    assert_eq!(tokens.fetched(), 1);
+
+    println!("\nreqwest-middleware");
+    rounds.print();
+    let bare = rounds.nanos("without our middleware");
+    for name in [NO_REPLAY, CLONE_BODY] {
+        println!("{name} adds {:.1} ns", rounds.nanos(name) - bare);
+    }
+}
+
+fn two_threads(runtime: &Runtime, effort: Effort) {
+    let tokens = Tokens::new(runtime);
+    println!("\ntwo threads, a clone each");
+    measure_threads(runtime, effort, &tokens);
+    assert_eq!(tokens.fetched(), 1);
+}
+
+fn two_threads_while_refreshing(runtime: &Runtime, effort: Effort) {
+    let tokens = Tokens::new(runtime);
+    println!("\ntwo threads, a clone each, while a token comes every millisecond");
+    let ((), every) = threads::while_refreshing(runtime.handle(), &tokens, || {
+        measure_threads(runtime, effort, &tokens);
     });
+    println!("a token came every {every:.2?}");
 }
 
-fn request() -> Request<Body> {
-    Request::post("https://api.example.com/v1/invoices")
-        .header("content-type", "application/json")
-        .header("accept", "application/json")
-        .body(Full::from(r#"{"amount":1}"#))
-        .expect("that is a request")
-}
-
-/// One line with what criterion has just found out; nothing if it only tested, or left one out.
-fn print_ratios(results: &Path, since: SystemTime) {
-    let nanos = |name| estimate(&results.join(GROUP).join(name).join("new/estimates.json"), since);
-    let [Some(floor), Some(no_replay), Some(clone_body)] =
-        [FLOOR, NO_REPLAY, CLONE_BODY].map(nanos)
-    else {
-        return;
-    };
-    println!(
-        "{FLOOR} {floor:.0} ns; {NO_REPLAY} {no_replay:.0} ns ({:.2} x); \
-         {CLONE_BODY} {clone_body:.0} ns ({:.2} x)",
-        no_replay / floor,
-        clone_body / floor
+fn measure_threads(runtime: &Runtime, effort: Effort, tokens: &Tokens) {
+    let effort = Effort { rounds: effort.rounds.div_ceil(4), requests: effort.requests * 4 };
+    let floor = tokens.floor();
+    let no_replay = tokens.layer().no_replay().layer(Answer);
+    let clone_body = tokens.layer().layer(Answer);
+    let handle = runtime.handle();
+    let results = threads::measure(
+        effort,
+        [
+            threads::run(handle, &floor),
+            threads::run(handle, &no_replay),
+            threads::run(handle, &clone_body),
+        ],
     );
-}
-
-/// The time of one iteration, in nanoseconds, if the file is as new as that.
-fn estimate(file: &Path, since: SystemTime) -> Option<f64> {
-    if file.metadata().ok()?.modified().ok()? < since {
-        return None;
-    }
-    let estimates: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    ["slope", "mean"].iter().find_map(|kind| estimates[kind]["point_estimate"].as_f64())
-}
-
-// ===== The floor =====
-
-/// Inserts a header that is ready.
-struct InsertHeader<S> {
-    inner: S,
-    ready_header: HeaderValue,
-}
-
-impl<S: Service<Request<Body>>> Service<Request<Body>> for InsertHeader<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> S::Future {
-        request.headers_mut().insert(AUTHORIZATION, self.ready_header.clone());
-        self.inner.call(request)
-    }
-}
-
-// ===== The inner service =====
-
-/// Answers at once.
-#[derive(Clone)]
-struct Answer;
-
-impl Service<Request<Body>> for Answer {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        black_box(request);
-        ready(Ok(Response::new(Full::default())))
+    println!("{:<34} {:>9} {:>8} {:>8}", "", "req/s", "x floor", "waited");
+    for (name, result) in [FLOOR, NO_REPLAY, CLONE_BODY].into_iter().zip(&results) {
+        let ratio = result.best / results[0].best;
+        println!("{name:<34} {:>9.0} {ratio:>8.2} {:>8}", result.best, result.waited);
     }
 }

@@ -12,7 +12,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{
+    HeaderName, HeaderValue, Request, Response,
+    header::{self, AUTHORIZATION},
+};
 use http_body_util::Full;
 use tokio::runtime::Handle;
 use tower::{BoxError, Layer, Service};
@@ -39,8 +42,19 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Answers at once, and allocates nothing. Its clones do: so a clone would show.
-struct Inner(Box<u8>);
+/// What `CloneBody` allocates beyond what `NoReplay` does, for a request with up to 8 headers whose
+/// values and body take no memory to clone, over an inner service that takes none either.
+// The box for what is kept, and the two halves of the header map's clone. The goal is the box alone.
+const KEPT: usize = 3;
+
+/// Answers at once, and allocates nothing. Its clones do, if it is made so: then a clone shows.
+struct Inner(Option<Box<u8>>);
+
+impl Inner {
+    fn whose_clones_allocate() -> Self {
+        Self(Some(Box::new(0)))
+    }
+}
 
 impl Clone for Inner {
     fn clone(&self) -> Self {
@@ -86,8 +100,19 @@ fn allocations<S>(service: &mut S, uri: &str) -> [usize; 3]
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
 {
+    allocations_with_headers(service, uri, 0)
+}
+
+/// The same for requests with so many headers.
+fn allocations_with_headers<S>(service: &mut S, uri: &str, headers: usize) -> [usize; 3]
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
+{
     [(); 3].map(|()| {
-        let request = Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
+        let mut request = Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
+        for name in &HEADERS[..headers] {
+            request.headers_mut().insert(name, HeaderValue::from_static("*/*"));
+        }
         let before = ALLOCATIONS.get();
         let response = service.call(request).now_or_never().expect("it does not wait");
         let count = ALLOCATIONS.get() - before;
@@ -107,25 +132,45 @@ async fn cache() -> TokenCache {
 
 const API: &str = "https://api.example.com/v1/things?id=1";
 
+const HEADERS: [HeaderName; 8] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_LANGUAGE,
+    header::CACHE_CONTROL,
+    header::CONTENT_TYPE,
+    header::ORIGIN,
+    header::REFERER,
+    header::USER_AGENT,
+];
+
 #[tokio::test]
 async fn with_a_usable_token_no_replay_allocates_nothing_above_a_bare_header_insertion() {
     let cache = cache().await;
     let layer =
         BearerAuthLayer::from_cache(cache.clone()).origin("https://api.example.com").unwrap();
     let header = cache.get().await.unwrap().header_value().clone();
-    let floor = allocations(&mut Insert(Inner(Box::new(0)), header), API);
+    let floor = allocations(&mut Insert(Inner::whose_clones_allocate(), header), API);
     assert!(floor[0] > 0, "the header map itself: the counter counts");
 
-    let named = layer.clone().no_replay();
     let any = BearerAuthLayer::from_cache(cache.clone()).any_https().no_replay();
-    let assumed = layer.assume_origin("https://api.example.com").unwrap().no_replay();
+    let many = BearerAuthLayer::from_cache(cache.clone());
+    let many = (0..1000).fold(many, |many, nth| {
+        let nth = if nth == 500 { "api".to_owned() } else { format!("api-{nth}") };
+        many.origin(format!("https://{nth}.example.com").as_str()).unwrap()
+    });
+    let assumed = layer.clone().assume_origin("https://api.example.com").unwrap().no_replay();
     let tasks = Handle::current().metrics().num_alive_tasks();
-    for (what, layer, uri) in
-        [("named", named, API), ("any https", any, API), ("assumed", assumed, "/v1/things?id=1")]
-    {
-        let mut service = layer.layer(Inner(Box::new(0)));
+    for (what, layer, uri) in [
+        ("named", layer.no_replay(), API),
+        ("one of a thousand", many.no_replay(), API),
+        ("assumed", assumed, "/v1/things?id=1"),
+    ] {
+        let mut service = layer.layer(Inner::whose_clones_allocate());
         assert_eq!(allocations(&mut service, uri), floor, "{what}");
     }
+    // Which origins there are shows only when a request comes.
+    let mut any = any.layer(Inner::whose_clones_allocate());
+    assert_eq!(allocations(&mut any, API)[1..], floor[1..], "any https");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
 }
 
@@ -141,7 +186,7 @@ async fn a_token_on_trial_costs_nothing_more_once_it_is_proven() {
 
     let layer = |cache: TokenCache| {
         let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
-        layer.no_replay().layer(Inner(Box::new(0)))
+        layer.no_replay().layer(Inner::whose_clones_allocate())
     };
     let floor = allocations(&mut layer(cache), API);
     let on_trial = allocations(&mut layer(fresh), API);
@@ -153,9 +198,22 @@ async fn a_token_on_trial_costs_nothing_more_once_it_is_proven() {
 async fn what_is_kept_for_a_replay_is_all_that_the_default_adds() {
     let cache = cache().await;
     let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
-    let bare = allocations(&mut layer.clone().no_replay().layer(Inner(Box::new(0))), API);
-    let kept = allocations(&mut layer.layer(Inner(Box::new(0))), API);
+    let bare =
+        allocations(&mut layer.clone().no_replay().layer(Inner::whose_clones_allocate()), API);
+    let kept = allocations(&mut layer.layer(Inner::whose_clones_allocate()), API);
     // The clone of the inner service, and a box for what is kept. The clones of an empty header
     // map, of the method, of the URI and of `Full<Bytes>` allocate nothing.
     assert_eq!(kept, bare.map(|bare| bare + 2));
+}
+
+#[tokio::test]
+async fn up_to_eight_headers_are_kept_with_a_fixed_number_of_allocations() {
+    let cache = cache().await;
+    let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
+    for headers in 1..=HEADERS.len() {
+        let mut bare = layer.clone().no_replay().layer(Inner(None));
+        let bare = allocations_with_headers(&mut bare, API, headers);
+        let kept = allocations_with_headers(&mut layer.layer(Inner(None)), API, headers);
+        assert_eq!(kept, bare.map(|bare| bare + KEPT), "{headers} headers");
+    }
 }

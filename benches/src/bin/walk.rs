@@ -1,0 +1,59 @@
+//! Sends so many requests along one way, and does nothing else: for counting instructions.
+//!
+//! ```text
+//! walk <path> <requests>
+//! ```
+//!
+//! The benchmark's documentation says what a request is. `benches/instructions` runs this under
+//! callgrind, with two numbers of requests: what the program does beside them cancels out.
+
+use std::{env, hint::black_box, process::ExitCode};
+
+use http::{Request, Response, Uri};
+use tower_bearer_benches::{Answer, Body, Tokens, request, runtime, uri, walk};
+use tower_layer::Layer;
+use tower_service::Service;
+
+const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|\
+                     thousand_origins> <requests>";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let (path, requests) = (arguments.next(), arguments.next());
+    let requests = requests.and_then(|requests| requests.parse().ok());
+    let (Some(path), Some(requests)) = (path, requests) else { return usage() };
+
+    let uri = uri();
+    let runtime = runtime();
+    let tokens = Tokens::new(&runtime);
+    // The worker of the runtime is not counted with the requests.
+    drop(runtime);
+    match path.as_str() {
+        "request" => (0..requests).for_each(|_| drop(black_box(request(&uri)))),
+        "request_clone" => {
+            (0..requests).for_each(|_| drop(black_box(black_box(request(&uri)).clone())));
+        }
+        "no_auth" => send(requests, &uri, Answer),
+        "floor" => send(requests, &uri, tokens.floor()),
+        "no_replay" => send(requests, &uri, tokens.layer().no_replay().layer(Answer)),
+        "clone_body" => send(requests, &uri, tokens.layer().layer(Answer)),
+        "thousand_origins" => {
+            send(requests, &uri, tokens.layer_of_many().no_replay().layer(Answer));
+        }
+        _ => return usage(),
+    }
+    assert_eq!(tokens.fetched(), 1);
+    ExitCode::SUCCESS
+}
+
+fn send<S>(requests: u32, uri: &Uri, mut service: S)
+where
+    S: Service<Request<Body>, Response = Response<()>>,
+{
+    (0..requests).for_each(|_| walk(&mut service, uri));
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::FAILURE
+}
