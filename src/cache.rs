@@ -287,6 +287,7 @@ impl TokenCache {
     }
 
     /// Whether what was granted then still holds.
+    #[inline]
     pub(crate) fn holds(&self, stamp: &Stamp) -> bool {
         self.core.published.holds(stamp)
     }

@@ -6,7 +6,7 @@
 //! to compare with. Each use looks at the clock itself. A flag that a timer sets would be
 //! cheaper still, but a runtime that stalls keeps such a flag set past the expiry.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -16,35 +16,62 @@ use tokio::{
 use self::pausable::CAN_PAUSE;
 use crate::error::CacheError;
 
-/// A time on the coarse clock, in nanoseconds from an arbitrary start.
+/// A time on the coarse clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(u64);
+pub(crate) struct Moment(coarsetime::Instant);
+
+/// How far the coarse clock may be behind: a tick of the slowest kernels.
+const RESOLUTION: Duration = Duration::from_millis(20);
 
 impl Moment {
-    pub(crate) const PAST: Self = Self(0);
-    const NEVER: Self = Self(u64::MAX);
+    pub(crate) const PAST: Self = Self(coarsetime::Instant::from_ticks(0));
+    const NEVER: Self = Self(coarsetime::Instant::from_ticks(u64::MAX));
 
+    #[inline]
     pub(crate) fn now() -> Self {
-        if CAN_PAUSE { Self(precise(Instant::now())) } else { Self(coarse::now()) }
+        if CAN_PAUSE { precise(Instant::now()) } else { coarse() }
     }
 
-    /// The moment that is not after `instant`, which is `instant - now` away; `None`: never.
+    /// A moment that is not after `instant`, seen from `now`; `None`: never.
     pub(crate) fn of(instant: Option<Instant>, now: Instant) -> Self {
         let Some(instant) = instant else { return Self::NEVER };
         if CAN_PAUSE {
-            return Self(precise(instant));
+            return precise(instant);
         }
-        // The coarse clock is behind by up to its resolution, so that much is taken off.
-        let left = instant.saturating_duration_since(now).saturating_sub(coarse::RESOLUTION);
-        Self(coarse::now().saturating_add(u64::try_from(left.as_nanos()).unwrap_or(u64::MAX)))
+        let left = instant.saturating_duration_since(now).saturating_sub(RESOLUTION);
+        Self(coarse().0.saturating_add(left.into()))
     }
 
     /// How long it is from now until then; `None` if it never comes.
     #[cfg(feature = "metrics")]
     pub(crate) fn left(self) -> Option<Duration> {
-        let left = self.0.saturating_sub(Self::now().0);
-        (self != Self::NEVER).then(|| Duration::from_nanos(left))
+        (self != Self::NEVER).then(|| self.0.duration_since(Self::now().0).into())
     }
+}
+
+/// Where the operating system has no coarse clock that is steady, tokio's has to do.
+#[inline]
+fn coarse() -> Moment {
+    let has_one = cfg!(any(
+        target_os = "android",
+        target_os = "freebsd",
+        target_os = "linux",
+        target_os = "macos",
+        target_os = "windows"
+    ));
+    // The other `now` writes to a place that all threads share.
+    if has_one {
+        Moment(coarsetime::Instant::now_without_cache_update())
+    } else {
+        precise(Instant::now())
+    }
+}
+
+/// A time of tokio's clock. That may have been paused anywhere, so it has no start of its own.
+fn precise(instant: Instant) -> Moment {
+    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    let since = instant.into_std().saturating_duration_since(*START);
+    Moment(coarsetime::Instant::from_ticks(coarsetime::Duration::from(since).as_ticks()))
 }
 
 // ===== Timers =====
@@ -124,50 +151,6 @@ mod pausable {
     }
 }
 
-/// Nanoseconds of tokio's clock. It may have been paused anywhere, so it has no start of its own.
-fn precise(instant: Instant) -> u64 {
-    use std::sync::LazyLock;
-
-    static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    let since = instant.into_std().saturating_duration_since(*START);
-    // Zero is before the start: a clock that was paused then.
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-// ===== The coarse clock =====
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-mod coarse {
-    use std::time::Duration;
-
-    use rustix::time::{ClockId, clock_gettime};
-
-    /// A tick of the slowest kernel (100 Hz).
-    pub(super) const RESOLUTION: Duration = Duration::from_millis(10);
-
-    pub(super) fn now() -> u64 {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        // Neither is negative, and the sum passes `u64` after five centuries.
-        now.tv_sec
-            .unsigned_abs()
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(now.tv_nsec.unsigned_abs())
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod coarse {
-    use std::time::Duration;
-
-    use tokio::time::Instant;
-
-    pub(super) const RESOLUTION: Duration = Duration::ZERO;
-
-    pub(super) fn now() -> u64 {
-        super::precise(Instant::now())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -190,12 +173,11 @@ mod tests {
     }
 
     #[test]
-    fn the_coarse_clock_runs_and_is_never_late() {
-        let start = std::time::Instant::now();
-        let (first, end) = (coarse::now(), start + 4 * coarse::RESOLUTION);
-        while std::time::Instant::now() < end {}
-        let passed = Duration::from_nanos(coarse::now() - first);
-        assert!(passed <= start.elapsed() + coarse::RESOLUTION);
-        assert!(passed + coarse::RESOLUTION >= end - start);
+    fn the_coarse_clock_runs_and_is_never_ahead() {
+        let (start, first) = (std::time::Instant::now(), coarse());
+        while start.elapsed() < 4 * RESOLUTION {}
+        let passed: Duration = coarse().0.duration_since(first.0).into();
+        assert!(passed <= start.elapsed() + RESOLUTION, "{passed:?}");
+        assert!(passed + RESOLUTION >= 4 * RESOLUTION, "{passed:?}");
     }
 }

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 
 use crate::{
     cache::Rejection,
@@ -66,13 +66,17 @@ impl Exchange {
     }
 
     /// Whether [`answered`](Self::answered) wants the whole head of the response.
-    #[inline]
     pub(crate) fn judges_parts(&self) -> bool {
         self.pass().judges_parts()
     }
 
-    /// Judges the response. `can_replay`: whether what was kept of the request can be sent.
+    /// Whether such a response says nothing new: it is the answer.
     #[inline]
+    pub(crate) fn takes_for_granted(&self, status: StatusCode) -> bool {
+        matches!(self, Self::First(pass) if pass.takes_for_granted(status))
+    }
+
+    /// Judges the response. `can_replay`: whether what was kept of the request can be sent.
     pub(crate) fn answered(
         &self,
         response: &ResponseHead<'_>,
@@ -152,7 +156,6 @@ impl Exchange {
         Next::Answer
     }
 
-    #[inline]
     fn replay_ended(&self, outcome: Outcome) {
         if let Self::Replay(pass) = self {
             observe::replayed(pass.named_origin(), outcome);

@@ -139,6 +139,7 @@ pub(crate) enum Keep {
 /// this is false.
 ///
 /// Nothing else in the crate knows which header carries a token, and how.
+#[inline]
 pub(crate) fn put(headers: &mut HeaderMap, token: &AccessToken) -> bool {
     // One look-up for both; a request with credentials of its own is rare.
     let has_own = headers.append(AUTHORIZATION, token.header_value().clone());

@@ -128,6 +128,7 @@ impl AccessToken {
     }
 
     /// `Bearer …`, marked as sensitive: cloning it allocates nothing.
+    #[inline]
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
         &self.inner.header

@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
+use http::StatusCode;
+
 use super::{
     Destination,
     verdict::{ResponseHead, Verdict, Verdicts, rejection},
@@ -25,6 +27,8 @@ pub(crate) struct Pass {
     stamp: Stamp,
     /// Whether the cache wants to hear that the token was accepted.
     watched: AtomicBool,
+    /// Whether the status alone tells an acceptance.
+    is_plain: bool,
     /// On a replay: the token that was rejected.
     replaces: Option<AccessToken>,
 }
@@ -66,6 +70,7 @@ pub(crate) enum Recheck {
 impl Pass {
     pub(super) fn new(target: Target, granted: Granted) -> Self {
         Self {
+            is_plain: target.verdicts.is_plain(),
             target,
             token: granted.token,
             stamp: granted.stamp,
@@ -122,17 +127,22 @@ impl Pass {
     }
 
     /// Whether a user's rule wants to see the whole head of the response.
+    #[inline]
     pub(crate) fn judges_parts(&self) -> bool {
         self.target.verdicts.rejected_when.is_some()
     }
 
-    #[inline]
     pub(crate) fn verdict(&self, response: &ResponseHead<'_>) -> Verdict {
         self.target.verdicts.of(&self.target, response)
     }
 
-    /// The token was accepted: the cache hears it once.
+    /// Whether such a response says what is known already: that the token is accepted.
     #[inline]
+    pub(crate) fn takes_for_granted(&self, status: StatusCode) -> bool {
+        self.is_plain && status.as_u16() < 400 && !self.watched.load(Relaxed)
+    }
+
+    /// The token was accepted: the cache hears it once.
     pub(crate) fn accepted(&self) {
         if self.watched.load(Relaxed) {
             self.watched.store(false, Relaxed);

@@ -42,7 +42,6 @@ pub(crate) enum Verdict {
 
 impl Verdicts {
     /// What a rejection is, stands here and nowhere else.
-    #[inline]
     pub(super) fn of(&self, target: &Target, response: &ResponseHead<'_>) -> Verdict {
         let grpc_status = self.grpc_status(response.headers);
         let is_rejection = match (&self.rejected_when, response.parts) {
@@ -57,6 +56,11 @@ impl Verdicts {
             Verdict::Silent
         };
         if response.is_from_another_origin(target) { Verdict::Silent } else { verdict }
+    }
+
+    /// Whether every response below 400 is an acceptance.
+    pub(super) fn is_plain(&self) -> bool {
+        self.rejected_when.is_none() && !self.grpc
     }
 
     /// The header is looked up only where gRPC is spoken.

@@ -130,6 +130,7 @@ fn how_much_to_keep<B>(request: Request<B>, rules: &Rules) -> (Request<B>, Keep)
 // ===== impl Walk =====
 
 impl<S, R: Replay<B>, B> Walk<S, R, B> {
+    #[inline]
     fn exchange(&self) -> Option<&Exchange> {
         match self {
             Self::Untouched => None,
@@ -138,25 +139,50 @@ impl<S, R: Replay<B>, B> Walk<S, R, B> {
         }
     }
 
-    fn can_replay(&self) -> bool {
+    /// Whether the response says nothing new, so that the walk is over: what was kept is dropped.
+    #[inline]
+    fn ends_with<ResBody>(&mut self, response: &Response<ResBody>) -> bool {
+        let is_granted = |exchange: &Exchange| exchange.takes_for_granted(response.status());
         match self {
-            Self::Twice(kept) => R::can_restore(&kept.body),
-            _ => false,
+            Self::Untouched => true,
+            Self::Once(exchange) => is_granted(exchange),
+            Self::Twice(kept) if is_granted(&kept.exchange) => {
+                *self = Self::Untouched;
+                true
+            }
+            Self::Twice(_) => false,
         }
     }
 
     /// Judges the response.
-    #[inline]
-    fn answered<ResBody>(&self, response: Response<ResBody>) -> (Response<ResBody>, Next) {
-        let Some(exchange) = self.exchange() else { return (response, Next::Answer) };
-        if !exchange.judges_parts() {
-            let next = exchange.answered(&ResponseHead::of(&response), || self.can_replay());
-            return (response, next);
+    #[cold]
+    fn answered<ResBody>(self, response: Response<ResBody>) -> Answered<S, R, B, ResBody> {
+        let Some(exchange) = self.exchange() else { return Answered::Over(response) };
+        let can_replay = || match &self {
+            Self::Twice(kept) => R::can_restore(&kept.body),
+            _ => false,
+        };
+        let (response, next) = if exchange.judges_parts() {
+            let (parts, body) = response.into_parts();
+            let next = exchange.answered(&ResponseHead::of_parts(&parts), can_replay);
+            (Response::from_parts(parts, body), next)
+        } else {
+            let next = exchange.answered(&ResponseHead::of(&response), can_replay);
+            (response, next)
+        };
+        match (next, self) {
+            (Next::Renew(rejection), Self::Twice(kept)) => {
+                Answered::Renewing(Box::new(Detour::renewing(rejection, kept, response)))
+            }
+            _ => Answered::Over(response),
         }
-        let (parts, body) = response.into_parts();
-        let next = exchange.answered(&ResponseHead::of_parts(&parts), || self.can_replay());
-        (Response::from_parts(parts, body), next)
     }
+}
+
+/// What a response leads to.
+enum Answered<S, R: Replay<B>, B, ResBody> {
+    Over(Response<ResBody>),
+    Renewing(Box<Detour<S, R, B, Response<ResBody>>>),
 }
 
 // ===== impl ResponseFuture =====
@@ -189,23 +215,24 @@ where
         let mut this = self.project();
         loop {
             match this.step.as_mut().project() {
-                StepProj::Calling { future } => {
-                    let response = match ready!(future.poll(cx)) {
-                        Ok(response) => response,
-                        Err(error) => {
-                            this.walk.exchange().into_iter().for_each(Exchange::broken);
-                            return Poll::Ready(Err(error.into()));
-                        }
-                    };
-                    let (response, next) = this.walk.answered(response);
-                    // Either way the walk is over: what was kept is dropped, or goes on.
-                    let walk = std::mem::replace(this.walk, Walk::Untouched);
-                    let (Next::Renew(rejection), Walk::Twice(kept)) = (next, walk) else {
+                StepProj::Calling { future } => match ready!(future.poll(cx)) {
+                    Ok(response) if this.walk.ends_with(&response) => {
                         return Poll::Ready(Ok(response));
-                    };
-                    let detour = Some(Box::new(Detour::renewing(rejection, kept, response)));
-                    this.step.set(Step::Detour { detour });
-                }
+                    }
+                    Ok(response) => {
+                        let walk = std::mem::replace(this.walk, Walk::Untouched);
+                        match walk.answered(response) {
+                            Answered::Over(response) => return Poll::Ready(Ok(response)),
+                            Answered::Renewing(detour) => {
+                                this.step.set(Step::Detour { detour: Some(detour) });
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        this.walk.exchange().into_iter().for_each(Exchange::broken);
+                        return Poll::Ready(Err(error.into()));
+                    }
+                },
                 StepProj::Detour { detour } => match ready!(Detour::poll(detour, cx)) {
                     Turn::Done(result) => return Poll::Ready(result),
                     Turn::Called(future, walk) => {
