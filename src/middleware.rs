@@ -115,7 +115,7 @@ impl BearerAuthMiddleware {
     async fn admit(&self, request: &Request, extensions: &Extensions) -> Result<Option<Exchange>> {
         let destination = destination(request.url());
         let head = RequestHead { destination, headers: request.headers(), extensions };
-        let admission = match self.rules.ready(&head) {
+        let admission = match self.rules.ready(destination, extensions) {
             Some(pass) => Admission::Ready(pass),
             None => self.rules.admit(&head),
         };

@@ -184,14 +184,23 @@ impl Rules {
     }
 
     /// The token for the request, where it is known at once.
+    pub(crate) fn ready_for(&self, uri: &Uri, extensions: &Extensions) -> Option<Arc<Pass>> {
+        self.ready(Destination::of(uri), extensions)
+    }
+
+    /// The same, for a request that goes there.
     #[inline]
-    pub(crate) fn ready(&self, request: &RequestHead<'_>) -> Option<Arc<Pass>> {
-        if !request.extensions.is_empty() && request.extensions.get::<SkipAuth>().is_some() {
+    pub(crate) fn ready(
+        &self,
+        destination: Destination<'_>,
+        extensions: &Extensions,
+    ) -> Option<Arc<Pass>> {
+        if !extensions.is_empty() && extensions.get::<SkipAuth>().is_some() {
             return None;
         }
-        let (slot, is_shared) = self.slot(request.destination)?;
+        let (slot, is_shared) = self.slot(destination)?;
         let pass = slot.get()?;
-        let is_its = !is_shared || pass.is_for(request.destination);
+        let is_its = !is_shared || pass.is_for(destination);
         (is_its && pass.holds()).then_some(pass)
     }
 

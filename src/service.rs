@@ -85,7 +85,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (request, walk) = match self.rules.ready(&RequestHead::of(&request)) {
+        let (request, walk) = match self.rules.ready_for(request.uri(), request.extensions()) {
             Some(pass) => {
                 set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner)
             }
@@ -113,9 +113,7 @@ impl<S: Clone, R> BearerAuth<S, R> {
             Admission::Ready(pass) => {
                 Ok(set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner))
             }
-            Admission::Untouched => {
-                Ok((request.map(|body| self.replay.pass(body)), Walk::Untouched))
-            }
+            Admission::Untouched => Ok((self.replay.pass(request), Walk::Untouched)),
             Admission::Waiting(waiting) => {
                 let (rules, replay) = (Arc::clone(&self.rules), self.replay.clone());
                 self.let_go();

@@ -104,7 +104,7 @@ pub fn while_refreshing<R>(
     let is_over = AtomicBool::new(false);
     let refresh = || {
         for nth in 1_u32.. {
-            let origin = format!("https://replica-{nth}.example.com");
+            let origin = format!("https://replica-{}.example.com", nth % 1000);
             let origin: Origin = origin.parse().expect("that is an origin");
             let token = tokens.cache.current().expect("it lives for an hour");
             tokens.cache.accepted(&token, Some(&origin));

@@ -90,7 +90,7 @@ fn set_out_once<S, R: Replay<B>, B>(
 ) -> (Request<R::Body>, Walk<S, R, B>) {
     let has_token = exchange.put(request.headers_mut());
     let walk = if has_token { Walk::Once(exchange) } else { Walk::Untouched };
-    (request.map(|body| replay.pass(body)), walk)
+    (replay.pass(request), walk)
 }
 
 #[inline]
@@ -103,17 +103,16 @@ fn set_out_twice<S: Clone, R: Replay<B>, B>(
 ) -> (Request<R::Body>, Walk<S, R, B>) {
     let head = KeptHead::of(&request);
     if !exchange.put(request.headers_mut()) {
-        return (request.map(|body| replay.pass(body)), Walk::Untouched);
+        return (replay.pass(request), Walk::Untouched);
     }
-    let (parts, body) = request.into_parts();
-    let (body, kept) = replay.keep(body, limit);
+    let (request, kept) = replay.keep(request, limit);
     let walk = match kept {
         Some(body) => {
             Walk::Twice(Box::new(Kept { exchange, head, body, service: service.clone() }))
         }
         None => Walk::Once(exchange),
     };
-    (Request::from_parts(parts, body), walk)
+    (request, walk)
 }
 
 /// The request is taken apart only where a user's rule wants to see its head.

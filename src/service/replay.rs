@@ -5,6 +5,8 @@ mod head;
 
 use std::task::{Context, Poll};
 
+use http::Request;
+
 pub use self::buffer::{BufferBody, KeptBody, ReplayBody};
 pub(super) use self::head::KeptHead;
 
@@ -30,14 +32,19 @@ pub trait Replay<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
     const KEEPS: bool;
 
-    /// A body that is sent once.
+    /// A request that is sent once. It takes requests, not bodies, because those are large: what
+    /// leaves the body as it is must not move it.
     #[doc(hidden)]
-    fn pass(&self, body: B) -> Self::Body;
+    fn pass(&self, request: Request<B>) -> Request<Self::Body>;
 
-    /// A body that may be sent again, and what is kept for that; `None` if it cannot be. `limit`:
-    /// how many bytes may be kept, if the request says so itself.
+    /// A request that may be sent again, and what is kept of its body for that; `None` if it
+    /// cannot be. `limit`: how many bytes may be kept, if the request says so itself.
     #[doc(hidden)]
-    fn keep(&self, body: B, limit: Option<usize>) -> (Self::Body, Option<Self::Kept>);
+    fn keep(
+        &self,
+        request: Request<B>,
+        limit: Option<usize>,
+    ) -> (Request<Self::Body>, Option<Self::Kept>);
 
     /// Whether what was kept can still become the body once more.
     #[doc(hidden)]
@@ -83,13 +90,15 @@ impl<B: Clone> Replay<B> for CloneBody {
     type Kept = Option<B>;
     const KEEPS: bool = true;
 
-    fn pass(&self, body: B) -> B {
-        body
+    #[inline]
+    fn pass(&self, request: Request<B>) -> Request<B> {
+        request
     }
 
-    fn keep(&self, body: B, _: Option<usize>) -> (B, Option<Option<B>>) {
-        let kept = Some(body.clone());
-        (body, Some(kept))
+    #[inline]
+    fn keep(&self, request: Request<B>, _: Option<usize>) -> (Request<B>, Option<Option<B>>) {
+        let kept = Some(request.body().clone());
+        (request, Some(kept))
     }
 
     fn can_restore(kept: &Option<B>) -> bool {
@@ -124,12 +133,14 @@ impl<B> Replay<B> for NoReplay {
     type Kept = std::convert::Infallible;
     const KEEPS: bool = false;
 
-    fn pass(&self, body: B) -> B {
-        body
+    #[inline]
+    fn pass(&self, request: Request<B>) -> Request<B> {
+        request
     }
 
-    fn keep(&self, body: B, _: Option<usize>) -> (B, Option<Self::Kept>) {
-        (body, None)
+    #[inline]
+    fn keep(&self, request: Request<B>, _: Option<usize>) -> (Request<B>, Option<Self::Kept>) {
+        (request, None)
     }
 
     fn can_restore(kept: &Self::Kept) -> bool {

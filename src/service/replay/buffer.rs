@@ -19,7 +19,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 
 use super::Replay;
@@ -58,19 +58,27 @@ where
     type Kept = KeptBody<B, F>;
     const KEEPS: bool = true;
 
-    fn pass(&self, body: B) -> W {
-        (self.wrap)(ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None))
+    fn pass(&self, request: Request<B>) -> Request<W> {
+        let body = |body| ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
+        request.map(|it| (self.wrap)(body(it)))
     }
 
-    fn keep(&self, body: B, limit: Option<usize>) -> (W, Option<KeptBody<B, F>>) {
+    fn keep(
+        &self,
+        request: Request<B>,
+        limit: Option<usize>,
+    ) -> (Request<W>, Option<KeptBody<B, F>>) {
         let limit = limit.unwrap_or(self.limit);
-        if body.size_hint().lower() > limit as u64 {
-            return (self.pass(body), None);
+        if request.body().size_hint().lower() > limit as u64 {
+            return (self.pass(request), None);
         }
         let tape = Arc::new(Tape::new(limit));
-        let mut body = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
-        body.tape = Some(Arc::clone(&tape));
-        ((self.wrap)(body), Some(KeptBody { tape, wrap: self.wrap.clone() }))
+        let request = request.map(|body| {
+            let mut body = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
+            body.tape = Some(Arc::clone(&tape));
+            (self.wrap)(body)
+        });
+        (request, Some(KeptBody { tape, wrap: self.wrap.clone() }))
     }
 
     fn can_restore(kept: &KeptBody<B, F>) -> bool {
