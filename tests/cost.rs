@@ -45,7 +45,7 @@ static ALLOCATOR: Counting = Counting;
 /// What `CloneBody` allocates beyond what `NoReplay` does, for a request with up to 8 headers whose
 /// values and body take no memory to clone, over an inner service that takes none either.
 // The box for what is kept, and the two halves of the header map's clone. The goal is the box alone.
-const KEPT: usize = 3;
+const KEPT: usize = 1;
 
 /// Answers at once, and allocates nothing. Its clones do, if it is made so: then a clone shows.
 struct Inner(Option<Box<u8>>);
@@ -108,7 +108,7 @@ fn allocations_with_headers<S>(service: &mut S, uri: &str, headers: usize) -> [u
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
 {
-    [(); 3].map(|()| {
+    let mut count = || {
         let mut request = Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
         for name in &HEADERS[..headers] {
             request.headers_mut().insert(name, HeaderValue::from_static("*/*"));
@@ -118,7 +118,11 @@ where
         let count = ALLOCATIONS.get() - before;
         assert_eq!(response.unwrap().status(), 200);
         count
-    })
+    };
+    // The first request leaves a pass for the next ones, once for each token and route.
+    let first = count();
+    assert!(first < 20, "{first}");
+    [(); 3].map(|()| count())
 }
 
 async fn cache() -> TokenCache {
@@ -168,9 +172,8 @@ async fn with_a_usable_token_no_replay_allocates_nothing_above_a_bare_header_ins
         let mut service = layer.layer(Inner::whose_clones_allocate());
         assert_eq!(allocations(&mut service, uri), floor, "{what}");
     }
-    // Which origins there are shows only when a request comes.
     let mut any = any.layer(Inner::whose_clones_allocate());
-    assert_eq!(allocations(&mut any, API)[1..], floor[1..], "any https");
+    assert_eq!(allocations(&mut any, API), floor, "any https");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
 }
 
@@ -189,9 +192,7 @@ async fn a_token_on_trial_costs_nothing_more_once_it_is_proven() {
         layer.no_replay().layer(Inner::whose_clones_allocate())
     };
     let floor = allocations(&mut layer(cache), API);
-    let on_trial = allocations(&mut layer(fresh), API);
-    assert!(on_trial[0] > floor[0], "the acceptance is told");
-    assert_eq!(on_trial[1..], floor[1..]);
+    assert_eq!(allocations(&mut layer(fresh), API), floor);
 }
 
 #[tokio::test]

@@ -1,6 +1,13 @@
 //! The origins that were named, found by what a request says, as it is written.
 
-use std::{fmt, hash::BuildHasher, sync::Arc};
+use std::{
+    fmt,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use arc_swap::ArcSwapOption;
 use rustc_hash::{FxBuildHasher, FxHashMap};
@@ -33,8 +40,14 @@ pub(super) struct Assumed {
 }
 
 /// Where a pass is left for the next request. A clone is empty.
+///
+/// Threads share few of the passes: each request takes and gives back a reference, and a count
+/// that two threads change at once costs more than all else that a request does here.
 #[derive(Default)]
-pub(super) struct Slot(ArcSwapOption<Pass>);
+pub(super) struct Slot([ArcSwapOption<Pass>; SHARDS]);
+
+/// How many threads do without sharing.
+const SHARDS: usize = 8;
 
 /// Slots for origins that were not named: few, and whoever comes later takes one over.
 #[derive(Clone)]
@@ -91,11 +104,21 @@ impl fmt::Debug for Routes {
 impl Slot {
     #[inline]
     pub(super) fn get(&self) -> Option<Arc<Pass>> {
-        self.0.load_full()
+        self.shard().load_full()
     }
 
     pub(super) fn set(&self, pass: Arc<Pass>) {
-        self.0.store(Some(pass));
+        self.shard().store(Some(pass));
+    }
+
+    #[inline]
+    fn shard(&self) -> &ArcSwapOption<Pass> {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static SHARD: usize = THREADS.fetch_add(1, Relaxed) % SHARDS;
+        }
+        // A thread that is ending has no number any more.
+        &self.0[SHARD.try_with(|shard| *shard).unwrap_or_default() % SHARDS]
     }
 }
 

@@ -175,9 +175,7 @@ where
             }
             Self::Renewing { mut token, mut kept, response } => match token.poll_unpin(cx) {
                 // The renewal goes on without this request.
-                Poll::Pending if R::poll_spoilt(&mut kept.body, cx).is_ready() => {
-                    done(Ok(response))
-                }
+                Poll::Pending if R::poll_void(&mut kept.body, cx).is_ready() => done(Ok(response)),
                 Poll::Pending => Next::Await(Self::Renewing { token, kept, response }),
                 Poll::Ready(outcome) => match kept.exchange.renewed(outcome) {
                     Some(exchange) => {

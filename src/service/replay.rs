@@ -52,7 +52,7 @@ pub trait Replay<B>: Clone + sealed::Sealed {
 
     /// Ready as soon as what was kept can never become the body again.
     #[doc(hidden)]
-    fn poll_spoilt(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<()>;
+    fn poll_void(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The same body once more, as soon as it can be had; `None` if it cannot. It is not polled
     /// again once it is ready.
@@ -105,7 +105,7 @@ impl<B: Clone> Replay<B> for CloneBody {
         kept.is_some()
     }
 
-    fn poll_spoilt(_: &mut Option<B>, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_void(_: &mut Option<B>, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 
@@ -147,7 +147,7 @@ impl<B> Replay<B> for NoReplay {
         match *kept {}
     }
 
-    fn poll_spoilt(kept: &mut Self::Kept, _: &mut Context<'_>) -> Poll<()> {
+    fn poll_void(kept: &mut Self::Kept, _: &mut Context<'_>) -> Poll<()> {
         match *kept {}
     }
 

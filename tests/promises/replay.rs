@@ -1,182 +1,27 @@
 //! Promise 20: `BufferBody`, and what a replay is made of.
 
+mod support;
+
 use std::{
-    cell::Cell,
     convert::Infallible,
-    marker::{PhantomData, PhantomPinned},
-    pin::{Pin, pin},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    task::{Context, Poll, ready},
+    sync::{Arc, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, Version};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
-use pin_project_lite::pin_project;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tower::{BoxError, Layer, Service, ServiceExt};
-use tower_bearer::{BearerAuth, BufferBody, ReplayBody, TokenCache};
+use tower::{Layer, Service};
+use tower_bearer::ReplayBody;
 
+use self::support::{Fed, Got, Picky, buffered, buffered_over, data, fed, post, trailers, watched};
 use crate::support::*;
-
-// ===== A body that the test feeds =====
-
-type Item = Result<Frame<Bytes>, &'static str>;
-
-pin_project! {
-    /// Not `Clone`, not `Sync`, not `Unpin`.
-    struct Fed {
-        items: mpsc::UnboundedReceiver<Item>,
-        hint: SizeHint,
-        dropped: Option<oneshot::Sender<()>>,
-        no_sync: PhantomData<Cell<()>>,
-        #[pin]
-        no_unpin: PhantomPinned,
-    }
-
-    impl PinnedDrop for Fed {
-        fn drop(this: Pin<&mut Self>) {
-            if let Some(dropped) = this.project().dropped.take() {
-                let _ = dropped.send(());
-            }
-        }
-    }
-}
-
-fn fed() -> (mpsc::UnboundedSender<Item>, Fed) {
-    let (sender, items) = mpsc::unbounded_channel();
-    let hint = SizeHint::default();
-    (sender, Fed { items, hint, dropped: None, no_sync: PhantomData, no_unpin: PhantomPinned })
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "it stands beside errors")]
-fn data(text: &'static str) -> Item {
-    Ok(Frame::data(Bytes::from_static(text.as_bytes())))
-}
-
-fn trailers() -> HeaderMap {
-    HeaderMap::from_iter([("x-checksum".parse().unwrap(), "42".parse().unwrap())])
-}
-
-impl Body for Fed {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        let this = self.project();
-        let item = ready!(this.items.poll_recv(cx));
-        if let (Some(Ok(frame)), Some(left)) = (&item, this.hint.exact()) {
-            let read = frame.data_ref().map_or(0, |data| data.len() as u64);
-            *this.hint = SizeHint::with_exact(left - read);
-        }
-        Poll::Ready(item)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.hint
-    }
-}
-
-// ===== An inner service that does with the body what the test says =====
-
-/// How much of the first request's body is read before it is rejected; the rest of it is then
-/// kept until the test drops it.
-#[derive(Clone)]
-struct Picky {
-    frames: usize,
-    held: Arc<Mutex<Vec<Box<dyn std::any::Any + Send>>>>,
-    seen: Arc<Mutex<Vec<Got>>>,
-    hints: Arc<Mutex<Vec<SizeHint>>>,
-}
-
-/// One request as it arrived: its body, its trailers, whether the body failed.
-#[derive(Debug, Default, PartialEq)]
-struct Got {
-    text: String,
-    trailers: Option<HeaderMap>,
-    failed: bool,
-}
-
-impl Picky {
-    fn rejecting_after(frames: usize) -> Self {
-        Self { frames, held: Arc::default(), seen: Arc::default(), hints: Arc::default() }
-    }
-
-    fn let_go(&self) {
-        self.held.lock().unwrap().clear();
-    }
-
-    fn texts(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|got| got.text.clone()).collect()
-    }
-}
-
-impl<B> Service<Request<B>> for Picky
-where
-    B: Body<Data = Bytes> + Send + 'static,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = BoxError;
-    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let is_first = request.headers()["authorization"] == "Bearer t1";
-            let mut body = Box::pin(request.into_body());
-            this.hints.lock().unwrap().push(body.size_hint());
-            let mut got = Got::default();
-            let mut read = 0;
-            while !is_first || read < this.frames {
-                match body.frame().await {
-                    None => break,
-                    Some(Err(_)) => {
-                        got.failed = true;
-                        break;
-                    }
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => got.text.push_str(std::str::from_utf8(&data).unwrap()),
-                        Err(frame) => got.trailers = frame.into_trailers().ok(),
-                    },
-                }
-                read += 1;
-            }
-            this.seen.lock().unwrap().push(got);
-            this.held.lock().unwrap().push(Box::new(body));
-            let mut response = Response::new(Full::from("body"));
-            if is_first {
-                *response.status_mut() = http::StatusCode::UNAUTHORIZED;
-            }
-            Ok(response)
-        })
-    }
-}
-
-fn buffered(limit: usize, inner: &Picky) -> BearerAuth<Picky, BufferBody<Identity>> {
-    let wrap: Identity = std::convert::identity;
-    layer(&cache(Mint::default())).buffer_body(limit, wrap).layer(inner.clone())
-}
-
-type Identity = fn(ReplayBody<Fed>) -> ReplayBody<Fed>;
-
-fn post(body: Fed) -> Request<Fed> {
-    Request::post(API).body(body).unwrap()
-}
-
-// ===== The tests =====
 
 #[tokio::test(start_paused = true)]
 async fn it_never_delays_a_frame() {
@@ -273,28 +118,6 @@ async fn past_the_limit_the_rejection_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_says_it_is_past_the_limit_is_not_kept_at_all() {
-    let (feed, mut body) = fed();
-    body.hint = SizeHint::with_exact(6);
-    let (chunk, dropped) = watched("abc");
-    feed.send(Ok(Frame::data(chunk))).unwrap();
-    let inner = tower::service_fn(move |request: Request<ReplayBody<Fed>>| {
-        let dropped = Arc::clone(&dropped);
-        async move {
-            let mut body = request.into_body();
-            drop(body.frame().await);
-            assert_eq!(dropped.load(SeqCst), 1, "nobody keeps the first half");
-            let response = Response::builder().status(401).body(Full::<Bytes>::default());
-            Ok::<_, Infallible>(response.unwrap())
-        }
-    });
-    let stack = layer(&cache(Mint::default()))
-        .buffer_body(5, std::convert::identity::<ReplayBody<Fed>>)
-        .layer(inner);
-    assert_eq!(send(&stack, post(body)).await.unwrap().status(), 401);
-}
-
-#[tokio::test(start_paused = true)]
 async fn past_the_limit_while_the_replay_waits_for_it_the_rejection_is_the_answer() {
     let (feed, body) = fed();
     feed.send(data("abc")).unwrap();
@@ -321,6 +144,100 @@ async fn past_the_limit_while_the_replay_waits_for_it_the_rejection_is_the_answe
     goes_on.send(()).unwrap();
     feed.send(data("def")).unwrap();
     settle().await;
+    assert_eq!(call.await.unwrap(), 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_holds_no_buffer_that_a_frame_was_cut_from() {
+    let (feed, body) = fed();
+    let (chunk, dropped) = watched("abc");
+    for nth in 0..3 {
+        feed.send(Ok(Frame::data(chunk.slice(nth..=nth)))).unwrap();
+    }
+    drop((chunk, feed));
+    let inner = Picky::rejecting_after(usize::MAX);
+    let seen = Arc::clone(&inner.seen);
+    let (source, mut desk) = manual();
+    let stack = buffered_over(&cache(source), 3, &inner);
+    let call = tokio::spawn(async move { send(&stack, post(body)).await.unwrap().status() });
+    desk.next().await.answer("t1");
+    let renewal = desk.next().await;
+    assert_eq!(dropped.load(SeqCst), 1, "the inner service has let go of it");
+    renewal.answer("t2");
+    assert_eq!(call.await.unwrap(), 200);
+    let texts: Vec<_> = seen.lock().unwrap().iter().map(|got| got.text.clone()).collect();
+    assert_eq!(texts, ["abc", "abc"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endless_empty_frames_cost_no_replay() {
+    let (feed, body) = fed();
+    for _ in 0..10_000 {
+        feed.send(data("")).unwrap();
+    }
+    feed.send(data("abc")).unwrap();
+    drop(feed);
+    let inner = Picky::rejecting_after(usize::MAX);
+    assert_eq!(send(&buffered(3, &inner), post(body)).await.unwrap().status(), 200);
+    assert_eq!(inner.texts(), ["abc", "abc"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_past_the_limit_are_not_kept() {
+    let (feed, body) = fed();
+    let long = "v".repeat(10_000).parse().unwrap();
+    let trailers = HeaderMap::from_iter([("x-long".parse().unwrap(), long)]);
+    for item in [data("abc"), Ok(Frame::trailers(trailers.clone()))] {
+        feed.send(item).unwrap();
+    }
+    drop(feed);
+    let inner = Picky::rejecting_after(usize::MAX);
+    assert_eq!(send(&buffered(10_000, &inner), post(body)).await.unwrap().status(), 401);
+    let expected = Got { text: "abc".into(), trailers: Some(trailers), failed: false };
+    assert_eq!(*inner.seen.lock().unwrap(), [expected], "what is sent has no limit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_the_limit_the_rejection_is_the_answer_at_once_while_the_renewal_goes_on() {
+    let (feed, body) = fed();
+    feed.send(data("abcdef")).unwrap();
+    drop(feed);
+    let inner = Picky::rejecting_after(usize::MAX);
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    let stack = buffered_over(&cache, 5, &inner);
+    let call = tokio::spawn(async move { send(&stack, post(body)).await.unwrap().status() });
+    desk.next().await.answer("t1");
+    let renewal = desk.next().await;
+    settle().await;
+    assert!(call.is_finished(), "it waits for a token that it has no use for");
+    assert_eq!(call.await.unwrap(), 401);
+    renewal.answer("t2");
+    settle().await;
+    assert_eq!(cache.current().unwrap().secret(), "t2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_passes_the_limit_during_the_renewal_ends_the_wait_for_it() {
+    let (feed, body) = fed();
+    // The server answers at once, and the connection goes on reading.
+    let inner = tower::service_fn(move |request: Request<ReplayBody<Fed>>| async move {
+        tokio::spawn(async move { drop(request.into_body().collect().await) });
+        let response = Response::builder().status(401).body(Full::<Bytes>::default());
+        Ok::<_, Infallible>(response.unwrap())
+    });
+    let (source, mut desk) = manual();
+    let stack = layer(&cache(source))
+        .buffer_body(5, std::convert::identity::<ReplayBody<Fed>>)
+        .layer(inner);
+    let call = tokio::spawn(async move { send(&stack, post(body)).await.unwrap().status() });
+    desk.next().await.answer("t1");
+    let _renewal = desk.next().await;
+    settle().await;
+    assert!(!call.is_finished());
+    feed.send(data("abcdef")).unwrap();
+    settle().await;
+    assert!(call.is_finished(), "it waits for a token that it has no use for");
     assert_eq!(call.await.unwrap(), 401);
 }
 
@@ -363,34 +280,6 @@ async fn a_service_that_never_lets_go_makes_nobody_wait_for_ever() {
     let response = send(&buffered(100, &inner), post(body)).await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(began.elapsed(), S);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_kept_is_dropped_at_once_when_the_request_is_accepted() {
-    let (feed, body) = fed();
-    let (chunk, dropped) = watched("abc");
-    feed.send(Ok(Frame::data(chunk))).unwrap();
-    let cache: TokenCache = cache(Mint::default());
-    // Accepted after the first frame, while the body is still open.
-    let held = Arc::new(Mutex::new(Vec::new()));
-    let keep = Arc::clone(&held);
-    let inner = tower::service_fn(move |request: Request<ReplayBody<Fed>>| {
-        let keep = Arc::clone(&keep);
-        async move {
-            let mut body = request.into_body();
-            drop(body.frame().await);
-            keep.lock().unwrap().push(body);
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-        }
-    });
-    let mut stack =
-        layer(&cache).buffer_body(100, std::convert::identity::<ReplayBody<Fed>>).layer(inner);
-    cache.get().await.unwrap();
-    stack.ready().await.unwrap();
-    let mut call = pin!(stack.call(post(body)));
-    (&mut call).await.unwrap();
-    assert_eq!(held.lock().unwrap().len(), 1, "the inner service still has the body");
-    assert_eq!(dropped.load(SeqCst), 1, "although the future is still there");
 }
 
 #[tokio::test(start_paused = true)]
@@ -474,23 +363,4 @@ async fn it_leaves_the_stacks_own_body_type_in_place() {
         let body = axum::body::Body::empty();
         takes(&auth().buffer_body(64 * 1024, reqwest::Body::wrap).layer(inner), body);
     }
-}
-
-// ===== Helpers =====
-
-/// A chunk that tells when its memory is freed.
-fn watched(text: &'static str) -> (Bytes, Arc<AtomicUsize>) {
-    struct Watched(&'static str, Arc<AtomicUsize>);
-    impl AsRef<[u8]> for Watched {
-        fn as_ref(&self) -> &[u8] {
-            self.0.as_bytes()
-        }
-    }
-    impl Drop for Watched {
-        fn drop(&mut self) {
-            self.1.fetch_add(1, SeqCst);
-        }
-    }
-    let dropped = Arc::default();
-    (Bytes::from_owner(Watched(text, Arc::clone(&dropped))), dropped)
 }

@@ -1,14 +1,15 @@
 //! A body of any kind, kept while it streams.
 //!
-//! Two share a tape. The [`ReplayBody`] that the inner service was handed records on it, and
-//! gives it back, with the rest of the body, at its end or when it is dropped; the [`KeptBody`]
-//! of the response future plays it.
+//! The inner service is handed a [`ReplayBody`], the response future has the [`KeptBody`]. They
+//! share a [`Record`]: the first writes down on it what it reads and, when it ends or is dropped,
+//! gives back what has not been read; the second makes the replay of both.
 //!
 //! ```text
-//! Recording ──end, or body dropped──▶ Returned ──played
-//!     ├──past the limit, or an error──▶ Void
-//!     └──KeptBody dropped─────────────────▶ Void
+//! Reading ──end, or body dropped──▶ Returned ──replay──▶ Void
+//!    └──past the limit, an error, or KeptBody dropped──────▲
 //! ```
+
+mod storage;
 
 use std::{
     collections::VecDeque,
@@ -22,6 +23,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 
+use self::storage::Storage;
 use super::Replay;
 
 /// Keeps a copy of what is read of the body, up to a limit in bytes.
@@ -29,6 +31,9 @@ use super::Replay;
 /// No frame is delayed. If the token was rejected before the body's end was read, the replay is
 /// what was kept, followed by the rest as soon as the inner service has let go of it. Past the
 /// limit, or after an error of the body, there is no replay.
+///
+/// The limit is for the memory that is held, however small the frames are. Trailers count too:
+/// they may take the room that the data has left, or 1 KiB if that is more.
 #[derive(Clone)]
 pub struct BufferBody<F> {
     limit: usize,
@@ -42,7 +47,7 @@ impl<F> BufferBody<F> {
         Self { limit, wrap }
     }
 
-    /// How many bytes of a body are kept at most.
+    /// How many bytes are kept of a body, at most.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -72,25 +77,25 @@ where
         if request.body().size_hint().lower() > limit as u64 {
             return (self.pass(request), None);
         }
-        let tape = Arc::new(Tape::new(limit));
+        let record = Arc::new(Record::new(limit));
         let request = request.map(|body| {
             let mut body = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
-            body.tape = Some(Arc::clone(&tape));
+            body.record = Some(Arc::clone(&record));
             (self.wrap)(body)
         });
-        (request, Some(KeptBody { tape, wrap: self.wrap.clone() }))
+        (request, Some(KeptBody { record, wrap: self.wrap.clone() }))
     }
 
     fn can_restore(kept: &KeptBody<B, F>) -> bool {
-        !kept.tape.is_void()
+        !kept.record.is_void()
     }
 
-    fn poll_spoilt(kept: &mut KeptBody<B, F>, _: &mut Context<'_>) -> Poll<()> {
-        if kept.tape.is_void() { Poll::Ready(()) } else { Poll::Pending }
+    fn poll_void(kept: &mut KeptBody<B, F>, cx: &mut Context<'_>) -> Poll<()> {
+        kept.record.poll_void(cx)
     }
 
     fn poll_restore(kept: &mut KeptBody<B, F>, cx: &mut Context<'_>) -> Poll<Option<W>> {
-        let body = ready!(kept.tape.poll_play(cx));
+        let body = ready!(kept.record.poll_replay(cx));
         Poll::Ready(body.map(|body| (kept.wrap)(body)))
     }
 }
@@ -103,13 +108,13 @@ impl<F> fmt::Debug for BufferBody<F> {
 
 /// What [`BufferBody`] keeps of a body that is on its way. Dropping it frees that at once.
 pub struct KeptBody<B, F> {
-    tape: Arc<Tape<B>>,
+    record: Arc<Record<B>>,
     wrap: F,
 }
 
 impl<B, F> Drop for KeptBody<B, F> {
     fn drop(&mut self) {
-        self.tape.void();
+        self.record.void();
     }
 }
 
@@ -130,11 +135,11 @@ pub struct ReplayBody<B> {
     prefix: VecDeque<Bytes>,
     /// The request's body, as far as it has not ended. A lock that is never taken makes it
     /// `Sync`: whoever polls has it for himself.
-    rest: Option<Mutex<Pin<Box<B>>>>,
+    unread: Option<Mutex<Pin<Box<B>>>>,
     trailers: Option<HeaderMap>,
-    /// Where to record, the first time.
-    tape: Option<Arc<Tape<B>>>,
-    /// What `rest` said last.
+    /// What is read is written down here, the first time.
+    record: Option<Arc<Record<B>>>,
+    /// What `unread` said last.
     hint: SizeHint,
     ended: bool,
 }
@@ -142,57 +147,60 @@ pub struct ReplayBody<B> {
 impl<B: Body> ReplayBody<B> {
     fn new(
         prefix: VecDeque<Bytes>,
-        rest: Option<Pin<Box<B>>>,
+        unread: Option<Pin<Box<B>>>,
         trailers: Option<HeaderMap>,
     ) -> Self {
         let mut body = Self {
             prefix,
-            rest: rest.map(Mutex::new),
+            unread: unread.map(Mutex::new),
             trailers,
-            tape: None,
+            record: None,
             hint: SizeHint::default(),
             ended: false,
         };
-        body.look_at_rest();
+        body.look_at_unread();
         body
     }
 
-    fn look_at_rest(&mut self) {
-        (self.hint, self.ended) = match rest(&mut self.rest) {
-            Some(rest) => (rest.size_hint(), rest.is_end_stream()),
+    fn look_at_unread(&mut self) {
+        (self.hint, self.ended) = match unread(&mut self.unread) {
+            Some(unread) => (unread.size_hint(), unread.is_end_stream()),
             None => (SizeHint::with_exact(0), true),
         };
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let Some(rest) = rest(&mut self.rest) else { return Poll::Ready(None) };
-        let polled = ready!(rest.as_mut().poll_frame(cx)).map(|frame| frame.map(into_bytes));
+    fn poll_unread(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let Some(unread) = unread(&mut self.unread) else { return Poll::Ready(None) };
+        let polled = ready!(unread.as_mut().poll_frame(cx)).map(|frame| frame.map(into_bytes));
         match &polled {
-            Some(Ok(frame)) => self.record(frame),
-            Some(Err(_)) => self.tape.take().into_iter().for_each(|tape| tape.void()),
+            Some(Ok(frame)) => self.write_down(frame),
+            Some(Err(_)) => self.record.take().into_iter().for_each(|record| record.void()),
             None => {
-                self.rest = None;
+                self.unread = None;
                 self.give_back();
             }
         }
-        self.look_at_rest();
+        self.look_at_unread();
         Poll::Ready(polled)
     }
 
-    fn record(&mut self, frame: &Frame<Bytes>) {
-        let goes_on = self.tape.as_ref().is_some_and(|tape| tape.record(frame));
+    fn write_down(&mut self, frame: &Frame<Bytes>) {
+        let goes_on = self.record.as_ref().is_some_and(|record| record.push(frame));
         if !goes_on {
-            self.tape = None;
+            self.record = None;
         }
     }
 }
 
 impl<B> ReplayBody<B> {
     fn give_back(&mut self) {
-        if let Some(tape) = self.tape.take() {
-            let rest = self.rest.take();
-            tape.give_back(
-                rest.map(|rest| rest.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        if let Some(record) = self.record.take() {
+            let unread = self.unread.take();
+            record.give_back(
+                unread.map(|unread| unread.into_inner().unwrap_or_else(PoisonError::into_inner)),
             );
         }
     }
@@ -210,7 +218,7 @@ impl<B: Body> Body for ReplayBody<B> {
         if let Some(kept) = this.prefix.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(kept))));
         }
-        match ready!(this.poll_rest(cx)) {
+        match ready!(this.poll_unread(cx)) {
             Some(frame) => Poll::Ready(Some(frame)),
             None => Poll::Ready(this.trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
         }
@@ -247,8 +255,8 @@ impl<B> fmt::Debug for ReplayBody<B> {
     }
 }
 
-fn rest<B>(rest: &mut Option<Mutex<Pin<Box<B>>>>) -> Option<&mut Pin<Box<B>>> {
-    rest.as_mut().map(|rest| rest.get_mut().unwrap_or_else(PoisonError::into_inner))
+fn unread<B>(unread: &mut Option<Mutex<Pin<Box<B>>>>) -> Option<&mut Pin<Box<B>>> {
+    unread.as_mut().map(|unread| unread.get_mut().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Costs nothing for `Bytes`.
@@ -256,114 +264,96 @@ fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
-// ===== impl Tape =====
+// ===== impl Record =====
 
 /// What the two share. Nothing of the user's is called or dropped under its lock.
-struct Tape<B>(Mutex<Recording<B>>);
+struct Record<B>(Mutex<State<B>>);
 
-struct Recording<B> {
-    /// How many bytes may still be recorded.
-    room: usize,
-    frames: VecDeque<Bytes>,
-    trailers: Option<HeaderMap>,
-    phase: Phase<B>,
-}
-
-enum Phase<B> {
-    /// The inner service has the body; perhaps somebody waits for it.
-    Recording(Option<Waker>),
-    /// What had not been read, unless all was.
-    Returned(Option<Pin<Box<B>>>),
-    /// There will be no replay.
+enum State<B> {
+    /// The inner service has the body; perhaps somebody waits for a change.
+    Reading { kept: Storage, waiter: Option<Waker> },
+    /// The inner service has let go of the body. `unread` is what it has not read, unless it has
+    /// read all.
+    Returned { kept: Storage, unread: Option<Pin<Box<B>>> },
+    /// There will be no replay, or it has been made.
     Void,
 }
 
-impl<B> Tape<B> {
+impl<B> Record<B> {
     fn new(limit: usize) -> Self {
-        Self(Mutex::new(Recording {
-            room: limit,
-            frames: VecDeque::new(),
-            trailers: None,
-            phase: Phase::Recording(None),
-        }))
+        Self(Mutex::new(State::Reading { kept: Storage::new(limit), waiter: None }))
     }
 
-    fn is_void(&self) -> bool {
-        matches!(self.lock().phase, Phase::Void)
-    }
-
-    /// Whether the recording goes on.
-    fn record(&self, frame: &Frame<Bytes>) -> bool {
-        let mut recording = self.lock();
-        if !matches!(recording.phase, Phase::Recording(_)) {
-            return false;
+    /// Keeps a copy of the frame, and says whether it wants the next one.
+    fn push(&self, frame: &Frame<Bytes>) -> bool {
+        let is_kept = match &mut *self.lock() {
+            State::Reading { kept, .. } => kept.push(frame),
+            State::Returned { .. } | State::Void => false,
+        };
+        if !is_kept {
+            self.void();
         }
-        if let Some(data) = frame.data_ref() {
-            let Some(room) = recording.room.checked_sub(data.len()) else {
-                drop(recording);
-                self.void();
-                return false;
-            };
-            recording.room = room;
-            if !data.is_empty() {
-                recording.frames.push_back(data.clone());
-            }
-        } else {
-            recording.trailers = frame.trailers_ref().cloned();
-        }
-        true
+        is_kept
     }
 
     /// The inner service has let go of the body.
-    fn give_back(&self, rest: Option<Pin<Box<B>>>) {
-        self.leave_recording(Phase::Returned(rest));
-    }
-
-    /// There will be no replay: what was recorded is freed.
-    fn void(&self) {
-        self.leave_recording(Phase::Void);
-        let frames = mem::take(&mut self.lock().frames);
-        drop(frames);
-    }
-
-    fn leave_recording(&self, next: Phase<B>) {
-        let mut recording = self.lock();
-        let unused = match &mut recording.phase {
-            Phase::Recording(waiter) => {
-                let waiter = waiter.take();
-                recording.phase = next;
-                Ok(waiter)
-            }
-            _ => Err(next),
+    fn give_back(&self, unread: Option<Pin<Box<B>>>) {
+        let mut state = self.lock();
+        let before = mem::replace(&mut *state, State::Void);
+        let State::Reading { kept, waiter } = before else {
+            *state = before;
+            drop(state);
+            return;
         };
-        drop(recording);
-        if let Ok(Some(waiter)) = unused {
+        *state = State::Returned { kept, unread };
+        drop(state);
+        waiter.into_iter().for_each(Waker::wake);
+    }
+
+    /// There will be no replay: what was kept is freed at once.
+    fn void(&self) {
+        let before = mem::replace(&mut *self.lock(), State::Void);
+        if let State::Reading { waiter: Some(waiter), .. } = before {
             waiter.wake();
         }
     }
 
+    fn is_void(&self) -> bool {
+        matches!(&*self.lock(), State::Void)
+    }
+
+    fn poll_void(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wakes_later(cx) || !self.is_void() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
     /// The body once more, as soon as it is back.
-    fn poll_play(&self, cx: &mut Context<'_>) -> Poll<Option<ReplayBody<B>>>
+    fn poll_replay(&self, cx: &mut Context<'_>) -> Poll<Option<ReplayBody<B>>>
     where
         B: Body,
     {
-        let mut recording = self.lock();
-        let rest = match mem::replace(&mut recording.phase, Phase::Void) {
-            Phase::Void => return Poll::Ready(None),
-            Phase::Returned(rest) => rest,
-            Phase::Recording(before) => {
-                recording.phase = Phase::Recording(Some(cx.waker().clone()));
-                drop(recording);
-                drop(before);
-                return Poll::Pending;
-            }
-        };
-        let (prefix, trailers) = (mem::take(&mut recording.frames), recording.trailers.take());
-        drop(recording);
-        Poll::Ready(Some(ReplayBody::new(prefix, rest, trailers)))
+        if self.wakes_later(cx) {
+            return Poll::Pending;
+        }
+        let before = mem::replace(&mut *self.lock(), State::Void);
+        let State::Returned { kept, unread } = before else { return Poll::Ready(None) };
+        let (prefix, trailers) = kept.into_parts();
+        Poll::Ready(Some(ReplayBody::new(prefix, unread, trailers)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Recording<B>> {
+    /// Whether the inner service has the body still; the task is then woken when that changes.
+    fn wakes_later(&self, cx: &mut Context<'_>) -> bool {
+        let waker = cx.waker().clone();
+        let before = match &mut *self.lock() {
+            State::Reading { waiter, .. } => Ok(waiter.replace(waker)),
+            State::Returned { .. } | State::Void => Err(waker),
+        };
+        before.is_ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<B>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

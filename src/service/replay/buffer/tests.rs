@@ -1,0 +1,90 @@
+use std::{
+    convert::{Infallible, identity},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::Wake,
+};
+
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Full};
+
+use super::*;
+
+type Kept = KeptBody<Full<Bytes>, fn(ReplayBody<Full<Bytes>>) -> ReplayBody<Full<Bytes>>>;
+
+/// Six bytes on their way, of which so many may be kept.
+fn sent(limit: usize) -> (ReplayBody<Full<Bytes>>, Kept) {
+    let wrap: fn(_) -> _ = identity;
+    // The body does not say how long it is.
+    let body = Full::from(Bytes::from_static(b"abcdef"));
+    let record = Arc::new(Record::new(limit));
+    let mut sent = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
+    sent.record = Some(Arc::clone(&record));
+    (sent, KeptBody { record, wrap })
+}
+
+fn read(body: &mut ReplayBody<Full<Bytes>>) -> Option<Result<Frame<Bytes>, Infallible>> {
+    body.frame().now_or_never().expect("all is there")
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn past_the_limit_it_is_void_and_who_waits_is_woken() {
+    let (mut body, kept) = sent(5);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    assert!(!kept.record.is_void());
+    assert!(kept.record.poll_void(&mut cx).is_pending());
+    read(&mut body);
+    assert_eq!(woken.0.load(Relaxed), 1);
+    assert!(kept.record.is_void());
+    assert!(kept.record.poll_void(&mut cx).is_ready());
+}
+
+#[test]
+fn who_waits_for_the_body_is_woken_too_and_gets_none() {
+    let (mut body, mut kept) = sent(5);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    assert!(BufferBody::poll_restore(&mut kept, &mut cx).is_pending());
+    read(&mut body);
+    assert_eq!(woken.0.load(Relaxed), 1);
+    assert!(matches!(BufferBody::poll_restore(&mut kept, &mut cx), Poll::Ready(None)));
+}
+
+#[test]
+fn what_came_back_is_not_void_until_it_is_replayed() {
+    let (body, mut kept) = sent(6);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut cx = Context::from_waker(&waker);
+    assert!(kept.record.poll_void(&mut cx).is_pending());
+    drop(body);
+    assert_eq!(woken.0.load(Relaxed), 1, "it may be wanted for the replay");
+    assert!(kept.record.poll_void(&mut cx).is_pending());
+    assert!(!kept.record.is_void());
+    let Poll::Ready(Some(replay)) = BufferBody::poll_restore(&mut kept, &mut cx) else {
+        panic!("it came back");
+    };
+    assert!(kept.record.is_void());
+    let text = replay.collect().now_or_never().unwrap().unwrap().to_bytes();
+    assert_eq!(text, "abcdef");
+}
+
+#[test]
+fn nothing_is_written_down_for_nobody() {
+    let (mut body, kept) = sent(6);
+    drop(kept);
+    read(&mut body).unwrap().unwrap();
+    assert!(body.record.is_none());
+}
