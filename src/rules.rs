@@ -5,6 +5,7 @@
 //! [`service`](crate::service) or [`middleware`](crate::middleware) drive that.
 
 mod pass;
+mod recent;
 mod routes;
 mod verdict;
 
@@ -19,6 +20,7 @@ use self::{
 };
 pub(crate) use self::{
     pass::{Pass, Recheck, Waiting},
+    recent::Recent,
     verdict::{ResponseHead, Verdict},
 };
 use crate::{
@@ -128,6 +130,7 @@ pub(crate) enum Admission {
 /// How much of a request's body may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
+    /// There is to be no replay.
     Nothing,
     /// So many bytes; `None`: as the layer says.
     UpTo(Option<usize>),
@@ -183,13 +186,7 @@ impl Rules {
         }
     }
 
-    /// The token for the request, where it is known at once.
-    pub(crate) fn ready_for(&self, uri: &Uri, extensions: &Extensions) -> Option<Arc<Pass>> {
-        self.ready(Destination::of(uri), extensions)
-    }
-
-    /// The same, for a request that goes there.
-    #[inline]
+    /// The token for a request that goes there, where it is known at once.
     pub(crate) fn ready(
         &self,
         destination: Destination<'_>,
@@ -199,14 +196,13 @@ impl Rules {
             return None;
         }
         let (slot, is_shared) = self.slot(destination)?;
-        let pass = slot.get()?;
-        let is_its = !is_shared || pass.is_for(destination);
-        (is_its && pass.holds()).then_some(pass)
+        slot.get(|pass| pass.holds() && (!is_shared || pass.is_for(destination)))
     }
 
     /// Where the pass of such a request is, if one was left there; and whether other origins use
     /// that place too.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it returns what only its caller takes apart")]
     fn slot(&self, destination: Destination<'_>) -> Option<(&Slot, bool)> {
         match (destination, &self.assumed) {
             (Destination::Host { is_https, authority }, _) => {
@@ -249,6 +245,7 @@ impl Rules {
 
     /// How much of the request may be kept; `parts` are there if somebody
     /// [judges](Self::replay_if) requests.
+    #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
         let limit = match extensions.is_empty() {
             true => None,

@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use self::{
     detour::Detour,
-    future::{Walk, set_out},
+    future::{Walk, how_much_to_keep, set_out},
 };
 pub use self::{
     future::ResponseFuture,
@@ -24,7 +24,7 @@ pub use self::{
 use crate::{
     error::BoxError,
     exchange::Exchange,
-    rules::{Admission, RequestHead, Rules},
+    rules::{Admission, Recent, RequestHead, Rules, Waiting},
 };
 
 /// The service of a [`BearerAuthLayer`](crate::BearerAuthLayer).
@@ -44,6 +44,7 @@ use crate::{
 pub struct BearerAuth<S, R = CloneBody> {
     inner: S,
     rules: Arc<Rules>,
+    recent: Recent,
     replay: R,
 }
 
@@ -51,7 +52,7 @@ pub struct BearerAuth<S, R = CloneBody> {
 
 impl<S, R> BearerAuth<S, R> {
     pub(crate) fn new(inner: S, rules: Arc<Rules>, replay: R) -> Self {
-        Self { inner, rules, replay }
+        Self { inner, rules, recent: Recent::default(), replay }
     }
 
     /// The inner service.
@@ -84,54 +85,59 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (request, walk) = match self.rules.ready_for(request.uri(), request.extensions()) {
-            Some(pass) => {
-                set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner)
-            }
-            None => match self.admit(request) {
-                Ok(admitted) => admitted,
-                Err(detour) => return ResponseFuture::detour(detour),
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let pass = match self.recent.ready(&self.rules, request.uri(), request.extensions()) {
+            Some(pass) => Some(pass),
+            None => match self.rules.admit(&RequestHead::of(&request)) {
+                Admission::Ready(pass) => Some(pass),
+                Admission::Untouched => None,
+                Admission::Waiting(waiting) => return self.wait(waiting, request),
+                Admission::Refused(refused) => return self.fail(refused.into()),
+                Admission::Failed(error) => return self.fail(error.into()),
             },
         };
+        let walk = match pass {
+            None => Walk::Untouched,
+            Some(pass) => {
+                let keep;
+                (request, keep) = how_much_to_keep::<R, B>(request, &self.rules);
+                let exchange = Exchange::new(pass);
+                set_out(exchange, &mut request, keep, &self.replay, &self.inner)
+            }
+        };
+        let request = self.replay.pass(request, walk.kept());
         ResponseFuture::calling(self.inner.call(request), walk)
     }
 }
 
-impl<S: Clone, R> BearerAuth<S, R> {
-    /// The request as it is to be sent now, unless it cannot be.
+impl<S, R> BearerAuth<S, R> {
     #[cold]
-    fn admit<B, Res>(
-        &mut self,
-        request: Request<B>,
-    ) -> Result<(Request<R::Body>, Walk<S, R, B>), Detour<S, R, B, Res>>
+    fn wait<B>(&mut self, waiting: Waiting, request: Request<B>) -> ResponseFuture<S, R, B>
     where
         R: Replay<B>,
+        S: Service<Request<R::Body>> + Clone,
     {
-        let admission = self.rules.admit(&RequestHead::of(&request));
-        match admission {
-            Admission::Ready(pass) => {
-                Ok(set_out(Exchange::new(pass), request, &self.rules, &self.replay, &self.inner))
-            }
-            Admission::Untouched => Ok((self.replay.pass(request), Walk::Untouched)),
-            Admission::Waiting(waiting) => {
-                let (rules, replay) = (Arc::clone(&self.rules), self.replay.clone());
-                self.let_go();
-                Err(Detour::waiting(waiting, request, rules, replay, self.inner.clone()))
-            }
-            Admission::Refused(refused) => {
-                self.let_go();
-                Err(Detour::Failed(refused.into()))
-            }
-            Admission::Failed(error) => {
-                self.let_go();
-                Err(Detour::Failed(error.into()))
-            }
-        }
+        let (rules, replay) = (Arc::clone(&self.rules), self.replay.clone());
+        self.let_go();
+        let detour = Detour::waiting(waiting, request, rules, replay, self.inner.clone());
+        ResponseFuture::detour(detour)
+    }
+
+    #[cold]
+    fn fail<B>(&mut self, error: BoxError) -> ResponseFuture<S, R, B>
+    where
+        R: Replay<B>,
+        S: Service<Request<R::Body>> + Clone,
+    {
+        self.let_go();
+        ResponseFuture::detour(Detour::Failed(error))
     }
 
     /// Gives back what `poll_ready` has reserved: a permit, a place in a queue.
-    fn let_go(&mut self) {
+    fn let_go(&mut self)
+    where
+        S: Clone,
+    {
         let unready = self.inner.clone();
         drop(std::mem::replace(&mut self.inner, unready));
     }

@@ -102,9 +102,10 @@ impl fmt::Debug for Routes {
 // ===== impl Slot =====
 
 impl Slot {
+    /// The pass, if it is good.
     #[inline]
-    pub(super) fn get(&self) -> Option<Arc<Pass>> {
-        self.shard().load_full()
+    pub(super) fn get(&self, is_good: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
+        self.shard().load_full().filter(|pass| is_good(pass))
     }
 
     pub(super) fn set(&self, pass: Arc<Pass>) {

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
-    future::{Kept, Walk, set_out},
+    future::{Kept, Walk, how_much_to_keep, set_out},
     replay::{KeptHead, Replay},
 };
 use crate::{
@@ -250,7 +250,9 @@ where
     fn call(mut self, exchange: Exchange) -> Next<S, R, B, ResBody> {
         let (request, walk) = match self.call {
             Call::First { request, rules, replay } => {
-                set_out(exchange, request, &rules, &replay, &self.service)
+                let (mut request, keep) = how_much_to_keep::<R, B>(request, &rules);
+                let walk = set_out(exchange, &mut request, keep, &replay, &self.service);
+                (replay.pass(request, walk.kept()), walk)
             }
             Call::Second { mut request } => {
                 exchange.put(request.headers_mut());

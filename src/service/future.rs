@@ -63,72 +63,63 @@ pub(super) struct Kept<S, R: Replay<B>, B> {
     pub(super) service: S,
 }
 
-/// The request with its token, ready to be sent, and what goes along with it.
+/// Puts the token on the request, and says what goes along with it.
 #[inline]
 pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
     exchange: Exchange,
-    request: Request<B>,
-    rules: &Rules,
+    request: &mut Request<B>,
+    keep: Keep,
     replay: &R,
     service: &S,
-) -> (Request<R::Body>, Walk<S, R, B>) {
-    if !R::KEEPS {
-        return set_out_once(exchange, request, replay);
-    }
-    let (request, keep) = how_much_to_keep(request, rules);
-    match keep {
-        Keep::Nothing => set_out_once(exchange, request, replay),
-        Keep::UpTo(limit) => set_out_twice(exchange, request, limit, replay, service),
-    }
-}
-
-#[inline]
-fn set_out_once<S, R: Replay<B>, B>(
-    exchange: Exchange,
-    mut request: Request<B>,
-    replay: &R,
-) -> (Request<R::Body>, Walk<S, R, B>) {
-    let has_token = exchange.put(request.headers_mut());
-    let walk = if has_token { Walk::Once(exchange) } else { Walk::Untouched };
-    (replay.pass(request), walk)
-}
-
-#[inline]
-fn set_out_twice<S: Clone, R: Replay<B>, B>(
-    exchange: Exchange,
-    mut request: Request<B>,
-    limit: Option<usize>,
-    replay: &R,
-    service: &S,
-) -> (Request<R::Body>, Walk<S, R, B>) {
-    let head = KeptHead::of(&request);
-    if !exchange.put(request.headers_mut()) {
-        return (replay.pass(request), Walk::Untouched);
-    }
-    let (request, kept) = replay.keep(request, limit);
-    let walk = match kept {
-        Some(body) => {
-            Walk::Twice(Box::new(Kept { exchange, head, body, service: service.clone() }))
-        }
-        None => Walk::Once(exchange),
+) -> Walk<S, R, B> {
+    let Keep::UpTo(limit) = keep else { return set_out_once(exchange, request) };
+    let Some(body) = replay.keep(request.body(), limit) else {
+        return set_out_once(exchange, request);
     };
-    (request, walk)
+    // Made where it stays: to move it would take longer than to fill it.
+    let head = KeptHead::new(request);
+    let mut kept = Box::new(Kept { exchange, head, body, service: service.clone() });
+    kept.head.keep_headers(request.headers());
+    if kept.exchange.put(request.headers_mut()) { Walk::Twice(kept) } else { Walk::Untouched }
 }
 
-/// The request is taken apart only where a user's rule wants to see its head.
-fn how_much_to_keep<B>(request: Request<B>, rules: &Rules) -> (Request<B>, Keep) {
-    if rules.replay_if.is_none() {
-        let keep = rules.keep(request.extensions(), None);
-        return (request, keep);
-    }
-    let (parts, body) = request.into_parts();
-    let keep = rules.keep(&parts.extensions, Some(&parts));
-    (Request::from_parts(parts, body), keep)
+#[inline]
+fn set_out_once<S, R: Replay<B>, B>(exchange: Exchange, request: &mut Request<B>) -> Walk<S, R, B> {
+    if exchange.put(request.headers_mut()) { Walk::Once(exchange) } else { Walk::Untouched }
+}
+
+/// How much of the request may be kept. It is taken apart, and put together again, only where a
+/// user's rule wants to see its head.
+#[inline]
+pub(super) fn how_much_to_keep<R: Replay<B>, B>(
+    mut request: Request<B>,
+    rules: &Rules,
+) -> (Request<B>, Keep) {
+    let keep = match &rules.replay_if {
+        _ if !R::KEEPS => Keep::Nothing,
+        None => rules.keep(request.extensions(), None),
+        Some(_) => {
+            let (parts, body) = request.into_parts();
+            let keep = rules.keep(&parts.extensions, Some(&parts));
+            request = Request::from_parts(parts, body);
+            keep
+        }
+    };
+    (request, keep)
 }
 
 // ===== impl Walk =====
 
 impl<S, R: Replay<B>, B> Walk<S, R, B> {
+    /// What is kept of the body.
+    #[inline]
+    pub(super) fn kept(&self) -> Option<&R::Kept> {
+        match self {
+            Self::Twice(kept) => Some(&kept.body),
+            _ => None,
+        }
+    }
+
     #[inline]
     fn exchange(&self) -> Option<&Exchange> {
         match self {

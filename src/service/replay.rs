@@ -32,19 +32,14 @@ pub trait Replay<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
     const KEEPS: bool;
 
-    /// A request that is sent once. It takes requests, not bodies, because those are large: what
-    /// leaves the body as it is must not move it.
+    /// What is kept of a body that is about to be sent; `None` if it cannot be sent again.
     #[doc(hidden)]
-    fn pass(&self, request: Request<B>) -> Request<Self::Body>;
+    fn keep(&self, body: &B, limit: Option<usize>) -> Option<Self::Kept>;
 
-    /// A request that may be sent again, and what is kept of its body for that; `None` if it
-    /// cannot be. `limit`: how many bytes may be kept, if the request says so itself.
+    /// The request as the inner service is handed it. It takes requests, not bodies, because
+    /// those are large: what leaves the body as it is must not move it.
     #[doc(hidden)]
-    fn keep(
-        &self,
-        request: Request<B>,
-        limit: Option<usize>,
-    ) -> (Request<Self::Body>, Option<Self::Kept>);
+    fn pass(&self, request: Request<B>, kept: Option<&Self::Kept>) -> Request<Self::Body>;
 
     /// Whether what was kept can still become the body once more.
     #[doc(hidden)]
@@ -91,14 +86,13 @@ impl<B: Clone> Replay<B> for CloneBody {
     const KEEPS: bool = true;
 
     #[inline]
-    fn pass(&self, request: Request<B>) -> Request<B> {
-        request
+    fn keep(&self, body: &B, _: Option<usize>) -> Option<Option<B>> {
+        Some(Some(body.clone()))
     }
 
     #[inline]
-    fn keep(&self, request: Request<B>, _: Option<usize>) -> (Request<B>, Option<Option<B>>) {
-        let kept = Some(request.body().clone());
-        (request, Some(kept))
+    fn pass(&self, request: Request<B>, _: Option<&Option<B>>) -> Request<B> {
+        request
     }
 
     fn can_restore(kept: &Option<B>) -> bool {
@@ -134,13 +128,13 @@ impl<B> Replay<B> for NoReplay {
     const KEEPS: bool = false;
 
     #[inline]
-    fn pass(&self, request: Request<B>) -> Request<B> {
-        request
+    fn keep(&self, _: &B, _: Option<usize>) -> Option<Self::Kept> {
+        None
     }
 
     #[inline]
-    fn keep(&self, request: Request<B>, _: Option<usize>) -> (Request<B>, Option<Self::Kept>) {
-        (request, None)
+    fn pass(&self, request: Request<B>, _: Option<&Self::Kept>) -> Request<B> {
+        request
     }
 
     fn can_restore(kept: &Self::Kept) -> bool {

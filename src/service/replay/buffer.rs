@@ -63,27 +63,20 @@ where
     type Kept = KeptBody<B, F>;
     const KEEPS: bool = true;
 
-    fn pass(&self, request: Request<B>) -> Request<W> {
-        let body = |body| ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
-        request.map(|it| (self.wrap)(body(it)))
+    fn keep(&self, body: &B, limit: Option<usize>) -> Option<KeptBody<B, F>> {
+        let limit = limit.unwrap_or(self.limit);
+        // What is known to be too long is not begun with.
+        let may_fit = body.size_hint().lower() <= limit as u64;
+        let kept = || KeptBody { record: Arc::new(Record::new(limit)), wrap: self.wrap.clone() };
+        may_fit.then(kept)
     }
 
-    fn keep(
-        &self,
-        request: Request<B>,
-        limit: Option<usize>,
-    ) -> (Request<W>, Option<KeptBody<B, F>>) {
-        let limit = limit.unwrap_or(self.limit);
-        if request.body().size_hint().lower() > limit as u64 {
-            return (self.pass(request), None);
-        }
-        let record = Arc::new(Record::new(limit));
-        let request = request.map(|body| {
+    fn pass(&self, request: Request<B>, kept: Option<&KeptBody<B, F>>) -> Request<W> {
+        request.map(|body| {
             let mut body = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
-            body.record = Some(Arc::clone(&record));
+            body.record = kept.map(|kept| Arc::clone(&kept.record));
             (self.wrap)(body)
-        });
-        (request, Some(KeptBody { record, wrap: self.wrap.clone() }))
+        })
     }
 
     fn can_restore(kept: &KeptBody<B, F>) -> bool {

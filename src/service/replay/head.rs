@@ -14,15 +14,20 @@ pub(in crate::service) struct KeptHead {
 }
 
 impl KeptHead {
-    pub(in crate::service) fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers().iter();
+    /// All but the headers.
+    #[inline]
+    pub(in crate::service) fn new<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            headers: SmallVec::new(),
             extensions: request.extensions().clone(),
         }
+    }
+
+    pub(in crate::service) fn keep_headers(&mut self, headers: &HeaderMap) {
+        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     }
 
     /// The request once more, without a token.

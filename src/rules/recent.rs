@@ -1,0 +1,53 @@
+//! The pass that one service used last.
+
+use std::sync::Arc;
+
+use http::{Extensions, Uri};
+
+use super::{Destination, Pass, Rules};
+
+/// Spares a service that is used again and again the look-up of its pass, which costs as much as
+/// all else that the layer does. A clone starts anew: one that is made for each request pays
+/// nothing for this.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    pass: Option<Arc<Pass>>,
+    /// Whether there was a request already.
+    is_used: bool,
+}
+
+// ===== impl Recent =====
+
+impl Recent {
+    /// The token for the request, where it is known at once.
+    pub(crate) fn ready(
+        &mut self,
+        rules: &Rules,
+        uri: &Uri,
+        extensions: &Extensions,
+    ) -> Option<Arc<Pass>> {
+        let destination = Destination::of(uri);
+        let is_its = match &self.pass {
+            Some(pass) => pass.is_for(destination),
+            None => self.is_used,
+        };
+        if is_its && extensions.is_empty() {
+            if let Some(pass) = self.pass.as_ref().filter(|pass| pass.holds()) {
+                return Some(Arc::clone(pass));
+            }
+        }
+        let found = rules.ready(destination, extensions);
+        // With several origins the first one stays, or they would take turns.
+        if is_its {
+            self.pass.clone_from(&found);
+        }
+        self.is_used = true;
+        found
+    }
+}
+
+impl Clone for Recent {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
