@@ -99,10 +99,8 @@ where
         let walk = match pass {
             None => Walk::Untouched,
             Some(pass) => {
-                let keep;
-                (request, keep) = how_much_to_keep::<R, B>(request, &self.rules);
-                let exchange = Exchange::new(pass);
-                set_out(exchange, &mut request, keep, &self.replay, &self.inner)
+                let keep = how_much_to_keep::<R, B>(&mut request, &self.rules);
+                set_out(Exchange::new(pass), &mut request, keep, &self.replay, &self.inner)
             }
         };
         let request = self.replay.pass(request, walk.kept());

@@ -249,8 +249,8 @@ where
     /// Calls the service, which is ready.
     fn call(mut self, exchange: Exchange) -> Next<S, R, B, ResBody> {
         let (request, walk) = match self.call {
-            Call::First { request, rules, replay } => {
-                let (mut request, keep) = how_much_to_keep::<R, B>(request, &rules);
+            Call::First { mut request, rules, replay } => {
+                let keep = how_much_to_keep::<R, B>(&mut request, &rules);
                 let walk = set_out(exchange, &mut request, keep, &replay, &self.service);
                 (replay.pass(request, walk.kept()), walk)
             }

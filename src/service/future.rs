@@ -1,12 +1,12 @@
 //! Drives an exchange over a tower service.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
@@ -77,8 +77,8 @@ pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
         return set_out_once(exchange, request);
     };
     // Made where it stays: to move it would take longer than to fill it.
-    let head = KeptHead::new(request);
-    let mut kept = Box::new(Kept { exchange, head, body, service: service.clone() });
+    let service = service.clone();
+    let mut kept = Box::new(Kept { exchange, head: KeptHead::new(request), body, service });
     kept.head.keep_headers(request.headers());
     if kept.exchange.put(request.headers_mut()) { Walk::Twice(kept) } else { Walk::Untouched }
 }
@@ -88,24 +88,33 @@ fn set_out_once<S, R: Replay<B>, B>(exchange: Exchange, request: &mut Request<B>
     if exchange.put(request.headers_mut()) { Walk::Once(exchange) } else { Walk::Untouched }
 }
 
-/// How much of the request may be kept. It is taken apart, and put together again, only where a
-/// user's rule wants to see its head.
+/// How much of the request may be kept.
 #[inline]
-pub(super) fn how_much_to_keep<R: Replay<B>, B>(
-    mut request: Request<B>,
-    rules: &Rules,
-) -> (Request<B>, Keep) {
-    let keep = match &rules.replay_if {
-        _ if !R::KEEPS => Keep::Nothing,
-        None => rules.keep(request.extensions(), None),
-        Some(_) => {
-            let (parts, body) = request.into_parts();
-            let keep = rules.keep(&parts.extensions, Some(&parts));
-            request = Request::from_parts(parts, body);
-            keep
-        }
+pub(super) fn how_much_to_keep<R: Replay<B>, B>(request: &mut Request<B>, rules: &Rules) -> Keep {
+    if !R::KEEPS {
+        Keep::Nothing
+    } else if rules.replay_if.is_none() {
+        rules.keep(request.extensions(), None)
+    } else {
+        with_parts(request, |parts| rules.keep(&parts.extensions, Some(parts)))
+    }
+}
+
+/// Shows the whole head of a request to a user's rule. It is lent, not copied.
+#[cold]
+fn with_parts<B, T>(request: &mut Request<B>, look: impl FnOnce(&request::Parts) -> T) -> T {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    let mut swap = |parts: &mut request::Parts| {
+        mem::swap(&mut parts.method, request.method_mut());
+        mem::swap(&mut parts.uri, request.uri_mut());
+        mem::swap(&mut parts.version, request.version_mut());
+        mem::swap(&mut parts.headers, request.headers_mut());
+        mem::swap(&mut parts.extensions, request.extensions_mut());
     };
-    (request, keep)
+    swap(&mut parts);
+    let seen = look(&parts);
+    swap(&mut parts);
+    seen
 }
 
 // ===== impl Walk =====
@@ -210,7 +219,7 @@ where
                         return Poll::Ready(Ok(response));
                     }
                     Ok(response) => {
-                        let walk = std::mem::replace(this.walk, Walk::Untouched);
+                        let walk = mem::replace(this.walk, Walk::Untouched);
                         match walk.answered(response) {
                             Answered::Over(response) => return Poll::Ready(Ok(response)),
                             Answered::Renewing(detour) => {

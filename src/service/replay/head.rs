@@ -1,7 +1,11 @@
 //! What is kept of a request beside its body.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
-use smallvec::SmallVec;
+
+/// How many headers are kept in place. More of them take an allocation.
+const IN_PLACE: usize = 8;
+
+type Header = (HeaderName, HeaderValue);
 
 /// A request's head as it was before the token was put on. It is cheaper to keep than a clone,
 /// which would hash each header: it is made for every request, and used for few.
@@ -9,8 +13,9 @@ pub(in crate::service) struct KeptHead {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: SmallVec<[(HeaderName, HeaderValue); 8]>,
     extensions: Extensions,
+    in_place: [Option<Header>; IN_PLACE],
+    others: Vec<Header>,
 }
 
 impl KeptHead {
@@ -21,26 +26,32 @@ impl KeptHead {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: SmallVec::new(),
             extensions: request.extensions().clone(),
+            in_place: [const { None }; IN_PLACE],
+            others: Vec::new(),
         }
     }
 
     pub(in crate::service) fn keep_headers(&mut self, headers: &HeaderMap) {
-        self.headers.extend(headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let mut headers = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        for place in &mut self.in_place {
+            *place = headers.next();
+            if place.is_none() {
+                return;
+            }
+        }
+        self.others.extend(headers);
     }
 
     /// The request once more, without a token.
     pub(in crate::service) fn into_request<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
-        let mut headers = HeaderMap::with_capacity(self.headers.len() + 1);
-        for (name, value) in self.headers {
-            headers.append(name, value);
+        for (name, value) in self.in_place.into_iter().flatten().chain(self.others) {
+            request.headers_mut().append(name, value);
         }
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.version_mut() = self.version;
-        *request.headers_mut() = headers;
         *request.extensions_mut() = self.extensions;
         request
     }
