@@ -278,3 +278,25 @@ async fn the_cache_waits_a_little_longer_than_the_command_may_take() {
         Some(Duration::MAX)
     );
 }
+
+#[tokio::test]
+async fn a_program_that_is_being_written_may_be_started_later() {
+    let dir = TempDir::new().unwrap();
+    let program = dir.path().join("print-token");
+    std::fs::copy("/bin/sh", &program).unwrap();
+    let command = TokenCommand::new(&program).args(["-c", "echo token"]).with_timeout(BOUND);
+    let writer = File::options().append(true).open(&program).unwrap();
+    let (kind, error) = failure(&command).await;
+    assert!(matches!(kind, CommandErrorKind::NotStarted(_)), "{kind}");
+    assert!(error.is_transient(), "{error}");
+
+    drop(writer);
+    // Another test's child may have inherited the writer for the moment before its own `exec`.
+    let token = loop {
+        match fetch(&command).await {
+            Err(error) if error.is_transient() => tokio::task::yield_now().await,
+            outcome => break outcome.unwrap(),
+        }
+    };
+    assert_eq!(token.secret(), "token");
+}

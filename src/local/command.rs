@@ -200,7 +200,9 @@ impl TokenSource for TokenCommand {
     /// # Errors
     ///
     /// A [`CommandError`], as the cause. A command that fails may have had no network, so that
-    /// is transient; one that cannot be started is permanent.
+    /// is transient, and so is one that the operating system cannot start for now: it is out of
+    /// memory, processes or file descriptors, or the program is just being written. One that
+    /// cannot be started at all is permanent.
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
         self.run().await.map_err(|kind| {
             let transient = kind.is_transient();

@@ -99,6 +99,26 @@ async fn an_exchange_that_takes_too_long_is_given_up() {
     assert_eq!(begin.elapsed().as_secs(), 4);
 }
 
+#[tokio::test]
+async fn an_error_in_a_list_or_an_object_counts_as_one_of_its_own() {
+    for (body, code, is_transient) in [
+        (r#"{"errors":[{"errorType":"invalid_grant","message":"m"}]}"#, "invalid_grant", false),
+        (r#"{"errors":["invalid_client"]}"#, "invalid_client", false),
+        (r#"{"error":{"code":"invalid_scope","message":"m"}}"#, "invalid_scope", false),
+        (r#"{"errors":[{"code":"temporarily_unavailable"}]}"#, "temporarily_unavailable", true),
+    ] {
+        for status in [200, 400] {
+            let error = fetch_with(client(), answer(status, body)).await.unwrap_err();
+            assert_eq!(*kind(&error), Kind::Refused, "{status} {body}");
+            assert_eq!(cause(&error).error(), Some(code), "{status} {body}");
+            assert_eq!(error.is_transient(), is_transient, "{status} {body}");
+        }
+    }
+    // Whatever it is, it is an error and no answer without a token.
+    let error = fetch_with(client(), answer(200, r#"{"errors":[{"x":1}]}"#)).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Refused);
+}
+
 /// The whole request, echoed in every way that a server might.
 #[tokio::test]
 async fn no_secret_is_shown_however_the_service_echoes_it() {
