@@ -75,11 +75,12 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
         "is not absolute: write it like `https://auth.example.com/token`",
     ))?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = uri.host().unwrap_or_default();
     if authority.contains('@') {
         return Err(InvalidEndpoint::Url("has user info: use `.client_id` and `.client_secret`"));
     }
     // `host:` and `host:99999` are authorities to the `http` crate.
-    let has_port = authority.len() > origin.host().len();
+    let has_port = authority.len() > host.len();
     if has_port && uri.port_u16().is_none_or(|port| port == 0) {
         return Err(InvalidEndpoint::Url("has a port that is not a number from 1 to 65535"));
     }
@@ -184,12 +185,15 @@ mod tests {
             ("https://auth.example.com:0/", "port"),
             ("https://auth.example.com:/", "port"),
             ("https://auth.example.com:99999/", "port"),
+            ("https://[0:0:0:0:0:0:0:1]:0/", "port"),
+            ("https://[::1]:/", "port"),
         ] {
             let error = problem(text).unwrap().to_string();
             assert!(error.contains(expected) && error.contains("`url`"), "{text}: {error}");
             assert!(!error.contains("hush"), "{error}");
         }
         assert_eq!(problem("https://auth.example.com:8443/token?tenant=a"), None);
+        assert_eq!(problem("https://[0:0:0:0:0:0:0:1]/token"), None);
     }
 
     #[test]
