@@ -158,6 +158,27 @@ async fn no_secret_is_shown_however_the_service_echoes_it() {
 }
 
 #[tokio::test]
+async fn no_secret_is_shown_however_the_service_escapes_its_echo() {
+    let secret = "hu/sh q+&<x>";
+    let each = |write: fn(u8) -> String| secret.bytes().map(write).collect::<String>();
+    for echo in [
+        "hu/sh q+&amp;&lt;x&gt;".to_owned(),
+        "hu&#47;sh&nbsp;q".replace("&nbsp;", "&#32;") + "&#43;&#38;&#60;x&#62;",
+        each(|byte| format!("&#x{byte:x};")),
+        each(|byte| format!("%{byte:02X}")),
+        each(|byte| format!("%{byte:02x}")),
+        each(|byte| format!("\\u{byte:04x}")),
+        "hu%2fsh+q%2b%26%3Cx%3e".to_owned(),
+        "aHUvc2ggcSsmPHg+".to_owned(),
+    ] {
+        let body = serde_json::json!({"error": "invalid_client", "error_description": echo});
+        let step = answer(400, body.to_string());
+        let error = fetch_with(client().client_secret(secret), step).await.unwrap_err();
+        assert_eq!(cause(&error).error_description(), Some("***"), "{echo}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_service_says_is_printable_and_bounded() {
     let description = format!("a\u{1b}[2Jb\r\n{}", "x".repeat(100_000));
     let body = serde_json::json!({"error": "e\u{202e}", "error_description": description});
