@@ -56,6 +56,7 @@ mod request;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 mod response;
+mod text;
 mod transport;
 
 use std::{
@@ -81,6 +82,7 @@ pub use self::{
     error::{EndpointError, EndpointErrorKind},
     request::BodyFormat,
     response::Field,
+    text::HeaderText,
 };
 
 use self::{

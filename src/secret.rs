@@ -126,6 +126,12 @@ impl Secret {
             .map_err(|kind| SecretError::new(self.place(), kind))
     }
 
+    /// An error about what was read, where more is asked of it than of every secret.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn error(&self, kind: SecretErrorKind) -> SecretError {
+        SecretError::new(self.place(), kind)
+    }
+
     /// Names where the secret is kept.
     pub(crate) fn place(&self) -> String {
         self.kept.to_string()

@@ -17,6 +17,7 @@ use super::{
     grant::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
+    text::{HeaderText, Text},
     transport::{ServiceTransport, Transport},
 };
 use crate::{error::BoxError, origin::Origin, secret::Secret};
@@ -48,9 +49,9 @@ pub struct TokenEndpointBuilder {
     scope: Option<String>,
     audience: Option<String>,
     resources: Vec<String>,
-    params: Vec<(String, Secret)>,
+    params: Vec<(String, Text)>,
     user_agent: String,
-    headers: Vec<(String, Zeroizing<String>)>,
+    headers: Vec<(String, Text)>,
     names: FieldNames,
     timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
@@ -155,7 +156,7 @@ impl TokenEndpointBuilder {
 
     /// Another grant than client credentials: its `grant_type`, for instance
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. What it needs beside that is added by
-    /// [`param`](Self::param). The same request is made for every token, so a refresh token
+    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The same request is made for every token, so a refresh token
     /// in the answer is dropped.
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
@@ -182,18 +183,27 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Adds a parameter, whose value may be a secret. Its name may not repeat another one, and
-    /// what has a method of its own is not a parameter. It can be repeated.
-    pub fn param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.params.push((name.into(), value.into()));
+    /// Adds a parameter, which an error may show: a secret goes into
+    /// [`secret_param`](Self::secret_param). Its name may not repeat another one, and what has
+    /// a method of its own is not a parameter. It can be repeated.
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.params.push((name.into(), Text::Plain(value.into())));
         self
     }
 
-    /// Adds a header, whose value is marked as sensitive. `Authorization`, `Host`,
-    /// `Transfer-Encoding` and those that begin with `Content-` are not to be set. It can be
-    /// repeated.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.into())));
+    /// Adds a parameter whose value is a secret: it is read anew for each fetch, and no error
+    /// shows it. For the name, the same holds as for that of a [`param`](Self::param).
+    pub fn secret_param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.params.push((name.into(), Text::Secret(value.into())));
+        self
+    }
+
+    /// Adds a header: a text, which an error may show, or a [`Secret`], which is read anew for
+    /// each fetch and which no error shows. Either is marked as sensitive. `Authorization`,
+    /// `Host`, `Transfer-Encoding` and those that begin with `Content-` are not to be set. It
+    /// can be repeated.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderText>) -> Self {
+        self.headers.push((name.into(), value.into().text));
         self
     }
 
@@ -263,7 +273,7 @@ impl TokenEndpointBuilder {
         checks::params(&self.params)?;
         checks::names(&self.names)?;
         checks::timeouts([("timeout", self.timeout), ("connect_timeout", self.connect_timeout)])?;
-        let headers = checks::headers(&self.user_agent, &self.headers)?;
+        let (headers, secret_headers) = checks::headers(&self.user_agent, self.headers)?;
 
         let transport = match self.transport {
             Some(transport) => transport,
@@ -286,6 +296,7 @@ impl TokenEndpointBuilder {
                 targets,
                 params: self.params,
                 headers,
+                secret_headers,
             },
             grant,
             names: self.names,

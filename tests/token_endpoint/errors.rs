@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tower_bearer::oauth2::{ClientAuth, EndpointErrorKind as Kind};
+use tower_bearer::{
+    Secret,
+    oauth2::{ClientAuth, EndpointErrorKind as Kind},
+};
 
 use super::support::{
     Scripted, Step, answer, answer_with, cause, client, cut, fetch, fetch_with, kind, refused,
@@ -128,8 +131,8 @@ async fn no_secret_is_shown_however_the_service_echoes_it() {
             client()
                 .client_secret(secret)
                 .client_auth(client_auth)
-                .param("apikey", "key/key=")
-                .header("x-gateway-key", "gate-gate-gate")
+                .secret_param("apikey", "key/key=")
+                .header("x-gateway-key", Secret::new("gate-gate-gate"))
         };
         let seen = super::support::sent(builder()).await;
         let echo = format!(
@@ -155,6 +158,20 @@ async fn no_secret_is_shown_however_the_service_echoes_it() {
         let shown = shown(&fetch_with(builder(), broken).await.unwrap_err());
         assert!(!shown.contains("hu") && !shown.contains("key/key"), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn what_is_no_secret_is_shown_when_the_service_echoes_it() {
+    let echo = "no audience `orders` for tenant blue-blue-blue, but for hush-param, hush-header";
+    let body = serde_json::json!({"error": "invalid_request", "error_description": echo});
+    let builder = client()
+        .param("audience_hint", "orders")
+        .header("x-tenant", "blue-blue-blue")
+        .secret_param("key", "hush-param")
+        .header("x-key", Secret::new("hush-header"));
+    let error = fetch_with(builder, answer(400, body.to_string())).await.unwrap_err();
+    let expected = "no audience `orders` for tenant blue-blue-blue, but for ***, ***";
+    assert_eq!(cause(&error).error_description(), Some(expected));
 }
 
 #[tokio::test]
@@ -275,7 +292,7 @@ async fn each_exchange_is_made_on_a_service_that_was_polled_ready() {
 
 #[tokio::test]
 async fn a_secret_that_is_part_of_a_code_changes_nothing_about_its_meaning() {
-    let builder = client().param("zone", "server").param("kind", "grant");
+    let builder = client().secret_param("zone", "server").secret_param("kind", "grant");
     let error = fetch_with(builder, answer(400, r#"{"error":"server_error"}"#)).await.unwrap_err();
     assert_eq!(cause(&error).error(), Some("***_error"));
     assert!(error.is_transient());

@@ -150,6 +150,38 @@ async fn a_secret_that_cannot_be_read_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_a_secret_is_read_anew_for_each_fetch_and_marked_as_sensitive() {
+    let service = Scripted::new([answer(200, OK), answer(200, OK)]);
+    let builder = client().header("x-tenant", "blue").header("x-key", sequence(&["one", "two"]));
+    let endpoint = builder.transport(service.clone()).build().unwrap();
+    fetch(&endpoint).await.unwrap();
+    fetch(&endpoint).await.unwrap();
+    let seen = service.seen();
+    assert_eq!((seen[0].header("x-key"), seen[1].header("x-key")), ("one", "two"));
+    assert_eq!(seen[1].header("x-tenant"), "blue");
+    assert!(seen.iter().all(|seen| seen.headers["x-key"].is_sensitive()));
+}
+
+#[tokio::test]
+async fn a_header_that_was_just_rotated_is_tried_at_once() {
+    let service = Scripted::new([answer(401, ""), answer(200, OK)]);
+    let builder = client().header("x-key", sequence(&["old", "new"]));
+    fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap();
+    assert_eq!(service.seen()[1].header("x-key"), "new");
+}
+
+#[tokio::test]
+async fn a_secret_that_no_header_may_carry_is_named_and_nothing_is_sent() {
+    let service = Scripted::default();
+    let builder = client().header("x-key", Secret::from_fn(async || Ok("hush\r\nx: y".to_owned())));
+    let error = fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Credential);
+    let shown = super::support::shown(&error);
+    assert!(shown.contains("no header may carry") && !shown.contains("hush"), "{shown}");
+    assert!(!error.is_transient());
+}
+
+#[tokio::test]
 async fn a_vault_that_is_down_may_come_back() {
     let turning = Turning::new("one");
     turning.turn(Err("sealed"));
@@ -166,7 +198,7 @@ async fn a_projected_workload_token_is_read_from_its_file_for_each_fetch() {
         .client_id("my-app")
         .client_auth(ClientAuth::None)
         .param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-        .param("client_assertion", Secret::file(file.path()))
+        .secret_param("client_assertion", Secret::file(file.path()))
         .transport(service.clone())
         .build()
         .unwrap();

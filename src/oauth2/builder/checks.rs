@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use url::Url;
-use zeroize::Zeroizing;
 
-use super::super::response::FieldNames;
+use super::super::{response::FieldNames, text::Text};
 use crate::{origin::Origin, secret::Secret};
 
 /// Parameters that have a method of their own.
@@ -100,7 +99,7 @@ pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {
 }
 
 /// No parameter may come twice (RFC 6749 §3.2).
-pub(super) fn params(params: &[(String, Secret)]) -> Result<(), InvalidEndpoint> {
+pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     for (at, (name, _)) in params.iter().enumerate() {
         let problem = if name.is_empty() {
             "has no name"
@@ -132,23 +131,30 @@ pub(super) fn timeouts(
     }
 }
 
+/// The headers that are the same each time, and those that are secrets.
 pub(super) fn headers(
     user_agent: &str,
-    extra: &[(String, Zeroizing<String>)],
-) -> Result<HeaderMap, InvalidEndpoint> {
+    extra: Vec<(String, Text)>,
+) -> Result<(HeaderMap, Vec<(HeaderName, Secret)>), InvalidEndpoint> {
     let mut headers = HeaderMap::new();
     let user_agent = HeaderValue::from_str(user_agent)
         .map_err(|_| InvalidEndpoint::setting("user_agent", "is no header value"))?;
     headers.insert(header::USER_AGENT, user_agent);
+    let mut secret_headers = Vec::new();
     for (name, value) in extra {
-        let (name, value) = checked_header(name, value)
-            .map_err(|problem| InvalidEndpoint::Header { name: name.clone(), problem })?;
-        headers.append(name, value);
+        let invalid = |problem| InvalidEndpoint::Header { name: name.clone(), problem };
+        let checked = header_name(&name).map_err(invalid)?;
+        match value {
+            Text::Plain(value) => {
+                headers.append(checked, header_value(&value).map_err(invalid)?);
+            }
+            Text::Secret(secret) => secret_headers.push((checked, secret)),
+        }
     }
-    Ok(headers)
+    Ok((headers, secret_headers))
 }
 
-fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+fn header_name(name: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = name.parse().map_err(|_| "is no header name")?;
     let is_ours = [header::AUTHORIZATION, header::HOST, header::TRANSFER_ENCODING].contains(&name);
     if is_ours || name.as_str().starts_with("content-") {
@@ -157,9 +163,13 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
     if name == header::USER_AGENT {
         return Err("has a method of its own: use `.user_agent`");
     }
+    Ok(name)
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, &'static str> {
     let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that is no header's")?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(value)
 }
 
 #[cfg(test)]
