@@ -132,6 +132,12 @@ impl Secret {
         SecretError::new(self.place(), kind)
     }
 
+    /// Whether a function makes it, perhaps anew each time.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(*self.kept, Kept::Function(_))
+    }
+
     /// Names where the secret is kept.
     pub(crate) fn place(&self) -> String {
         self.kept.to_string()

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,8 +13,10 @@ use zeroize::Zeroizing;
 
 use super::{
     TokenEndpoint,
+    changes::Refusals,
     client_auth::ClientAuth,
-    grant::{Grant, Hook, Refresh},
+    endpoint::Endpoint,
+    refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
     text::{HeaderText, Text},
@@ -141,10 +143,17 @@ impl TokenEndpointBuilder {
     /// Has each new refresh token handed to an async function, which can store it for the
     /// next start of the program.
     ///
-    /// It is called before the access token is returned, which waits for it; and it is seen
-    /// through even if the fetch is given up meanwhile, because by then the old refresh token
-    /// may be worth nothing. What it cannot do, it has to report itself. It is kept and called
-    /// from any thread, and run on a task of its own, hence the bounds.
+    /// It runs on a task of its own, which neither requests nor refreshes wait for: the next
+    /// exchange sends the new refresh token, stored or not. It has one token after another, in
+    /// the order in which they came, the next one when it has ended; and it is seen through even
+    /// if the fetch is given up or the endpoint is dropped, because by then the old refresh
+    /// token may be worth nothing. One that takes longer than 10 s is told as a warning. If the
+    /// runtime ends under it, it is called with the same token again on the next one. A program
+    /// that ends after a fetch waits for
+    /// [`refresh_tokens_stored`](TokenEndpoint::refresh_tokens_stored).
+    ///
+    /// What the hook cannot do, it has to report itself. It is kept and called from any thread,
+    /// hence the bounds.
     pub fn on_new_refresh_token<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Zeroizing<String>) -> Fut + Send + Sync + 'static,
@@ -284,7 +293,7 @@ impl TokenEndpointBuilder {
             Some(initial) => Grant::Refresh(Refresh::new(initial, self.hook)),
             None => Grant::Repeated,
         };
-        Ok(TokenEndpoint {
+        let endpoint = Endpoint {
             origin,
             template: Template {
                 uri,
@@ -302,8 +311,9 @@ impl TokenEndpointBuilder {
             names: self.names,
             timeout: self.timeout.or(is_refresh.then_some(REFRESH_TIMEOUT)),
             transport,
-            failure: None.into(),
-        })
+            refusals: Refusals::default(),
+        };
+        Ok(TokenEndpoint { endpoint: Arc::new(endpoint) })
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {

@@ -6,9 +6,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use tokio::time::Instant;
 use tower_bearer::{
     BoxError, Secret, TokenCache, TokenSource,
     oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, providers},
@@ -16,6 +19,7 @@ use tower_bearer::{
 
 use super::support::{OK, Scripted, URL, answer, client, fetch, kind};
 
+const S: Duration = Duration::from_secs(1);
 const INVALID_CLIENT: &str = r#"{"error":"invalid_client"}"#;
 
 /// A secret that the test turns.
@@ -118,17 +122,209 @@ async fn a_changed_secret_ends_the_rest_after_a_permanent_failure() {
     assert_eq!(service.seen().len(), 2, "asking costs no request");
 }
 
+/// A secret that a function makes of the time and of how often it was read.
+fn made(make: impl Fn(Duration, usize) -> String + Send + Sync + 'static) -> Secret {
+    let (begin, reads) = (Instant::now(), AtomicUsize::new(0));
+    Secret::from_fn(move || ready(Ok(make(begin.elapsed(), reads.fetch_add(1, Ordering::Relaxed)))))
+}
+
+/// An assertion as a client signs it: with a date, an id, and another signature each time.
+fn assertion(now: Duration, reads: usize, key: &str) -> String {
+    let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = part(serde_json::json!({"alg": "ES256", "kid": key}));
+    let (iat, exp) = (now.as_secs(), now.as_secs() + 60);
+    let claims = part(serde_json::json!(
+        {"iss": "my-app", "sub": "my-app", "jti": reads, "iat": iat, "exp": exp}
+    ));
+    format!("{header}.{claims}.c2lnbmF0dXJl{reads}")
+}
+
+/// Every way in which a secret may differ from reading to reading without having changed.
+fn restless() -> [(&'static str, Secret); 5] {
+    [
+        ("an assertion with a date and an id", made(|now, reads| assertion(now, reads, "k"))),
+        ("an assertion with a date in seconds", made(|now, _| assertion(now, 0, "k"))),
+        ("a number used once", made(|_, reads| format!("nonce-{reads}"))),
+        ("a date in seconds", made(|now, _| format!("date-{}", now.as_secs()))),
+        ("a date in milliseconds", made(|now, _| format!("date-{}", now.as_millis()))),
+    ]
+}
+
+/// Refuses everything after so long, and counts what it refuses.
+fn refusing(time: Duration) -> (RefusingService, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    (RefusingService { time, count: Arc::clone(&count) }, count)
+}
+
+#[derive(Clone)]
+struct RefusingService {
+    time: Duration,
+    count: Arc<AtomicUsize>,
+}
+
+impl tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>> for RefusingService {
+    type Response = http::Response<String>;
+    type Error = BoxError;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<http_body_util::Full<bytes::Bytes>>) -> Self::Future {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let time = self.time;
+        Box::pin(async move {
+            tokio::time::sleep(time).await;
+            let refusal = http::Response::builder().status(401);
+            Ok(refusal.body(INVALID_CLIENT.to_owned()).unwrap())
+        })
+    }
+}
+
+/// The exchanges that a cache makes in so many seconds with an asker each second.
+async fn exchanges(secret: Secret, exchange: Duration, seconds: usize) -> usize {
+    let (service, count) = refusing(exchange);
+    let builder = client().client_auth(ClientAuth::Body).client_secret(secret);
+    let cache = TokenCache::new(builder.transport(service).build().unwrap());
+    let end = Instant::now() + seconds as u32 * S;
+    while Instant::now() < end {
+        cache.get().await.unwrap_err();
+        tokio::time::sleep(S).await;
+    }
+    count.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_cools_down_whatever_its_secrets_look_like() {
+    for exchange in [Duration::ZERO, S / 5, 3 * S] {
+        // Refused at once, after 30 s, a minute, two, four, and then every five minutes.
+        let fixed = exchanges(Secret::new("hush"), exchange, 3600).await;
+        assert!((12..=20).contains(&fixed), "{fixed}");
+        for (what, secret) in restless() {
+            let made = exchanges(secret, exchange, 3600).await;
+            // The pauses are jittered; and one refusal may be mistaken once.
+            assert!(made <= fixed + 4, "{what}, {exchange:?}: {made}, not {fixed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_changes_for_real_and_is_never_right_costs_a_bounded_number_of_exchanges() {
+    let fixed = exchanges(Secret::new("hush"), Duration::ZERO, 3600).await;
+    // It keeps still for ten seconds, for a minute: nobody can tell that from a rotation.
+    for stays in [10, 60] {
+        let rotated = made(move |now, _| format!("number-{}", now.as_secs() / stays));
+        let made = exchanges(rotated, Duration::ZERO, 3600).await;
+        assert!(made <= 3 * fixed, "{stays}: {made}, not {fixed}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_owned();
+    std::fs::write(&path, "0").unwrap();
+    let (service, count) = refusing(Duration::ZERO);
+    let endpoint = client().client_secret(Secret::file(&path)).transport(service).build().unwrap();
+    let mut early = 0;
+    for at in 0..600 {
+        std::fs::write(&path, at.to_string()).unwrap();
+        if at == 0 || endpoint.recovered().await {
+            fetch(&endpoint).await.unwrap_err();
+            early += 1;
+        }
+        tokio::time::advance(S).await;
+    }
+    // At once, twice early, then after 30 s, a minute, two, four.
+    assert!(early <= 7, "{early}");
+    assert_eq!(count.load(Ordering::Relaxed), early);
+}
+
 #[tokio::test]
-async fn a_secret_that_reads_differently_each_time_ends_no_rest() {
-    let count = AtomicUsize::new(0);
-    let restless = Secret::from_fn(move || {
-        ready(Ok(format!("jwt-{}", count.fetch_add(1, Ordering::Relaxed))))
-    });
-    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(401, INVALID_CLIENT)]);
-    let endpoint = in_body(restless, &service);
+async fn a_refusal_of_what_is_made_for_each_exchange_is_sent_once() {
+    for (what, secret) in restless() {
+        let service = Scripted::new([answer(401, INVALID_CLIENT)]);
+        let endpoint = in_body(secret, &service);
+        fetch(&endpoint).await.unwrap_err();
+        assert_eq!(service.seen().len(), 1, "{what}");
+        assert!(!endpoint.recovered().await, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_by_another_key_is_a_change_and_one_with_another_date_is_none() {
+    let key = Arc::new(Mutex::new("one"));
+    let signing = Arc::clone(&key);
+    let secret = made(move |now, reads| assertion(now, reads, *signing.lock().unwrap()));
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(secret, &service);
     fetch(&endpoint).await.unwrap_err();
-    assert_eq!(service.seen().len(), 2, "two requests at most");
+    for _ in 0..3 {
+        tokio::time::advance(S).await;
+        assert!(!endpoint.recovered().await);
+    }
+    *key.lock().unwrap() = "two";
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_was_mended_before_anybody_asked_is_believed_once_it_keeps_still() {
+    let turning = Turning::new("old");
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(turning.secret(), &service);
+    fetch(&endpoint).await.unwrap_err();
+    turning.turn(Ok("new"));
+    assert!(!endpoint.recovered().await, "it may be a date");
+    tokio::time::advance(S).await;
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vault_that_fails_after_a_refusal_is_no_change_once_it_is_back() {
+    let turning = Turning::new("old");
+    let seal = turning.clone();
+    let service = tower::service_fn(move |_| {
+        seal.turn(Err("sealed"));
+        ready(Ok::<_, BoxError>(http::Response::builder().status(401).body(String::new()).unwrap()))
+    });
+    let builder = client().client_secret(turning.secret()).transport(service);
+    let endpoint = builder.build().unwrap();
+    fetch(&endpoint).await.unwrap_err();
+    turning.turn(Ok("old"));
     assert!(!endpoint.recovered().await);
+    turning.turn(Ok("new"));
+    assert!(endpoint.recovered().await);
+}
+
+#[tokio::test]
+async fn a_file_that_is_rewritten_with_the_same_length_is_a_change() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret-1").unwrap();
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(Secret::file(file.path()), &service);
+    fetch(&endpoint).await.unwrap_err();
+    assert!(!endpoint.recovered().await);
+    let modified = file.as_file().metadata().unwrap().modified().unwrap();
+    std::fs::write(file.path(), "secret-2").unwrap();
+    // Not even its time need tell.
+    file.as_file().set_modified(modified).unwrap();
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(secrets_sent(&service), ["secret-1", "secret-2"]);
+}
+
+#[tokio::test]
+async fn a_repeated_exchange_shows_an_assertion_of_its_own() {
+    let service = Scripted::new([super::support::cut(), answer(200, OK)]);
+    let endpoint = TokenEndpoint::builder(URL)
+        .client_id("my-app")
+        .client_auth(ClientAuth::None)
+        .refresh_token("rt-0")
+        .secret_param("client_assertion", made(|_, reads| format!("jwt-{reads}")))
+        .transport(service.clone())
+        .build()
+        .unwrap();
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(secrets_sent(&service), ["jwt-0", "jwt-1"]);
 }
 
 #[tokio::test]
