@@ -32,17 +32,21 @@
 //!
 //! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the last
 //! refresh token (RFC 6749 §6). If the answer has a new one it takes its place, and the
-//! [hook](TokenEndpointBuilder::on_new_refresh_token) can store it; if not, the old one is
-//! kept. A service that rotates refresh tokens takes each of them once, so an exchange whose
-//! outcome never became known (a connection that broke, a timeout, a 5xx) is repeated once,
-//! at once, and then not again. If the service has forgotten the refresh token by then, the
-//! error is [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
+//! [hook](TokenEndpointBuilder::on_new_refresh_token) can store it, in its own time; if not,
+//! the old one is kept. A service that rotates refresh tokens takes each of them once. So there
+//! is one exchange at a time, whoever asks meanwhile waits for it, and it is seen through on
+//! a task of its own even if the fetch is given up. And an exchange whose outcome never became
+//! known (a connection that broke, a timeout, a 5xx) is repeated once, at once, and then not
+//! again. If the service has forgotten the refresh token by then, the error is
+//! [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
 //!
 //! # Secrets that change
 //!
-//! Every [`Secret`](crate::Secret) is read anew for each fetch. If the service refuses, they are read once
-//! more, and if one has changed, the request is made again at once: the secret had just been
-//! rotated.
+//! Every [`Secret`](crate::Secret) is read anew for each fetch. If the service refuses, they are
+//! read once more, and if one has changed, the request is made again at once: the secret had
+//! just been rotated. Later the cooldown ends early when a secret has changed. What a function
+//! makes anew each time that it is read, such as a signed assertion, has not changed; and if
+//! the service goes on refusing, such early tries get rarer.
 
 mod builder;
 mod changes;

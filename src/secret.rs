@@ -167,7 +167,7 @@ impl fmt::Debug for Secret {
         let mut tuple = f.debug_tuple("Secret");
         match &*self.kept {
             Kept::Fixed(_) => tuple.field(&Redacted),
-            elsewhere => tuple.field(&format_args!("{elsewhere}")),
+            place => tuple.field(&format_args!("{place}")),
         };
         tuple.finish()
     }

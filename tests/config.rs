@@ -133,7 +133,7 @@ async fn the_others_need_a_client() {
 }
 
 #[tokio::test]
-async fn what_a_system_sets_can_be_set_otherwise() {
+async fn what_a_provider_sets_can_be_set_otherwise() {
     let secret = file(HUSH);
     let config = toml(&format!(
         "provider = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\
@@ -290,6 +290,7 @@ fn a_value_of_the_wrong_kind_is_named_by_its_key() {
         assert_eq!(refused::<Config>(text), expected);
     }
     for (key, choices) in [
+        ("system", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
         ("provider", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
         ("client_auth", "`basic`, `basic_raw`, `body`, `none`"),
     ] {

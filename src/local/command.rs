@@ -51,7 +51,7 @@ const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind
 /// holds the command's standard output has closed it. A command that does not keep to that,
 /// or whose fetch is dropped, is killed together with its children: it runs in a process
 /// group of its own (a child that leaves the group, as a daemon does, lives on). Only on
-/// Unix: elsewhere, the command itself is killed and its children are not.
+/// Unix: otherwise the command itself is killed and its children are not.
 ///
 /// # Secrets
 ///

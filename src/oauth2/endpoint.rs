@@ -240,7 +240,7 @@ impl Endpoint {
         let error = self.error(Kind::Refused);
         let Some(reply) = reply else { return error };
         let mut redactor = self.template.redactor(readings);
-        reply.strike_tokens(&mut redactor);
+        reply.hide_tokens(&mut redactor);
         error.with_oauth(reply.error(), reply.error_description(), &redactor)
     }
 

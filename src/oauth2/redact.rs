@@ -39,7 +39,7 @@ pub(super) struct Redactor {
 impl Redactor {
     /// Adds a secret: as it is, as ASCII makes it, in Latin-1, and in base64, also as a part
     /// of something longer.
-    pub(super) fn strike(&mut self, secret: &str) {
+    pub(super) fn hide(&mut self, secret: &str) {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
         let latin: Option<Vec<u8>> = secret.chars().map(|c| u8::try_from(c).ok()).collect();
         let filtered = Zeroizing::new(secret.chars().map(printable).collect::<String>());
@@ -60,7 +60,7 @@ impl Redactor {
         }
     }
 
-    /// The text with every secret struck out, in printable ASCII, 512 characters at most.
+    /// The text with `***` in the place of every secret, in printable ASCII, 512 characters at most.
     ///
     /// All places are found before any is replaced, so that neither secrets that overlap nor
     /// the cut at the end leave a part of one behind.
@@ -163,13 +163,13 @@ mod tests {
     fn clean(secrets: &[&str], text: &str) -> String {
         let mut redactor = Redactor::default();
         for secret in secrets {
-            redactor.strike(secret);
+            redactor.hide(secret);
         }
         redactor.clean(text)
     }
 
     #[test]
-    fn a_secret_is_struck_out_in_every_spelling() {
+    fn a_secret_is_hidden_in_every_spelling() {
         let secret = "p/s \"w\"\u{e9}+~A";
         for echo in [
             "p/s \"w\"\u{e9}+~A",
@@ -189,8 +189,12 @@ mod tests {
 
     const SECRET: &str = "p/s \"w\"<&>'\\\u{e9}+~%A=;\u{1f511}";
 
-    fn struck(echo: &str) {
+    fn hidden(echo: &str) {
         assert_eq!(clean(&[SECRET], &format!("<{echo}>")), "<***>", "{echo}");
+    }
+
+    fn concat(pieces: impl Iterator<Item = String>) -> String {
+        pieces.collect()
     }
 
     fn each(write: impl Fn(char) -> String) -> String {
@@ -202,72 +206,72 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_in_percent_encoding_is_struck_out_whichever_bytes_are_encoded_and_how() {
+    fn an_echo_in_percent_encoding_is_hidden_whichever_bytes_are_encoded_and_how() {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
         let some = |write: fn(u8) -> String| {
             each_byte(|byte| if is_plain(byte) { char::from(byte).into() } else { write(byte) })
         };
-        struck(&some(|byte| format!("%{byte:02X}")));
-        struck(&some(|byte| format!("%{byte:02x}")));
-        struck(&each_byte(|byte| format!("%{byte:02X}")));
-        struck(&each_byte(|byte| format!("%{byte:02x}")));
+        hidden(&some(|byte| format!("%{byte:02X}")));
+        hidden(&some(|byte| format!("%{byte:02x}")));
+        hidden(&each_byte(|byte| format!("%{byte:02X}")));
+        hidden(&each_byte(|byte| format!("%{byte:02x}")));
         let form = some(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") });
-        struck(&form);
-        struck(&form.replace('%', "%25"));
+        hidden(&form);
+        hidden(&form.replace('%', "%25"));
         // A space as it is, a plus as it is, and only what must be is encoded.
-        struck(&SECRET.replace('%', "%25"));
-        struck(&SECRET.replace('%', "%25").replace('"', "%22").replace('&', "%26"));
+        hidden(&SECRET.replace('%', "%25"));
+        hidden(&SECRET.replace('%', "%25").replace('"', "%22").replace('&', "%26"));
         let mixed =
             each_byte(
                 |byte| {
                     if byte % 2 == 0 { format!("%{byte:02x}") } else { format!("%{byte:02X}") }
                 },
             );
-        struck(&mixed);
+        hidden(&mixed);
     }
 
     #[test]
-    fn an_echo_in_html_is_struck_out_by_name_and_by_number() {
+    fn an_echo_in_html_is_hidden_by_name_and_by_number() {
         let escaped = SECRET.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        struck(&escaped);
-        struck(&escaped.replace('"', "&quot;").replace('\'', "&#39;"));
-        struck(
+        hidden(&escaped);
+        hidden(&escaped.replace('"', "&quot;").replace('\'', "&#39;"));
+        hidden(
             &escaped.replace('"', "&#34;").replace('\'', "&#x27;").replace('\u{e9}', "&eacute;"),
         );
-        struck(&escaped.replace('"', "&QUOT;").replace('\'', "&apos;").replace('/', "&sol;"));
-        struck(&each(|c| match c {
+        hidden(&escaped.replace('"', "&QUOT;").replace('\'', "&apos;").replace('/', "&sol;"));
+        hidden(&each(|c| match c {
             '=' => "&equals;".to_owned(),
             '+' => "&plus;".to_owned(),
             ';' => "&semi;".to_owned(),
             '&' => "&AMP;".to_owned(),
             other => other.to_string(),
         }));
-        struck(&each(|c| format!("&#{};", u32::from(c))));
-        struck(&each(|c| format!("&#x{:x};", u32::from(c))));
-        struck(&each(|c| format!("&#X{:04X};", u32::from(c))));
-        struck(&each(|c| format!("&#{:07};", u32::from(c))));
+        hidden(&each(|c| format!("&#{};", u32::from(c))));
+        hidden(&each(|c| format!("&#x{:x};", u32::from(c))));
+        hidden(&each(|c| format!("&#X{:04X};", u32::from(c))));
+        hidden(&each(|c| format!("&#{:07};", u32::from(c))));
         // Escaped twice.
-        struck(&escaped.replace('&', "&amp;"));
+        hidden(&escaped.replace('&', "&amp;"));
     }
 
     #[test]
-    fn an_echo_in_json_is_struck_out() {
+    fn an_echo_in_json_is_hidden() {
         let json = serde_json::to_string(SECRET).unwrap();
-        struck(&json[1..json.len() - 1]);
-        struck(&json[1..json.len() - 1].replace('/', "\\/"));
+        hidden(&json[1..json.len() - 1]);
+        hidden(&json[1..json.len() - 1].replace('/', "\\/"));
         let mut room = [0; 2];
         let units = SECRET.chars().flat_map(|c| c.encode_utf16(&mut room).to_vec());
         let units: Vec<_> = units.collect();
-        struck(&units.iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>());
-        struck(&units.iter().map(|unit| format!("\\u{unit:04X}")).collect::<String>());
+        hidden(&concat(units.iter().map(|unit| format!("\\u{unit:04x}"))));
+        hidden(&concat(units.iter().map(|unit| format!("\\u{unit:04X}"))));
         // In a page, in a form.
         let json = &json[1..json.len() - 1];
-        struck(&json.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;"));
-        struck(&json.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>());
+        hidden(&json.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;"));
+        hidden(&concat(json.bytes().map(|byte| format!("%{byte:02X}"))));
     }
 
     #[test]
-    fn an_echo_in_base64_is_struck_out_also_as_a_part_of_something_longer() {
+    fn an_echo_in_base64_is_hidden_also_as_a_part_of_something_longer() {
         for before in ["", "a", "ab", "abc"] {
             for after in ["", "x", "xy"] {
                 let text = BASE64_STANDARD_NO_PAD.encode(format!("{before}hush-hush-hush{after}"));
@@ -277,7 +281,7 @@ mod tests {
         }
         let padded = base64::prelude::BASE64_STANDARD.encode(SECRET);
         assert_eq!(clean(&[SECRET], &padded).trim_end_matches('='), "***");
-        let encoded: String = padded.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = concat(padded.bytes().map(|byte| format!("%{byte:02x}")));
         assert!(clean(&[SECRET], &encoded).starts_with("***"));
     }
 

@@ -129,7 +129,7 @@ impl Template {
         let mut redactor = Redactor::default();
         let user_pass = self.user_pass(&self.placed(readings));
         let read = readings.secrets.iter().chain(&readings.refresh_token).chain(&user_pass);
-        read.for_each(|secret| redactor.strike(secret));
+        read.for_each(|secret| redactor.hide(secret));
         redactor
     }
 

@@ -59,10 +59,10 @@ impl Reply {
         self.text(Field::ErrorDescription)
     }
 
-    /// Has the tokens struck out of whatever the answer says beside them.
-    pub(super) fn strike_tokens(&self, redactor: &mut Redactor) {
+    /// Hides the tokens in whatever the answer says beside them.
+    pub(super) fn hide_tokens(&self, redactor: &mut Redactor) {
         for field in [Field::AccessToken, Field::RefreshToken] {
-            self.text(field).into_iter().for_each(|token| redactor.strike(token));
+            self.text(field).into_iter().for_each(|token| redactor.hide(token));
         }
     }
 

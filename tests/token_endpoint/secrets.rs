@@ -106,7 +106,7 @@ async fn a_rotated_api_key_is_tried_at_once_though_ibm_says_400() {
 }
 
 #[tokio::test]
-async fn a_changed_secret_ends_the_rest_after_a_permanent_failure() {
+async fn a_changed_secret_ends_the_cooldown_after_a_permanent_failure() {
     let turning = Turning::new("old");
     let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
     let endpoint = in_body(turning.secret(), &service);
@@ -183,11 +183,11 @@ impl tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>> for Refus
 }
 
 /// The exchanges that a cache makes in so many seconds with an asker each second.
-async fn exchanges(secret: Secret, exchange: Duration, seconds: usize) -> usize {
+async fn exchanges(secret: Secret, exchange: Duration, seconds: u32) -> usize {
     let (service, count) = refusing(exchange);
     let builder = client().client_auth(ClientAuth::Body).client_secret(secret);
     let cache = TokenCache::new(builder.transport(service).build().unwrap());
-    let end = Instant::now() + seconds as u32 * S;
+    let end = Instant::now() + seconds * S;
     while Instant::now() < end {
         cache.get().await.unwrap_err();
         tokio::time::sleep(S).await;
@@ -419,7 +419,7 @@ async fn only_a_permanent_failure_is_waited_out_for_a_changed_secret() {
 
 /// Promise 14, with the cache above: nobody has to wait 30 s after mending the secret.
 #[tokio::test(start_paused = true)]
-async fn a_changed_secret_ends_the_rest_early() {
+async fn a_changed_secret_ends_the_cooldown_early() {
     let turning = Turning::new("old");
     let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
     let cache = TokenCache::new(in_body(turning.secret(), &service));

@@ -243,8 +243,8 @@ impl Log {
         Self
     }
 
-    /// What has been logged so far.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    /// What this thread has logged so far.
+    pub(crate) fn lines() -> Vec<String> {
         let text = LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap());
         text.lines().map(str::to_owned).collect()
     }

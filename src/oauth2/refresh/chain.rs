@@ -58,7 +58,7 @@ impl Chain {
         configured: Option<&Text>,
     ) -> Option<Text> {
         if let Some(carried) = carried.filter(|carried| !self.knows(carried)) {
-            // From elsewhere, and so newer than what is known here.
+            // From somebody else, and so newer than what is known here.
             self.append(&Zeroizing::new(carried.to_owned()));
         }
         let is_wanted = |configured: &&Text| self.newest.is_none() || self.is_mended(configured);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_carries_from_elsewhere_is_newer() {
+    fn what_a_request_carries_from_somebody_else_is_newer() {
         let mut chain = after(3);
         assert_eq!(next(&mut chain, "of-another-process", "rt-0"), "of-another-process");
         assert_eq!(next(&mut chain, "rt-3", "rt-0"), "of-another-process");
