@@ -161,7 +161,7 @@ mod tests {
         file.as_file().set_modified(modified).unwrap();
         assert_eq!(fetch(&source).await.unwrap().secret(), "token-2");
 
-        std::fs::write(file.path(), "<html>!").unwrap();
+        std::fs::write(file.path(), "not one").unwrap();
         assert!(fetch(&source).await.is_err() && !source.recovered().await);
         std::fs::write(file.path(), "token-3").unwrap();
         assert!(source.recovered().await);
