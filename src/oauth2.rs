@@ -43,8 +43,8 @@
 //! # Secrets that change
 //!
 //! Every [`Secret`](crate::Secret) is read anew for each fetch. If the service refuses, they are
-//! read once more, and if one has changed, the request is made again at once: the secret had
-//! just been rotated. Later the cooldown ends early when a secret has changed. What a function
+//! read once more, and if one has changed, the request is made again at once (after a second, if
+//! a function returned it): the secret had just been rotated. Later the cooldown ends early when a secret has changed. What a function
 //! makes anew each time that it is read, such as a signed assertion, has not changed; and if
 //! the service goes on refusing, such early tries get rarer.
 

@@ -5,8 +5,8 @@
 //! the two apart for sure, so there are three lines of defence:
 //!
 //! 1. What is kept (a variable, a file) has changed if its text has. What a function returns has
-//!    changed if two readings in a row are the same, and if it is more than an assertion with
-//!    other dates.
+//!    changed if it is more than an assertion with other dates, and if it keeps still: within
+//!    a fetch, for a little more than a second.
 //! 2. Between fetches, what a function returns has changed only if it keeps still from one
 //!    question to the next, a second apart: before the change or after it.
 //! 3. Whatever has changed, the first two tries of a series of refusals are early. Each further
@@ -37,7 +37,9 @@ const DATED_CLAIMS: [&str; 4] = ["iat", "exp", "nbf", "jti"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
-    /// Something that a function returns, and which it may make each time.
+    /// Something that a function makes anew for each reading: that says nothing.
+    Anew,
+    /// Something that a function returns.
     Made,
     /// Something that is kept somewhere, or the refresh token, which nobody makes anew.
     Kept,
@@ -147,7 +149,7 @@ impl Refusals {
         let mut state = self.state();
         let now = Instant::now();
         let is_new = match change {
-            Change::Nothing => false,
+            Change::Nothing | Change::Anew => false,
             Change::Made => !state.is_made_anew,
             Change::Kept => true,
         };
@@ -171,6 +173,7 @@ impl Refusals {
         let is_new = match change {
             Change::Kept => true,
             Change::Made => last.keeps_still || last.seen.as_ref() == Some(&read),
+            Change::Anew => false,
             Change::Nothing => {
                 last.keeps_still = true;
                 false
@@ -206,5 +209,87 @@ impl State {
 impl Refusal {
     pub(super) fn new(request: TokenRequest, sent: Option<Readings>) -> Self {
         Self { request, sent, keeps_still: false, seen: None, is_over: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Reason;
+
+    fn read(text: &str) -> Readings {
+        let secrets = vec![zeroize::Zeroizing::new(text.to_owned())];
+        Readings { secrets, refresh_token: None }
+    }
+
+    fn refused() -> Refusals {
+        let refusals = Refusals::default();
+        refusals.failed(Some(Refusal::new(TokenRequest::new(Reason::First), Some(read("0")))));
+        refusals
+    }
+
+    #[test]
+    fn a_change_of_what_a_function_returns_counts_once_it_was_seen_to_keep_still() {
+        let refusals = refused();
+        assert!(!refusals.may_end(Change::Made, read("1")));
+        assert!(!refusals.may_end(Change::Made, read("2")));
+        assert!(refusals.may_end(Change::Made, read("2")), "after the change");
+
+        let refusals = refused();
+        assert!(!refusals.may_end(Change::Nothing, read("0")));
+        assert!(refusals.may_end(Change::Made, read("1")), "before the change");
+    }
+
+    #[test]
+    fn what_is_made_anew_for_each_reading_does_not_keep_still() {
+        let refusals = refused();
+        assert!(!refusals.may_end(Change::Anew, read("1")));
+        assert!(!refusals.may_end(Change::Made, read("2")));
+        assert!(!refusals.may_try(Change::Anew) && !refusals.may_try(Change::Nothing));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn early_tries_are_few_and_get_rarer_until_one_succeeds() {
+        let refusals = refused();
+        let mut waits = Vec::new();
+        let mut last = Instant::now();
+        while waits.len() < 11 {
+            if refusals.may_try(Change::Kept) {
+                waits.push(last.elapsed().as_secs());
+                last = Instant::now();
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        // The second comes with the next look, a second later.
+        assert_eq!(waits, [0, 1, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        refusals.succeeded();
+        assert!(refusals.may_try(Change::Kept) && refusals.may_try(Change::Kept));
+        assert!(!refusals.may_try(Change::Kept));
+    }
+
+    #[test]
+    fn only_what_ended_a_pause_counts_as_a_try_when_the_next_fetch_begins() {
+        let refusals = refused();
+        for _ in 0..10 {
+            assert!(refusals.may_end(Change::Kept, read("1")), "to ask costs no try");
+        }
+        refusals.begin();
+        refusals.begin();
+        assert_eq!(refusals.state().tries, 1);
+    }
+
+    #[test]
+    fn assertions_are_the_same_but_for_their_dates() {
+        let jwt = |claims: &str, signature: &str| {
+            let part = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
+            format!("{}.{}.{signature}", part(r#"{"alg":"ES256"}"#), part(claims))
+        };
+        let one = jwt(r#"{"iss":"a","iat":1,"exp":2,"nbf":1,"jti":"x"}"#, "s1");
+        let other = jwt(r#"{"iss":"a","iat":5,"exp":6,"nbf":5,"jti":"y"}"#, "s2");
+        assert!(is_same_assertion(&one, &other));
+        assert!(!is_same_assertion(&one, &jwt(r#"{"iss":"b","iat":1}"#, "s1")));
+        for no_jwt in ["", "a", "a.b.c", "..", &format!("{one}.x"), "e30.e30"] {
+            assert!(!is_same_assertion(no_jwt, no_jwt), "{no_jwt}");
+        }
     }
 }

@@ -75,9 +75,10 @@ use crate::{
 /// # Errors
 ///
 /// A key that is unknown, missing, contradicts another one, or has a value that it cannot have
-/// is named by the error, which shows no secret. But mind the format: where this is a part of
-/// something larger, `toml::de::Error` may quote a line when it is displayed, in which there
-/// may be one. Its `message()` does not.
+/// is named by the error, which shows no value, and no key that does not look like one. The
+/// error knows no line. Where this is a part of something larger, a format adds the line in
+/// which that part begins; and mind that `toml::de::Error` may quote it when it is displayed, in
+/// which there may be a secret. Its `message()` does not.
 ///
 /// Whether the values make an endpoint is checked by
 /// [`build`](TokenEndpointBuilder::build), and whether the secrets can be read by whoever reads

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{
@@ -30,6 +30,9 @@ type RefreshToken = Option<Zeroizing<String>>;
 /// What is added to the exchanges' timeouts, so that an exchange that takes too long is
 /// reported by its own error and not by the cache's.
 const MARGIN: Duration = Duration::from_secs(1);
+/// How long what a function returns must keep still to have changed and not just have a date,
+/// which is in whole seconds in most.
+const STILL_FOR: Duration = Duration::from_millis(1100);
 
 /// What a [`TokenEndpoint`](super::TokenEndpoint) is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
@@ -59,6 +62,7 @@ impl Endpoint {
             let (endpoint, request) = (Arc::clone(self), request.clone());
             async move { endpoint.run(request).await }
         };
+        // Every fetch of an endpoint asks for the same, so one may have the token of another.
         refresh.runs.join(&runtime, rejected.as_ref(), self.longest(), start).await
     }
 
@@ -71,7 +75,7 @@ impl Endpoint {
     /// be repeated.
     fn longest(&self) -> Duration {
         let timeout = self.timeout.unwrap_or(Duration::MAX);
-        timeout.saturating_mul(4).saturating_add(MARGIN)
+        timeout.saturating_mul(4).saturating_add(STILL_FOR + MARGIN)
     }
 
     /// Whether something was changed, since the last refusal, by which it may be over.
@@ -81,7 +85,8 @@ impl Endpoint {
         let change = match &sent {
             // What could not be read can be read now.
             None => Change::Kept,
-            Some(sent) => self.change(&request, sent, &now).await,
+            // The pause between one question and the next shows what has a date.
+            Some(sent) => self.change(&request, sent, &now, Duration::ZERO).await,
         };
         self.refusals.may_end(change, now)
     }
@@ -100,8 +105,8 @@ impl Endpoint {
         })
     }
 
-    /// Fetches a token, and once more at once if the service refuses and what would be sent
-    /// has changed meanwhile. Beside the outcome, what was sent last.
+    /// Fetches a token, and once more if the service refuses and what would be sent has changed
+    /// meanwhile. Beside the outcome, what was sent last.
     async fn attempt(&self, request: &TokenRequest) -> (Outcome<AccessToken>, Option<Readings>) {
         let sent = match self.read(request).await {
             Ok(readings) => readings,
@@ -112,7 +117,7 @@ impl Endpoint {
             return (outcome, Some(sent));
         }
         let Ok(fresh) = self.read(request).await else { return (outcome, Some(sent)) };
-        let change = self.change(request, &sent, &fresh).await;
+        let change = self.change(request, &sent, &fresh, STILL_FOR).await;
         if !self.refusals.may_try(change) {
             return (outcome, Some(sent));
         }
@@ -124,16 +129,26 @@ impl Endpoint {
         (outcome, Some(fresh))
     }
 
-    /// What has changed. What is made anew for each reading has not: so it is read once more.
-    async fn change(&self, request: &TokenRequest, sent: &Readings, now: &Readings) -> Change {
+    /// What has changed. What a function returns is read once more, to see if it keeps still
+    /// for so long.
+    async fn change(
+        &self,
+        request: &TokenRequest,
+        sent: &Readings,
+        now: &Readings,
+        still_for: Duration,
+    ) -> Change {
         let between = |before, now| Change::between(self.template.secrets(), before, now);
         let change = between(sent, now);
         if change != Change::Made {
             return change;
         }
+        if !still_for.is_zero() {
+            sleep(still_for).await;
+        }
         match self.read(request).await {
             Ok(again) if between(now, &again) == Change::Nothing => change,
-            _ => Change::Nothing,
+            _ => Change::Anew,
         }
     }
 

@@ -69,7 +69,7 @@ async fn a_secret_is_read_anew_for_each_fetch() {
     assert_eq!(secrets_sent(&service), ["one", "two"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_secret_that_was_just_rotated_is_tried_at_once() {
     for (status, body) in [(400, INVALID_CLIENT), (401, ""), (403, ""), (200, INVALID_CLIENT)] {
         let service = Scripted::new([answer(status, body), answer(200, OK)]);
@@ -95,7 +95,7 @@ async fn what_may_pass_by_itself_is_left_to_the_cache() {
     assert_eq!(service.seen().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rotated_api_key_is_tried_at_once_though_ibm_says_400() {
     let body =
         r#"{"errorCode":"BXNIM0415E","errorMessage":"Provided API key could not be found."}"#;
@@ -198,7 +198,7 @@ async fn exchanges(secret: Secret, exchange: Duration, seconds: u32) -> usize {
 #[tokio::test(start_paused = true)]
 async fn a_refused_client_cools_down_whatever_its_secrets_look_like() {
     for exchange in [Duration::ZERO, S / 5, 3 * S] {
-        // Refused at once, after 30 s, a minute, two, four, and then every five minutes.
+        // At once, after 30 s, a minute, two, four, and then every five minutes.
         let fixed = exchanges(Secret::new("hush"), exchange, 3600).await;
         assert!((12..=20).contains(&fixed), "{fixed}");
         for (what, secret) in restless() {
@@ -238,13 +238,33 @@ async fn a_secret_that_changes_for_real_and_is_never_right_costs_a_bounded_numbe
 }
 
 #[tokio::test]
+async fn a_success_gives_the_early_tries_back() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "0").unwrap();
+    let refuse = || answer(401, INVALID_CLIENT);
+    let series = || [refuse(), refuse(), answer(200, OK)];
+    let service = Scripted::new(series().into_iter().chain(series()).chain(series()));
+    let endpoint = in_body(Secret::file(file.path()), &service);
+    for series in 0..3 {
+        for fails in [true, true, false] {
+            assert_eq!(fetch(&endpoint).await.is_err(), fails);
+            let next = format!("{series} {}", service.seen().len());
+            std::fs::write(file.path(), next).unwrap();
+            assert_eq!(endpoint.recovered().await, fails);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_what_is_made_for_each_exchange_is_sent_once() {
-    for (what, secret) in restless() {
-        let service = Scripted::new([answer(401, INVALID_CLIENT)]);
-        let endpoint = in_body(secret, &service);
-        fetch(&endpoint).await.unwrap_err();
-        assert_eq!(service.seen().len(), 1, "{what}");
-        assert!(!endpoint.recovered().await, "{what}");
+    for exchange in [Duration::ZERO, S / 5, S, 3 * S] {
+        for (what, secret) in restless() {
+            let (service, count) = refusing(exchange);
+            let endpoint = client().client_secret(secret).transport(service).build().unwrap();
+            fetch(&endpoint).await.unwrap_err();
+            assert_eq!(count.load(Ordering::Relaxed), 1, "{what}, {exchange:?}");
+            assert!(!endpoint.recovered().await, "{what}, {exchange:?}");
+        }
     }
 }
 
@@ -358,7 +378,7 @@ async fn a_header_that_is_a_secret_is_read_anew_for_each_fetch_and_marked_as_sen
     assert!(seen.iter().all(|seen| seen.headers["x-key"].is_sensitive()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_header_that_was_just_rotated_is_tried_at_once() {
     let service = Scripted::new([answer(401, ""), answer(200, OK)]);
     let builder = client().header("x-key", sequence(&["old", "new"]));

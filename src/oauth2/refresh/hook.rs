@@ -174,6 +174,11 @@ mod tests {
         (Arc::new(Hooks::new(Box::new(hook))), told, permits)
     }
 
+    async fn idle(hooks: &Arc<Hooks>) {
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, hooks.idle()).await.expect("the hooks end");
+    }
+
     #[tokio::test]
     async fn each_token_is_handed_over_after_the_one_before() {
         let (hooks, mut told, permits) = hooks();
@@ -184,7 +189,7 @@ mod tests {
             assert!(told.try_recv().is_err(), "the next one waits");
             permits.add_permits(1);
         }
-        hooks.idle().await;
+        idle(&hooks).await;
         assert!(!hooks.queue().is_running);
     }
 
@@ -196,7 +201,7 @@ mod tests {
         (1..=1000).for_each(|at| hooks.push(token(at)));
         assert_eq!(hooks.queue().tokens.len(), MAX_WAITING);
         permits.add_permits(MAX_WAITING);
-        hooks.idle().await;
+        idle(&hooks).await;
         let mut all = Vec::new();
         while let Ok(token) = told.try_recv() {
             all.push(token);
@@ -221,7 +226,7 @@ mod tests {
         // Without a runtime nothing happens, and nothing panics.
         hooks.resume();
         permits.add_permits(2);
-        runtime().block_on(hooks.idle());
+        runtime().block_on(idle(&hooks));
         assert_eq!(told.try_recv().unwrap(), "rt-0");
         assert_eq!(told.try_recv().unwrap(), "rt-1");
     }
@@ -240,6 +245,6 @@ mod tests {
         let hooks = Arc::new(Hooks::new(Box::new(hook)));
         (0..3).for_each(|at| hooks.push(token(at)));
         assert_eq!(told.recv().await.unwrap(), "rt-2");
-        hooks.idle().await;
+        idle(&hooks).await;
     }
 }
