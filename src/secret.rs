@@ -100,6 +100,9 @@ impl Secret {
 
     /// What an async function returns, taken as it is.
     ///
+    /// It may return the same until a credential is rotated, or make one anew for each call, such
+    /// as a signed assertion. After a refusal, only the former can have changed.
+    ///
     /// `F` is kept and called from any thread, hence its bounds. The text of the error
     /// that it returns is shown: it must not contain the secret.
     pub fn from_fn<F, Fut>(read: F) -> Self
