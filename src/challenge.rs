@@ -93,8 +93,8 @@ impl Challenge {
         self.token68.as_deref()
     }
 
-    /// The challenge that speaks for a bearer client: the first `Bearer` one whose cure is a
-    /// new token, else the first `Bearer` one, else the first `DPoP` one, else the first.
+    /// The challenge that speaks for a bearer client: the first `Bearer` one that a new token
+    /// may satisfy, else the first `Bearer` one, else the first `DPoP` one, else the first.
     pub(crate) fn decisive(challenges: Vec<Self>) -> Option<Self> {
         let rank = |challenge: &Self| match (challenge.is("bearer"), challenge.is("dpop")) {
             (true, _) => u8::from(challenge.no_cure().is_some()),
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_token_is_no_cure_for_what_the_challenge_blames_on_something_else() {
+    fn a_new_token_does_not_satisfy_a_challenge_that_blames_something_else() {
         assert!(no_cure(r#"Bearer error="insufficient_scope", scope="a""#));
         assert!(no_cure(r#"Bearer error="insufficient_user_authentication", max_age="5""#));
         assert!(no_cure(r#"bearer error="invalid_request""#));

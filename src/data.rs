@@ -3,6 +3,7 @@
 
 #[cfg(feature = "oauth2")]
 mod secret;
+mod tree;
 
 use std::time::Duration;
 
@@ -11,42 +12,45 @@ use serde::{
     de::{DeserializeOwned, Error},
 };
 use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use self::tree::{Problem, Tree};
 
 #[cfg(feature = "oauth2")]
-pub(crate) use secret::SecretOrText;
+pub(crate) use secret::{Either, SecretOrText, TextOrSecret};
 
 /// Reads a value, and names the key in the error.
 ///
-/// It goes by way of a tree, because a format's own errors may quote the line that they are
-/// about, in which there may be a secret.
+/// It goes by way of a tree, because a format's own errors quote what they are about, in which
+/// there may be a secret.
 pub(crate) fn keyed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: DeserializeOwned,
     D: Deserializer<'de>,
 {
     let tree = Value::deserialize(deserializer)?;
-    serde_path_to_error::deserialize(tree).map_err(|error| {
-        let (path, problem) = (error.path().to_string(), without_value(error.inner().to_string()));
-        // A key that is wrong itself has no place yet; serde names it, as it does one that is
-        // unknown or missing. The top is a mere dot.
-        let path = path.trim_end_matches(".?");
-        if path == "." || problem.contains(&format!("field `{path}`")) {
-            D::Error::custom(problem)
-        } else {
-            D::Error::custom(format_args!("`{path}`: {problem}"))
-        }
-    })
+    serde_path_to_error::deserialize(Tree(tree)).map_err(|error| D::Error::custom(placed(&error)))
 }
 
-/// serde shows a value of the wrong type, which may be a secret that was put in a wrong place.
-fn without_value(problem: String) -> String {
-    let value = problem.find(" \"").or_else(|| problem.find(" `"));
-    match (value, problem.rfind(", expected ")) {
-        (Some(start), Some(end)) if problem.starts_with("invalid ") && start < end => {
-            problem[..start].to_owned() + &problem[end..]
-        }
-        _ => problem,
+fn placed(error: &serde_path_to_error::Error<Problem>) -> String {
+    let problem = error.inner();
+    let mut path: Vec<_> = error.path().iter().collect();
+    // A key that is wrong itself has no place yet.
+    if problem.hides_key || matches!(path.last(), Some(Segment::Unknown)) {
+        path.pop();
     }
+    let mut place = String::new();
+    for segment in path {
+        let is_inside = !place.is_empty() && !matches!(segment, Segment::Seq { .. });
+        place += if is_inside { "." } else { "" };
+        place += &segment.to_string();
+    }
+    let problem = problem.to_string();
+    // serde names a key that is missing or unknown itself.
+    if place.is_empty() || problem.contains(&format!("field `{place}`")) {
+        return problem;
+    }
+    format!("`{place}`: {problem}")
 }
 
 /// A value as it is written in data.

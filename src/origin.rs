@@ -3,16 +3,19 @@
 use std::{
     convert::Infallible,
     fmt,
-    hash::{Hash, Hasher},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
+    sync::Arc,
 };
 
-use http::uri::{Authority, Scheme, Uri};
+use http::uri::{Scheme, Uri};
 
 /// Where a token may go: a scheme (`http` or `https`), a host and a port.
 ///
-/// Hosts compare without regard to case, and a missing port is the scheme's own.
+/// It is kept in one form: the host in lower case, an IPv6 address as RFC 5952 writes it, and
+/// the port as a number, the scheme's own if none was written. So two that lead to the same
+/// place are equal however they were written. No name is looked up, and a dot at the end of
+/// a name makes another one of it.
 ///
 /// ```
 /// use tower_bearer::Origin;
@@ -21,15 +24,19 @@ use http::uri::{Authority, Scheme, Uri};
 /// assert_eq!(origin, "https://api.example.com".parse()?);
 /// assert_eq!(origin.to_string(), "https://api.example.com");
 ///
+/// let origin: Origin = "http://[0:0:0:0:0:0:0:1]:8080".parse()?;
+/// assert_eq!(origin.to_string(), "http://[::1]:8080");
+///
 /// let error = "https://api.example.com/v1".parse::<Origin>().unwrap_err();
 /// assert!(error.to_string().contains("path"));
 /// # Ok::<(), tower_bearer::InvalidOrigin>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     secure: bool,
-    // As it stood in the URI, so that taking an origin from a request costs a reference count.
-    authority: Authority,
+    // Shared, so that an origin is cloned for the price of a reference count.
+    host: Arc<str>,
+    port: u16,
 }
 
 // ===== impl Origin =====
@@ -39,12 +46,18 @@ impl Origin {
     /// scheme is another than `http` and `https`.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
-        let scheme = uri.scheme()?;
-        let secure = *scheme == Scheme::HTTPS;
+        let secure = match uri.scheme()? {
+            scheme if *scheme == Scheme::HTTPS => true,
+            scheme if *scheme == Scheme::HTTP => false,
+            _ => return None,
+        };
         let authority = uri.authority()?;
-        let known = secure || *scheme == Scheme::HTTP;
-        (known && !authority.host().is_empty())
-            .then(|| Self { secure, authority: authority.clone() })
+        let host = authority.host();
+        if host.is_empty() {
+            return None;
+        }
+        let port = authority.port_u16().unwrap_or(default_port(secure));
+        Some(Self { secure, host: canonical(host), port })
     }
 
     /// Whether the scheme is `https`.
@@ -54,69 +67,61 @@ impl Origin {
     }
 
     /// Whether the host is this machine: `localhost` and names below it (RFC 6761 §6.3),
-    /// `127.0.0.0/8`, `[::1]`.
+    /// `127.0.0.0/8`, `[::1]`, and `127.0.0.0/8` written as IPv6 (`[::ffff:127.0.0.1]`), which
+    /// an operating system connects to over IPv4 or not at all.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
-        let host = self.host();
-        if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            return address.parse().is_ok_and(|address: Ipv6Addr| address.is_loopback());
+        match address(&self.host) {
+            Some(address) => address.to_canonical().is_loopback(),
+            None => self.host.rsplit('.').next() == Some("localhost"),
         }
-        let last_label = host.rsplit('.').next().unwrap_or_default();
-        last_label.eq_ignore_ascii_case("localhost")
-            || host.parse().is_ok_and(|address: Ipv4Addr| address.is_loopback())
     }
 
-    /// The host, in the case that it was written in.
+    /// The host in lower case; an IPv6 address in its brackets, as RFC 5952 writes it.
     #[must_use]
     pub fn host(&self) -> &str {
-        self.authority.host()
+        &self.host
     }
 
     /// The port; the scheme's own if none was written.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.authority.port_u16().unwrap_or(self.default_port())
-    }
-
-    fn default_port(&self) -> u16 {
-        if self.secure { 443 } else { 80 }
+        self.port
     }
 }
 
-impl PartialEq for Origin {
-    fn eq(&self, other: &Self) -> bool {
-        self.secure == other.secure
-            && self.port() == other.port()
-            && self.host().eq_ignore_ascii_case(other.host())
+fn default_port(secure: bool) -> u16 {
+    if secure { 443 } else { 80 }
+}
+
+fn canonical(host: &str) -> Arc<str> {
+    match address(host) {
+        Some(IpAddr::V6(address)) => format!("[{address}]").into(),
+        _ if host.bytes().any(|byte| byte.is_ascii_uppercase()) => host.to_ascii_lowercase().into(),
+        _ => host.into(),
     }
 }
 
-impl Eq for Origin {}
-
-impl Hash for Origin {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.secure.hash(state);
-        self.port().hash(state);
-        for byte in self.host().bytes() {
-            byte.to_ascii_lowercase().hash(state);
-        }
+/// The address that a host is, if it is one. An IPv4 address of another shape than four decimal
+/// numbers is a name here: not everybody reads `0177.1` alike.
+fn address(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(host) => host.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
     }
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.secure { "https://" } else { "http://" })?;
-        for byte in self.host().bytes() {
-            write!(f, "{}", char::from(byte.to_ascii_lowercase()))?;
-        }
-        if self.port() == self.default_port() {
+        let scheme = if self.secure { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.host)?;
+        if self.port == default_port(self.secure) {
             return Ok(());
         }
-        write!(f, ":{}", self.port())
+        write!(f, ":{}", self.port)
     }
 }
 
-// Not derived: the authority may hold a password (RFC 3986 §3.2.1).
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Origin({self})")
@@ -139,11 +144,12 @@ impl FromStr for Origin {
         if uri.path() != "/" {
             return Err(InvalidOrigin::Extra("a path"));
         }
-        if origin.authority.as_str().contains('@') {
+        let authority = uri.authority().ok_or(InvalidOrigin::NoOrigin)?;
+        if authority.as_str().contains('@') {
             return Err(InvalidOrigin::Extra("user info"));
         }
-        let after_host = &origin.authority.as_str()[origin.host().len()..];
-        if !after_host.is_empty() && origin.authority.port_u16().is_none_or(|port| port == 0) {
+        let has_port = authority.as_str().len() > authority.host().len();
+        if has_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(InvalidOrigin::Port);
         }
         Ok(origin)
@@ -238,6 +244,33 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        for written in ["[0:0:0:0:0:0:0:1]", "[::1]", "[0000::0001]", "[::0:1]", "[::0.0.0.1]"] {
+            assert_eq!(origin(&format!("http://{written}")), origin("http://[::1]"), "{written}");
+        }
+        let long = origin("https://[2001:DB8:0:0:0:0:0:A]:8443");
+        assert_eq!(long, origin("https://[2001:db8::a]:8443"));
+        assert_eq!(long.to_string(), "https://[2001:db8::a]:8443");
+        assert_eq!(origin("http://[::FFFF:7f00:1]"), origin("http://[::ffff:127.0.0.1]"));
+        assert_ne!(origin("http://[::1]"), origin("http://[::2]"));
+        assert_ne!(origin("http://[::1]"), origin("http://127.0.0.1"));
+        assert_ne!(origin("http://[::ffff:127.0.0.1]"), origin("http://127.0.0.1"));
+    }
+
+    #[test]
+    fn equal_origins_have_equal_hashes() {
+        let written = ["http://[0:0:0:0:0:0:0:1]:80", "http://[::1]", "HTTP://[::1]:80/"];
+        let origins: std::collections::HashSet<_> = written.map(origin).into();
+        assert_eq!(origins.len(), 1);
+    }
+
+    #[test]
+    fn a_dot_at_the_end_makes_another_host() {
+        assert_ne!(origin("https://a.example."), origin("https://a.example"));
+        assert_eq!(origin("https://a.example.").to_string(), "https://a.example.");
+    }
+
+    #[test]
     fn what_is_more_or_less_than_an_origin_is_refused() {
         for (text, expected) in [
             ("https://a.example/v1", InvalidOrigin::Extra("a path")),
@@ -268,6 +301,7 @@ mod tests {
     fn the_host_is_what_stands_behind_the_user_info() {
         let found = of("https://api.example.com:pw@evil.example/").unwrap();
         assert_eq!(found, origin("https://evil.example"));
+        assert_eq!(found.host(), "evil.example");
         assert!(!format!("{found} {found:?}").contains("pw"));
     }
 
@@ -280,14 +314,37 @@ mod tests {
 
     #[test]
     fn loopback_is_this_machine_only() {
-        for host in
-            ["localhost", "LOCALHOST:1", "a.localhost", "127.0.0.1", "127.9.9.9:80", "[::1]:8080"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:1",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9:80",
+            "[::1]:8080",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+            "[::FFFF:7f12:1]",
+        ] {
             assert!(origin(&format!("http://{host}")).is_loopback(), "{host}");
         }
-        for host in
-            ["localhost.evil.example", "127.0.0.1.evil.example", "128.0.0.1", "[::2]", "0.0.0.0"]
-        {
+        for host in [
+            "localhost.evil.example",
+            "evillocalhost",
+            "evil-localhost",
+            "a.evillocalhost",
+            "localhosts",
+            "127.0.0.1.evil.example",
+            "128.0.0.1",
+            "[::2]",
+            "[::ffff:128.0.0.1]",
+            "[::127.0.0.1]",
+            "[64:ff9b::127.0.0.1]",
+            "0.0.0.0",
+            "[::]",
+            "127.1",
+            "0177.0.0.1",
+            "localhost.",
+        ] {
             assert!(!origin(&format!("http://{host}")).is_loopback(), "{host}");
         }
     }

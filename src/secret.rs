@@ -100,6 +100,9 @@ impl Secret {
 
     /// What an async function returns, taken as it is.
     ///
+    /// It may return the same until a credential is rotated, or make one anew for each call, such
+    /// as a signed assertion. After a refusal, only the former can have changed.
+    ///
     /// `F` is kept and called from any thread, hence its bounds. The text of the error
     /// that it returns is shown: it must not contain the secret.
     pub fn from_fn<F, Fut>(read: F) -> Self
@@ -124,6 +127,18 @@ impl Secret {
             .await
             .and_then(checked)
             .map_err(|kind| SecretError::new(self.place(), kind))
+    }
+
+    /// An error about what was read, where more is asked of it than of every secret.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn error(&self, kind: SecretErrorKind) -> SecretError {
+        SecretError::new(self.place(), kind)
+    }
+
+    /// Whether a function makes it, perhaps anew each time.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn is_made(&self) -> bool {
+        matches!(*self.kept, Kept::Function(_))
     }
 
     /// Names where the secret is kept.
@@ -155,7 +170,7 @@ impl fmt::Debug for Secret {
         let mut tuple = f.debug_tuple("Secret");
         match &*self.kept {
             Kept::Fixed(_) => tuple.field(&Redacted),
-            elsewhere => tuple.field(&format_args!("{elsewhere}")),
+            place => tuple.field(&format_args!("{place}")),
         };
         tuple.finish()
     }

@@ -61,7 +61,7 @@ async fn every_setting_arrives_on_the_wire() {
         audience = "api"
         resource = ["https://a.example", "https://b.example"]
         params = {{ assertion = {{ file = {secret:?} }}, kind = {{ text = "plain" }} }}
-        headers = {{ x-tenant = "t" }}
+        headers = {{ x-tenant = "t", x-key = {{ file = {secret:?} }} }}
         fields = {{ access_token = "token" }}
         user_agent = "mine"
         timeout = 2.5
@@ -71,6 +71,7 @@ async fn every_setting_arrives_on_the_wire() {
     let (url, headers, body) = request(&config).await;
     assert_eq!(url, "https://auth.example.com/token");
     assert_eq!(headers["x-tenant"], "t");
+    assert_eq!(headers["x-key"], HUSH);
     assert_eq!(headers["user-agent"], "mine");
     let expected = r#"{"assertion":"hunter2","audience":"api","client_id":"me","client_secret":"hunter2","grant_type":"urn:example","kind":"plain","resource":["https://a.example","https://b.example"],"scope":"a b"}"#;
     assert_eq!(body, expected);
@@ -132,7 +133,7 @@ async fn the_others_need_a_client() {
 }
 
 #[tokio::test]
-async fn what_a_system_sets_can_be_set_otherwise() {
+async fn what_a_provider_sets_can_be_set_otherwise() {
     let secret = file(HUSH);
     let config = toml(&format!(
         "provider = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\
@@ -165,6 +166,7 @@ async fn a_secret_that_cannot_be_read_is_found_before_it_is_needed() {
         client_id = "me"
         client_secret = { env = "TOWER_BEARER_NEVER_SET" }
         params = { assertion = { file = "/nowhere/assertion" }, kind = { text = "plain" } }
+        headers = { x-key = { file = "/nowhere/key" }, x-tenant = "t" }
         "#,
     );
     let mut found = Vec::new();
@@ -179,6 +181,7 @@ async fn a_secret_that_cannot_be_read_is_found_before_it_is_needed() {
         ("client_secret", Some(not_set.to_owned())),
         ("assertion", Some(missing.to_owned())),
         ("kind", None),
+        ("x-key", Some(missing.replace("assertion", "key"))),
     ];
     assert_eq!(found, expected);
 }
@@ -288,17 +291,79 @@ fn a_value_of_the_wrong_kind_is_named_by_its_key() {
     }
     for (key, choices) in [
         ("system", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
+        ("provider", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
         ("client_auth", "`basic`, `basic_raw`, `body`, `none`"),
     ] {
-        let error = refused::<Config>(&format!("{key} = 'none_of_these'"));
-        let expected =
-            format!("`{key}`: unknown variant `none_of_these`, expected one of {choices}");
-        assert_eq!(error, expected);
+        for written in ["none_of_these", HUSH] {
+            let error = refused::<Config>(&format!("{key} = '{written}'"));
+            assert_eq!(error, format!("`{key}`: unknown variant, expected one of {choices}"));
+        }
     }
-    let error = refused::<Config>("body_format = 'xml'");
-    assert_eq!(error, "`body_format`: unknown variant `xml`, expected `form` or `json`");
-    let error = refused::<Config>("fields = { token = 'a' }");
-    assert!(error.starts_with("`fields`: unknown variant `token`"), "{error}");
+    let error = refused::<Config>("body_format = 'hunter2'");
+    assert_eq!(error, "`body_format`: unknown variant, expected `form` or `json`");
+    let error = refused::<Config>("fields = { hunter2 = 'a' }");
+    assert!(error.starts_with("`fields`: unknown variant, expected one of `access_token`"));
+}
+
+#[test]
+fn a_secret_that_stands_in_a_wrong_place_is_not_shown_whatever_is_said_of_it() {
+    for text in [
+        "hunter2 = 'client_secret'",
+        "client_secret = { hunter2 = 'file' }",
+        "client_secret = { file = ['hunter2'] }",
+        "client_secret = { file = { hunter2 = 1 } }",
+        "client_secret = ['hunter2']",
+        "client_secret = [{ hunter2 = 1 }]",
+        "provider = 'hunter2'",
+        "provider = { hunter2 = 1 }",
+        "client_auth = { hunter2 = 'basic' }",
+        "client_auth = 'hunter2, expected `x`'",
+        "url = ['hunter2']",
+        "url = { hunter2 = 1 }",
+        "resource = 'hunter2'",
+        "resource = [['hunter2']]",
+        "headers = { x = ['hunter2'] }",
+        "headers = { x = { hunter2 = 1 } }",
+        "params = { x = { text = ['hunter2'] } }",
+        "params = ['hunter2']",
+        "fields = { scope = ['hunter2'] }",
+        "timeout = 'hunter2'",
+        "timeout = ['hunter2']",
+        "allow_plaintext = 'hunter2'",
+        "'hunter2 = \"x\"' = 1",
+        "\"`hunter2`, expected \" = 1",
+    ] {
+        // `refused` looks for it in everything that is said.
+        let error = refused::<Config>(text);
+        assert!(!error.is_empty(), "{text}");
+    }
+    for number in ["20041999", "-20041999", "2004.1999"] {
+        for key in ["client_id", "client_auth", "headers", "resource", "fields", "allow_plaintext"]
+        {
+            let error = toml::from_str::<Config>(&format!("{key} = {number}")).unwrap_err();
+            assert!(!error.message().contains("1999"), "{error}");
+            assert!(error.message().contains(&format!("`{key}`: invalid type: ")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn an_error_of_a_configuration_claims_no_line_that_it_does_not_know() {
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "it is not made")]
+    struct File {
+        first: Option<Config>,
+        second: Option<Config>,
+    }
+    let error = toml::from_str::<Config>("url = 'https://a.example'\ntimeout = -1").unwrap_err();
+    assert_eq!(error.span(), None);
+    // As a part of something larger it is about the whole part, whose keys it knows.
+    let text =
+        "[first]\nurl = 'https://a.example'\n\n[second]\nurl = 'https://a.example'\ntimeout = -1";
+    let error = toml::from_str::<File>(text).unwrap_err();
+    let begin = error.span().unwrap().start;
+    assert!(text[begin..].starts_with("[second]"), "{error}");
+    assert!(error.message().starts_with("`timeout`: "), "{error}");
 }
 
 #[test]

@@ -160,21 +160,21 @@ async fn the_child() {
 
 #[tokio::test]
 async fn a_missing_command_is_permanent_and_named() {
-    let (fault, error) = failure(&TokenCommand::new("tower-bearer-never-installed")).await;
-    assert!(matches!(fault, CommandErrorKind::NotFound));
+    let (kind, error) = failure(&TokenCommand::new("tower-bearer-never-installed")).await;
+    assert!(matches!(kind, CommandErrorKind::NotFound));
     assert!(!error.is_transient());
     assert!(error.to_string().contains("\"tower-bearer-never-installed\" was not found"));
 
-    let (fault, error) = failure(&TokenCommand::new("/")).await;
-    assert!(matches!(fault, CommandErrorKind::NotStarted(_)), "{fault}");
+    let (kind, error) = failure(&TokenCommand::new("/")).await;
+    assert!(matches!(kind, CommandErrorKind::NotStarted(_)), "{kind}");
     assert!(!error.is_transient());
     assert!(matches!(failure(&TokenCommand::new("a\0b")).await.0, CommandErrorKind::NotStarted(_)));
 }
 
 #[tokio::test]
 async fn a_command_that_exits_1_with_a_token_on_its_output_gives_none() {
-    let (fault, error) = failure(&sh("echo hush; echo hush >&2; exit 1")).await;
-    assert!(matches!(fault, CommandErrorKind::Failed(status) if status.code() == Some(1)));
+    let (kind, error) = failure(&sh("echo hush; echo hush >&2; exit 1")).await;
+    assert!(matches!(kind, CommandErrorKind::Failed(status) if status.code() == Some(1)));
     assert!(error.is_transient());
     assert_eq!(error.to_string(), r#"the command "sh" failed (exit status: 1)"#);
 }
@@ -182,8 +182,8 @@ async fn a_command_that_exits_1_with_a_token_on_its_output_gives_none() {
 #[tokio::test]
 async fn a_command_that_prints_nothing_gives_no_token() {
     for script in ["true", "echo", "echo hush >&2"] {
-        let (fault, error) = failure(&sh(script)).await;
-        assert!(matches!(fault, CommandErrorKind::Nothing), "{script}");
+        let (kind, error) = failure(&sh(script)).await;
+        assert!(matches!(kind, CommandErrorKind::Nothing), "{script}");
         assert!(error.is_transient());
     }
 }
@@ -208,8 +208,8 @@ async fn a_known_command_that_fails_says_how_to_log_in() {
 
 #[tokio::test]
 async fn a_command_in_another_format_than_was_set_gives_no_token() {
-    let (fault, error) = failure(&sh("echo hush").with_format(OutputFormat::Json)).await;
-    assert!(matches!(fault, CommandErrorKind::NoToken));
+    let (kind, error) = failure(&sh("echo hush").with_format(OutputFormat::Json)).await;
+    assert!(matches!(kind, CommandErrorKind::NoToken));
     assert!(error.is_transient());
 }
 
@@ -219,8 +219,8 @@ async fn a_command_in_another_format_than_was_set_gives_no_token() {
 async fn a_command_that_prints_1_gib_is_killed() {
     let life = Life::watch();
     let command = life.shell("head -c 1073741824 /dev/zero");
-    let (fault, error) = failure(&command).await;
-    assert!(matches!(fault, CommandErrorKind::TooLong));
+    let (kind, error) = failure(&command).await;
+    assert!(matches!(kind, CommandErrorKind::TooLong));
     assert!(!error.is_transient());
     within(life.over).await;
 }
@@ -249,10 +249,10 @@ async fn a_command_that_hangs_is_killed_with_its_children() {
         // An hour passes now that the command is up.
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(3600)).await;
-        let (fault, error) = flight.await.unwrap();
+        let (kind, error) = flight.await.unwrap();
         tokio::time::resume();
 
-        assert!(matches!(fault, CommandErrorKind::TimedOut(limit) if limit.as_secs() == 3600));
+        assert!(matches!(kind, CommandErrorKind::TimedOut(limit) if limit.as_secs() == 3600));
         assert!(error.is_transient());
         within(life.over).await;
     }
@@ -277,4 +277,26 @@ async fn the_cache_waits_a_little_longer_than_the_command_may_take() {
         TokenCommand::gcloud().with_timeout(Duration::MAX).attempt_timeout(),
         Some(Duration::MAX)
     );
+}
+
+#[tokio::test]
+async fn a_program_that_is_being_written_may_be_started_later() {
+    let dir = TempDir::new().unwrap();
+    let program = dir.path().join("print-token");
+    std::fs::copy("/bin/sh", &program).unwrap();
+    let command = TokenCommand::new(&program).args(["-c", "echo token"]).with_timeout(BOUND);
+    let writer = File::options().append(true).open(&program).unwrap();
+    let (kind, error) = failure(&command).await;
+    assert!(matches!(kind, CommandErrorKind::NotStarted(_)), "{kind}");
+    assert!(error.is_transient(), "{error}");
+
+    drop(writer);
+    // Another test's child may have inherited the writer for the moment before its own `exec`.
+    let token = loop {
+        match fetch(&command).await {
+            Err(error) if error.is_transient() => tokio::task::yield_now().await,
+            outcome => break outcome.unwrap(),
+        }
+    };
+    assert_eq!(token.secret(), "token");
 }

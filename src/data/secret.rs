@@ -1,13 +1,18 @@
 //! Where a secret is kept, as data.
 
-use std::{fmt, path::PathBuf};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
 };
+use serde_json::Value;
 
+use super::tree::{shown_key, unknown_field};
 use crate::secret::Secret;
+
+/// The keys of a place.
+const KEYS: &[&str] = &["env", "file", "json_file", "member", "text"];
 
 /// A secret is named, never written: `{ env = "NAME" }`, `{ file = "PATH" }` or
 /// `{ json_file = "PATH", member = "NAME" }` (features `oauth2` and `serde`).
@@ -15,22 +20,58 @@ use crate::secret::Secret;
 /// Anything else is refused with an error that does not show it.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match deserializer.deserialize_any(PlaceVisitor)? {
-            Place::Kept(secret) => Ok(secret),
-            Place::Here(_) => Err(inline()),
+        match deserializer.deserialize_any(Place { takes_text: false })? {
+            Either::Secret(secret) => Ok(secret),
+            Either::Text { .. } => Err(inline()),
         }
     }
 }
 
-/// What may be a secret, or is marked as none: `{ text = "…" }`.
+/// A secret, or a text that is none.
 #[derive(Clone, Debug)]
-pub(crate) struct SecretOrText(pub(crate) Secret);
+pub(crate) enum Either {
+    Secret(Secret),
+    Text {
+        text: String,
+        /// The same, where it is asked for as a secret.
+        secret: Secret,
+    },
+}
+
+/// What is a secret unless it is marked as none: `{ text = "…" }`.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretOrText(pub(crate) Either);
+
+/// What is no secret if it is simply written out.
+#[derive(Clone, Debug)]
+pub(crate) struct TextOrSecret(pub(crate) Either);
+
+// ===== impl Either =====
+
+impl Either {
+    fn text(text: String) -> Self {
+        Self::Text { secret: Secret::new(text.as_str()), text }
+    }
+
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self, Self::Text { .. })
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        let (Self::Secret(secret) | Self::Text { secret, .. }) = self;
+        secret
+    }
+}
 
 impl<'de> Deserialize<'de> for SecretOrText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (Place::Kept(value) | Place::Here(value)) =
-            deserializer.deserialize_any(PlaceVisitor)?;
-        Ok(Self(value))
+        deserializer.deserialize_any(Place { takes_text: false }).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TextOrSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Place { takes_text: true }).map(Self)
     }
 }
 
@@ -41,82 +82,118 @@ fn inline<E: Error>() -> E {
     )
 }
 
+fn not_one_place<E: Error>() -> E {
+    E::custom(
+        "a secret is kept in one place: `{ env = \"NAME\" }`, `{ file = \"PATH\" }` or \
+         `{ json_file = \"PATH\", member = \"NAME\" }`",
+    )
+}
+
 // ===== impl Place =====
 
-enum Place {
-    Kept(Secret),
-    /// A text, which is fine if it is no secret.
-    Here(Secret),
+/// Reads where a secret is kept. Nothing that is read is shown by an error, as serde would.
+struct Place {
+    /// Whether a text may be written out.
+    takes_text: bool,
 }
 
-/// Its keys.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Keys {
-    env: Option<String>,
-    file: Option<PathBuf>,
-    json_file: Option<PathBuf>,
-    member: Option<String>,
-    text: Option<String>,
-}
-
-impl Keys {
-    fn place<E: Error>(self) -> Result<Place, E> {
-        let Self { env, file, json_file, member, text } = self;
-        Ok(Place::Kept(match (env, file, json_file, member, text) {
-            (Some(name), None, None, None, None) => Secret::env(name),
-            (None, Some(path), None, None, None) => Secret::file(path),
-            (None, None, Some(path), Some(member), None) => Secret::json_file(path, member),
-            (None, None, None, None, Some(text)) => return Ok(Place::Here(Secret::new(text))),
-            _ => {
-                return Err(E::custom(
-                    "a secret is kept in one place: `{ env = \"NAME\" }`, `{ file = \"PATH\" }` \
-                     or `{ json_file = \"PATH\", member = \"NAME\" }`",
-                ));
-            }
-        }))
+impl Place {
+    fn refuse<T, E: Error>(&self) -> Result<T, E> {
+        if self.takes_text {
+            return Err(E::custom("must be a text, `{ env = \"NAME\" }` or `{ file = \"PATH\" }`"));
+        }
+        Err(inline())
     }
 }
 
-/// Of what is not a map nothing is shown, as serde would.
-struct PlaceVisitor;
-
-impl<'de> Visitor<'de> for PlaceVisitor {
-    type Value = Place;
+impl<'de> Visitor<'de> for Place {
+    type Value = Either;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("`{ env = \"NAME\" }` or `{ file = \"PATH\" }`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Place, A::Error> {
-        Keys::deserialize(MapAccessDeserializer::new(map))?.place()
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Either, A::Error> {
+        let mut written = [const { None }; 5];
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(at) = KEYS.iter().position(|known| *known == key) else {
+                return Err(match shown_key(&key) {
+                    // From inside the value, so that the key is part of the place.
+                    Some(_) => match map.next_value_seed(Unknown(&key)) {
+                        Err(error) => error,
+                        Ok(never) => match never {},
+                    },
+                    None => A::Error::custom(unknown_field(&key, KEYS)),
+                });
+            };
+            if written[at].replace(map.next_value::<Written>()?.0).is_some() {
+                return Err(not_one_place());
+            }
+        }
+        Ok(Either::Secret(match written {
+            [Some(name), None, None, None, None] => Secret::env(name),
+            [None, Some(path), None, None, None] => Secret::file(path),
+            [None, None, Some(path), Some(member), None] => Secret::json_file(path, member),
+            [None, None, None, None, Some(text)] => return Ok(Either::text(text)),
+            _ => return Err(not_one_place()),
+        }))
     }
 
-    fn visit_str<E: Error>(self, _: &str) -> Result<Place, E> {
-        Err(inline())
+    fn visit_str<E: Error>(self, text: &str) -> Result<Either, E> {
+        if self.takes_text { Ok(Either::text(text.to_owned())) } else { Err(inline()) }
     }
 
-    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Place, E> {
-        Err(inline())
+    fn visit_bytes<E: Error>(self, _: &[u8]) -> Result<Either, E> {
+        self.refuse()
     }
 
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Place, E> {
-        Err(inline())
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Either, E> {
+        self.refuse()
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Place, E> {
-        Err(inline())
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Either, E> {
+        self.refuse()
     }
 
-    fn visit_i128<E: Error>(self, _: i128) -> Result<Place, E> {
-        Err(inline())
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Either, E> {
+        self.refuse()
     }
 
-    fn visit_u128<E: Error>(self, _: u128) -> Result<Place, E> {
-        Err(inline())
+    fn visit_i128<E: Error>(self, _: i128) -> Result<Either, E> {
+        self.refuse()
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Place, E> {
-        Err(inline())
+    fn visit_u128<E: Error>(self, _: u128) -> Result<Either, E> {
+        self.refuse()
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Either, E> {
+        self.refuse()
+    }
+}
+
+/// The value of a key of a place.
+struct Written(String);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            _ => Err(D::Error::custom("must be a text")),
+        }
+    }
+}
+
+/// The value of a key that is not known.
+struct Unknown<'a>(&'a str);
+
+enum Never {}
+
+impl<'de> DeserializeSeed<'de> for Unknown<'_> {
+    type Value = Never;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Never, D::Error> {
+        IgnoredAny::deserialize(deserializer)?;
+        Err(D::Error::custom(unknown_field(self.0, KEYS)))
     }
 }

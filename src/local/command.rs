@@ -51,7 +51,7 @@ const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind
 /// holds the command's standard output has closed it. A command that does not keep to that,
 /// or whose fetch is dropped, is killed together with its children: it runs in a process
 /// group of its own (a child that leaves the group, as a daemon does, lives on). Only on
-/// Unix: elsewhere, the command itself is killed and its children are not.
+/// Unix: otherwise the command itself is killed and its children are not.
 ///
 /// # Secrets
 ///
@@ -200,7 +200,9 @@ impl TokenSource for TokenCommand {
     /// # Errors
     ///
     /// A [`CommandError`], as the cause. A command that fails may have had no network, so that
-    /// is transient; one that cannot be started is permanent.
+    /// is transient, and so is one that the operating system cannot start for now: it is out of
+    /// memory, processes or file descriptors, or the program is just being written. One that
+    /// cannot be started at all is permanent.
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
         self.run().await.map_err(|kind| {
             let transient = kind.is_transient();

@@ -150,6 +150,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_that_is_rewritten_with_the_same_length_holds_another_token() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let source = StoredToken::file(file.path());
+        std::fs::write(file.path(), "token-1").unwrap();
+        assert_eq!(fetch(&source).await.unwrap().secret(), "token-1");
+        let modified = file.as_file().metadata().unwrap().modified().unwrap();
+        std::fs::write(file.path(), "token-2").unwrap();
+        // Not even its time need tell.
+        file.as_file().set_modified(modified).unwrap();
+        assert_eq!(fetch(&source).await.unwrap().secret(), "token-2");
+
+        std::fs::write(file.path(), "not one").unwrap();
+        assert!(fetch(&source).await.is_err() && !source.recovered().await);
+        std::fs::write(file.path(), "token-3").unwrap();
+        assert!(source.recovered().await);
+    }
+
+    #[tokio::test]
     async fn a_service_account_token_expires_when_it_says() {
         let path = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         // {"alg":"none"} . {"exp":9}

@@ -2,7 +2,7 @@
 
 mod checks;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -13,10 +13,13 @@ use zeroize::Zeroizing;
 
 use super::{
     TokenEndpoint,
+    changes::Refusals,
     client_auth::ClientAuth,
-    grant::{Grant, Hook, Refresh},
+    endpoint::Endpoint,
+    refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
+    text::{HeaderText, Text},
     transport::{ServiceTransport, Transport},
 };
 use crate::{error::BoxError, origin::Origin, secret::Secret};
@@ -48,9 +51,9 @@ pub struct TokenEndpointBuilder {
     scope: Option<String>,
     audience: Option<String>,
     resources: Vec<String>,
-    params: Vec<(String, Secret)>,
+    params: Vec<(String, Text)>,
     user_agent: String,
-    headers: Vec<(String, Zeroizing<String>)>,
+    headers: Vec<(String, Text)>,
     names: FieldNames,
     timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
@@ -140,10 +143,17 @@ impl TokenEndpointBuilder {
     /// Has each new refresh token handed to an async function, which can store it for the
     /// next start of the program.
     ///
-    /// It is called before the access token is returned, which waits for it; and it is seen
-    /// through even if the fetch is given up meanwhile, because by then the old refresh token
-    /// may be worth nothing. What it cannot do, it has to report itself. It is kept and called
-    /// from any thread, and run on a task of its own, hence the bounds.
+    /// It runs on a task of its own, which neither requests nor refreshes wait for: the next
+    /// exchange sends the new refresh token, stored or not. It has one token after another, in
+    /// the order in which they came, the next one when it has ended; and it is seen through even
+    /// if the fetch is given up or the endpoint is dropped, because by then the old refresh
+    /// token may be worth nothing. One that takes longer than 10 s is told as a warning. If the
+    /// runtime ends under it, it is called with the same token again on the next one. A program
+    /// that ends after a fetch waits for
+    /// [`refresh_tokens_stored`](TokenEndpoint::refresh_tokens_stored).
+    ///
+    /// What the hook cannot do, it has to report itself. It is kept and called from any thread,
+    /// hence the bounds.
     pub fn on_new_refresh_token<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Zeroizing<String>) -> Fut + Send + Sync + 'static,
@@ -155,7 +165,7 @@ impl TokenEndpointBuilder {
 
     /// Another grant than client credentials: its `grant_type`, for instance
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. What it needs beside that is added by
-    /// [`param`](Self::param). The same request is made for every token, so a refresh token
+    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The same request is made for every token, so a refresh token
     /// in the answer is dropped.
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
@@ -182,18 +192,27 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Adds a parameter, whose value may be a secret. Its name may not repeat another one, and
-    /// what has a method of its own is not a parameter. It can be repeated.
-    pub fn param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.params.push((name.into(), value.into()));
+    /// Adds a parameter, which an error may show: a secret goes into
+    /// [`secret_param`](Self::secret_param). Its name may not repeat another one, and what has
+    /// a method of its own is not a parameter. It can be repeated.
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.params.push((name.into(), Text::Plain(value.into())));
         self
     }
 
-    /// Adds a header, whose value is marked as sensitive. `Authorization`, `Host`,
-    /// `Transfer-Encoding` and those that begin with `Content-` are not to be set. It can be
-    /// repeated.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.into())));
+    /// Adds a parameter whose value is a secret: it is read anew for each fetch, and no error
+    /// shows it. For the name, the same holds as for that of a [`param`](Self::param).
+    pub fn secret_param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
+        self.params.push((name.into(), Text::Secret(value.into())));
+        self
+    }
+
+    /// Adds a header: a text, which an error may show, or a [`Secret`], which is read anew for
+    /// each fetch and which no error shows. Either is marked as sensitive. `Authorization`,
+    /// `Host`, `Transfer-Encoding` and those that begin with `Content-` are not to be set. It
+    /// can be repeated.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderText>) -> Self {
+        self.headers.push((name.into(), value.into().text));
         self
     }
 
@@ -263,7 +282,7 @@ impl TokenEndpointBuilder {
         checks::params(&self.params)?;
         checks::names(&self.names)?;
         checks::timeouts([("timeout", self.timeout), ("connect_timeout", self.connect_timeout)])?;
-        let headers = checks::headers(&self.user_agent, &self.headers)?;
+        let (headers, secret_headers) = checks::headers(&self.user_agent, self.headers)?;
 
         let transport = match self.transport {
             Some(transport) => transport,
@@ -274,7 +293,7 @@ impl TokenEndpointBuilder {
             Some(initial) => Grant::Refresh(Refresh::new(initial, self.hook)),
             None => Grant::Repeated,
         };
-        Ok(TokenEndpoint {
+        let endpoint = Endpoint {
             origin,
             template: Template {
                 uri,
@@ -286,13 +305,15 @@ impl TokenEndpointBuilder {
                 targets,
                 params: self.params,
                 headers,
+                secret_headers,
             },
             grant,
             names: self.names,
             timeout: self.timeout.or(is_refresh.then_some(REFRESH_TIMEOUT)),
             transport,
-            failure: None.into(),
-        })
+            refusals: Refusals::default(),
+        };
+        Ok(TokenEndpoint { endpoint: Arc::new(endpoint) })
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {

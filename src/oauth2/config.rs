@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use self::base::{Base, Provider};
 use super::{BodyFormat, ClientAuth, Field, TokenEndpointBuilder};
 use crate::{
-    data::{SecretOrText, Written, keyed},
+    data::{Either, SecretOrText, TextOrSecret, Written, keyed},
     secret::Secret,
 };
 
@@ -52,7 +52,7 @@ use crate::{
 /// | `body_format` | `"form"` or `"json"` |
 /// | `resource` | a list of URIs |
 /// | `params` | a map of names to secrets, or to `{ text = "…" }` for what is none |
-/// | `headers` | a map of names to texts: a secret has no place here |
+/// | `headers` | a map of names to texts, which errors may show, or to secrets |
 /// | `fields` | a map of [`Field`]s (`access_token`, `expires_in`, …) to names |
 /// | `timeout`, `connect_timeout` | a number of seconds |
 /// | `allow_plaintext` | `true` or `false` |
@@ -75,9 +75,10 @@ use crate::{
 /// # Errors
 ///
 /// A key that is unknown, missing, contradicts another one, or has a value that it cannot have
-/// is named by the error, which shows no secret. But mind the format: where this is a part of
-/// something larger, `toml::de::Error` may quote a line when it is displayed, in which there
-/// may be one. Its `message()` does not.
+/// is named by the error, which shows no value, and no key that does not look like one. The
+/// error knows no line. Where this is a part of something larger, a format adds the line in
+/// which that part begins; and mind that `toml::de::Error` may quote it when it is displayed, in
+/// which there may be a secret. Its `message()` does not.
 ///
 /// Whether the values make an endpoint is checked by
 /// [`build`](TokenEndpointBuilder::build), and whether the secrets can be read by whoever reads
@@ -110,7 +111,7 @@ struct Settings {
     #[serde(default)]
     params: BTreeMap<String, SecretOrText>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    headers: BTreeMap<String, TextOrSecret>,
     #[serde(default)]
     fields: HashMap<Field, String>,
     user_agent: Option<String>,
@@ -129,14 +130,19 @@ impl Config {
         self.settings.clone().apply(self.base.builder())
     }
 
-    /// Every secret, with its key: to find out before anything starts that one cannot be read.
+    /// Every secret, with its key, and every parameter: to find out before anything starts that
+    /// one cannot be read.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
-        let Settings { api_key, client_secret, refresh_token, params, .. } = &self.settings;
-        let params = params.iter().map(|(name, SecretOrText(value))| (name.as_str(), value));
+        let Settings { api_key, client_secret, refresh_token, params, headers, .. } =
+            &self.settings;
+        let params = params.iter().map(|(name, SecretOrText(value))| (name, value.secret()));
+        let headers = headers.iter().filter(|(_, TextOrSecret(value))| !value.is_text());
+        let headers = headers.map(|(name, TextOrSecret(value))| (name, value.secret()));
+        let others = params.chain(headers).map(|(name, secret)| (name.as_str(), secret));
         [("api_key", api_key), ("client_secret", client_secret), ("refresh_token", refresh_token)]
             .into_iter()
             .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
-            .chain(params)
+            .chain(others)
     }
 }
 
@@ -189,12 +195,16 @@ impl Settings {
         let builder = set(builder, seconds(self.timeout), Builder::timeout);
         let builder = set(builder, seconds(self.connect_timeout), Builder::connect_timeout);
         let builder = self.resource.into_iter().fold(builder, Builder::resource);
-        let builder = self.params.into_iter().fold(builder, |builder, (name, value)| {
-            let SecretOrText(value) = value;
-            builder.param(name, value)
-        });
-        let headers = self.headers.into_iter();
-        let builder = headers.fold(builder, |builder, (name, value)| builder.header(name, value));
+        let builder =
+            self.params.into_iter().fold(builder, |builder, (name, value)| match value.0 {
+                Either::Text { text, .. } => builder.param(name, text),
+                Either::Secret(secret) => builder.secret_param(name, secret),
+            });
+        let builder =
+            self.headers.into_iter().fold(builder, |builder, (name, value)| match value.0 {
+                Either::Text { text, .. } => builder.header(name, text),
+                Either::Secret(secret) => builder.header(name, secret),
+            });
         let fields = self.fields.into_iter();
         fields.fold(builder, |builder, (field, name)| builder.field(field, name))
     }

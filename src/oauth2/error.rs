@@ -40,7 +40,7 @@ const KNOWN: [&str; 12] = [
 ///
 /// It is the cause of a [`TokenError`]: `error.downcast_ref::<EndpointError>()`. Whatever the
 /// service said is printable ASCII, 512 characters at most, with every configured secret and
-/// every token struck out. A body is never part of it.
+/// every token replaced by `***`. A body is never part of it.
 #[derive(Clone)]
 pub struct EndpointError {
     // Boxed, so that a `Result` with it stays small.
@@ -55,7 +55,7 @@ struct Inner {
     status: Option<StatusCode>,
     error: Option<String>,
     description: Option<String>,
-    /// What the code means: read before secrets are struck out, which might hit a part of it.
+    /// What the code means: read before secrets are hidden, which might hit a part of it.
     meaning: Meaning,
     detail: Option<String>,
     retry_after: Option<Duration>,
@@ -87,7 +87,7 @@ pub enum EndpointErrorKind {
     /// The exchange took longer than its
     /// [timeout](super::TokenEndpointBuilder::timeout).
     Timeout,
-    /// The service answered with a redirect, which would replay the secret elsewhere.
+    /// The service answered with a redirect, which would replay the secret to somebody else.
     Redirected,
     /// The answer has more than 1 MiB.
     TooLarge,
@@ -253,7 +253,7 @@ impl EndpointError {
             | EndpointErrorKind::Unreachable
             | EndpointErrorKind::Redirected
             | EndpointErrorKind::RefreshTokenLost => false,
-            EndpointErrorKind::Refused => self.inner.is_server_fault() && self.error().is_none(),
+            EndpointErrorKind::Refused => self.inner.is_server_error() && self.error().is_none(),
             _ => true,
         }
     }
@@ -319,7 +319,7 @@ impl Inner {
             | EndpointErrorKind::RefreshTokenLost => false,
             EndpointErrorKind::Refused => {
                 let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
-                self.is_server_fault()
+                self.is_server_error()
                     || self.status.is_some_and(|status| busy.contains(&status))
                     || self.meaning == Meaning::Passing
             }
@@ -327,7 +327,7 @@ impl Inner {
         }
     }
 
-    fn is_server_fault(&self) -> bool {
+    fn is_server_error(&self) -> bool {
         self.status.is_some_and(|status| status.is_server_error())
     }
 }

@@ -37,7 +37,7 @@ const IANUM_WAIT: Duration = Duration::from_secs(60);
 pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
     TokenEndpoint::builder("https://iam.cloud.ibm.com/identity/token")
         .grant_type("urn:ibm:params:oauth:grant-type:apikey")
-        .param("apikey", api_key)
+        .secret_param("apikey", api_key)
 }
 
 /// IBM Security Verify: client credentials at a tenant, which is given as its host name

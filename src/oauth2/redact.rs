@@ -1,61 +1,72 @@
 //! What a stranger says, made fit to be shown (RFC 6749 §5.2): printable ASCII, bounded, and
 //! without our secrets, however they are spelled.
 
+mod unescape;
+
+use std::ops::Range;
+
 use base64::{
     Engine,
     prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
+
+use self::unescape::{Escaping, Unescaped};
 
 /// How many characters of a text are kept.
 const MAX_CHARS: usize = 512;
+/// How many bytes of a text are looked at.
+const MAX_TEXT: usize = 16 * 1024;
+/// The most bytes that one byte of a secret is written with: `&#x0026;#37;`, and some more.
+const MAX_ESCAPED: usize = 16;
+/// How many layers of escapes are undone: a form in a text of JSON in a page of HTML.
+const MAX_LAYERS: usize = 3;
+/// A piece of base64 that is shorter may be a word.
+const MIN_BASE64: usize = 6;
 /// Stands where a secret stood. It has no letter that a short secret could match in turn.
 const MARK: &str = "***";
 
 /// Knows the secrets that must not be shown.
 #[derive(Default)]
 pub(super) struct Redactor {
-    spellings: Vec<Zeroizing<String>>,
+    /// What is looked for, with all escapes undone.
+    needles: Vec<Zeroizing<Vec<u8>>>,
+    longest: usize,
 }
 
 // ===== impl Redactor =====
 
 impl Redactor {
-    /// Adds a secret, in every spelling that an echo of our request could have.
-    pub(super) fn strike(&mut self, secret: &str) {
-        if secret.is_empty() {
-            return;
-        }
-        let form = Zeroizing::new(byte_serialize(secret.as_bytes()).collect::<String>());
-        let percent = Zeroizing::new(form.replace('+', "%20"));
-        let json = serde_json::to_string(secret).expect("a text is JSON, and memory takes it");
-        let json = Zeroizing::new(json);
+    /// Adds a secret: as it is, as ASCII makes it, in Latin-1, and in base64, also as a part
+    /// of something longer.
+    pub(super) fn hide(&mut self, secret: &str) {
+        let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let latin: Option<Vec<u8>> = secret.chars().map(|c| u8::try_from(c).ok()).collect();
         let filtered = Zeroizing::new(secret.chars().map(printable).collect::<String>());
-        let lowered = [&form, &percent].map(|text| Zeroizing::new(lower_escapes(text)));
-        self.spellings.extend(lowered);
-        self.spellings.extend([
+        let mut needles = vec![bytes(secret), bytes(&filtered)];
+        needles.extend(latin.map(Zeroizing::new));
+        for encoded in [
             Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(secret)),
             Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(secret)),
-            Zeroizing::new(json[1..json.len() - 1].to_owned()),
-            Zeroizing::new(secret.to_owned()),
-            filtered,
-            percent,
-            form,
-        ]);
+        ] {
+            needles.push(bytes(&encoded));
+        }
+        needles.extend(inner_base64(secret.as_bytes()));
+        for needle in needles {
+            if !needle.is_empty() && !self.needles.contains(&needle) {
+                self.longest = self.longest.max(needle.len());
+                self.needles.push(needle);
+            }
+        }
     }
 
-    /// The text with every secret struck out, in printable ASCII, 512 characters at most.
+    /// The text with `***` in the place of every secret, in printable ASCII, 512 characters at most.
     ///
     /// All places are found before any is replaced, so that neither secrets that overlap nor
     /// the cut at the end leave a part of one behind.
     pub(super) fn clean(&self, text: &str) -> String {
-        let mut is_secret = vec![false; text.len()];
-        for spelling in &self.spellings {
-            for (at, found) in text.match_indices(spelling.as_str()) {
-                is_secret[at..at + found.len()].fill(true);
-            }
-        }
+        let (text, is_cut) = start_of(text);
+        let is_secret = self.places(text, is_cut);
         let mut clean = String::new();
         let mut after_secret = false;
         for (at, character) in text.char_indices() {
@@ -72,6 +83,68 @@ impl Redactor {
         clean.truncate(MAX_CHARS);
         clean
     }
+
+    /// Which bytes of the text belong to a secret.
+    fn places(&self, text: &str, is_cut: bool) -> Vec<bool> {
+        let mut is_secret = vec![false; text.len()];
+        if self.needles.is_empty() {
+            return is_secret;
+        }
+        if is_cut {
+            // The beginning of a secret, perhaps, that would go on behind the cut.
+            let tail = text.len().saturating_sub(self.longest.saturating_mul(MAX_ESCAPED));
+            is_secret[tail..].fill(true);
+        }
+        self.mark_layers(&Unescaped::new(text), MAX_LAYERS, &mut is_secret);
+        is_secret
+    }
+
+    /// Marks the secrets of a text, and those that are seen once it is unescaped, in every order
+    /// in which it may have been escaped.
+    fn mark_layers(&self, text: &Unescaped, layers: usize, is_secret: &mut [bool]) {
+        self.mark(text, is_secret);
+        let Some(deeper) = layers.checked_sub(1) else { return };
+        for layer in Escaping::ALL.into_iter().filter_map(|escaping| text.undo(escaping)) {
+            self.mark_layers(&layer, deeper, is_secret);
+        }
+    }
+
+    fn mark(&self, text: &Unescaped, is_secret: &mut [bool]) {
+        for needle in &self.needles {
+            let windows = text.bytes.windows(needle.len()).enumerate();
+            for (at, _) in windows.filter(|(_, window)| *window == needle.as_slice()) {
+                let place: Range<usize> = text.origin(at..at + needle.len());
+                is_secret[place].fill(true);
+            }
+        }
+    }
+}
+
+/// The beginning of a text that is too long, and whether it was.
+fn start_of(text: &str) -> (&str, bool) {
+    let mut end = MAX_TEXT.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    (&text[..end], end < text.len())
+}
+
+/// What of a secret's base64 is the same wherever in a longer text the secret stands.
+fn inner_base64(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut found = Vec::new();
+    for before in 0..3 {
+        let mut padded = Zeroizing::new(vec![0; before + secret.len()]);
+        padded[before..].copy_from_slice(secret);
+        // A character stands for six bits; those at the edges have bits of the neighbours.
+        let pure = (before * 8).div_ceil(6)..(padded.len() * 8) / 6;
+        for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
+            let encoded = Zeroizing::new(engine.encode(&*padded));
+            if pure.len() >= MIN_BASE64 {
+                found.push(Zeroizing::new(encoded.as_bytes()[pure.clone()].to_vec()));
+            }
+        }
+    }
+    found
 }
 
 /// Replaced, not removed: what stood apart must not join up to a secret.
@@ -83,21 +156,6 @@ fn printable(character: char) -> char {
     }
 }
 
-/// `%2F` as `%2f`, which some servers write.
-fn lower_escapes(text: &str) -> String {
-    let mut rest_of_escape = 0_u8;
-    let lower = |character: char| {
-        if character == '%' {
-            rest_of_escape = 2;
-            return character;
-        }
-        let in_escape = rest_of_escape > 0;
-        rest_of_escape = rest_of_escape.saturating_sub(1);
-        if in_escape { character.to_ascii_lowercase() } else { character }
-    };
-    text.chars().map(lower).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,13 +163,13 @@ mod tests {
     fn clean(secrets: &[&str], text: &str) -> String {
         let mut redactor = Redactor::default();
         for secret in secrets {
-            redactor.strike(secret);
+            redactor.hide(secret);
         }
         redactor.clean(text)
     }
 
     #[test]
-    fn a_secret_is_struck_out_in_every_spelling() {
+    fn a_secret_is_hidden_in_every_spelling() {
         let secret = "p/s \"w\"\u{e9}+~A";
         for echo in [
             "p/s \"w\"\u{e9}+~A",
@@ -129,10 +187,133 @@ mod tests {
         assert_eq!(urlsafe, "<***>");
     }
 
+    const SECRET: &str = "p/s \"w\"<&>'\\\u{e9}+~%A=;\u{1f511}";
+
+    fn hidden(echo: &str) {
+        assert_eq!(clean(&[SECRET], &format!("<{echo}>")), "<***>", "{echo}");
+    }
+
+    fn concat(pieces: impl Iterator<Item = String>) -> String {
+        pieces.collect()
+    }
+
+    fn each(write: impl Fn(char) -> String) -> String {
+        SECRET.chars().map(write).collect()
+    }
+
+    fn each_byte(write: impl Fn(u8) -> String) -> String {
+        SECRET.bytes().map(write).collect()
+    }
+
+    #[test]
+    fn an_echo_in_percent_encoding_is_hidden_whichever_bytes_are_encoded_and_how() {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric();
+        let some = |write: fn(u8) -> String| {
+            each_byte(|byte| if is_plain(byte) { char::from(byte).into() } else { write(byte) })
+        };
+        hidden(&some(|byte| format!("%{byte:02X}")));
+        hidden(&some(|byte| format!("%{byte:02x}")));
+        hidden(&each_byte(|byte| format!("%{byte:02X}")));
+        hidden(&each_byte(|byte| format!("%{byte:02x}")));
+        let form = some(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") });
+        hidden(&form);
+        hidden(&form.replace('%', "%25"));
+        // A space as it is, a plus as it is, and only what must be is encoded.
+        hidden(&SECRET.replace('%', "%25"));
+        hidden(&SECRET.replace('%', "%25").replace('"', "%22").replace('&', "%26"));
+        let mixed =
+            each_byte(
+                |byte| {
+                    if byte % 2 == 0 { format!("%{byte:02x}") } else { format!("%{byte:02X}") }
+                },
+            );
+        hidden(&mixed);
+    }
+
+    #[test]
+    fn an_echo_in_html_is_hidden_by_name_and_by_number() {
+        let escaped = SECRET.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        hidden(&escaped);
+        hidden(&escaped.replace('"', "&quot;").replace('\'', "&#39;"));
+        hidden(
+            &escaped.replace('"', "&#34;").replace('\'', "&#x27;").replace('\u{e9}', "&eacute;"),
+        );
+        hidden(&escaped.replace('"', "&QUOT;").replace('\'', "&apos;").replace('/', "&sol;"));
+        hidden(&each(|c| match c {
+            '=' => "&equals;".to_owned(),
+            '+' => "&plus;".to_owned(),
+            ';' => "&semi;".to_owned(),
+            '&' => "&AMP;".to_owned(),
+            other => other.to_string(),
+        }));
+        hidden(&each(|c| format!("&#{};", u32::from(c))));
+        hidden(&each(|c| format!("&#x{:x};", u32::from(c))));
+        hidden(&each(|c| format!("&#X{:04X};", u32::from(c))));
+        hidden(&each(|c| format!("&#{:07};", u32::from(c))));
+        // Escaped twice.
+        hidden(&escaped.replace('&', "&amp;"));
+    }
+
+    #[test]
+    fn an_echo_in_json_is_hidden() {
+        let json = serde_json::to_string(SECRET).unwrap();
+        hidden(&json[1..json.len() - 1]);
+        hidden(&json[1..json.len() - 1].replace('/', "\\/"));
+        let mut room = [0; 2];
+        let units = SECRET.chars().flat_map(|c| c.encode_utf16(&mut room).to_vec());
+        let units: Vec<_> = units.collect();
+        hidden(&concat(units.iter().map(|unit| format!("\\u{unit:04x}"))));
+        hidden(&concat(units.iter().map(|unit| format!("\\u{unit:04X}"))));
+        // In a page, in a form.
+        let json = &json[1..json.len() - 1];
+        hidden(&json.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;"));
+        hidden(&concat(json.bytes().map(|byte| format!("%{byte:02X}"))));
+    }
+
+    #[test]
+    fn an_echo_in_base64_is_hidden_also_as_a_part_of_something_longer() {
+        for before in ["", "a", "ab", "abc"] {
+            for after in ["", "x", "xy"] {
+                let text = BASE64_STANDARD_NO_PAD.encode(format!("{before}hush-hush-hush{after}"));
+                let shown = clean(&["hush-hush-hush"], &text);
+                assert!(shown.contains("***") && shown.len() <= 13, "{text}: {shown}");
+            }
+        }
+        let padded = base64::prelude::BASE64_STANDARD.encode(SECRET);
+        assert_eq!(clean(&[SECRET], &padded).trim_end_matches('='), "***");
+        let encoded = concat(padded.bytes().map(|byte| format!("%{byte:02x}")));
+        assert!(clean(&[SECRET], &encoded).starts_with("***"));
+    }
+
+    #[test]
+    fn a_secret_that_looks_escaped_is_found_as_it_is_and_escaped_once_more() {
+        for echo in ["50%25&amp;\\n", "50%2525%26amp%3B%5Cn", "50%25&amp;amp;\\n"] {
+            assert_eq!(clean(&["50%25&amp;\\n"], &format!("<{echo}>")), "<***>", "{echo}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_an_escape_is_left_as_it_is() {
+        let text = "100% & more &; &#; &#x; &#99999999; &nope; \\u12 \\ud800 %u %zz a+b \\";
+        assert_eq!(clean(&["hush"], text), text);
+        for end in ["%", "%4", "&", "&#", "&#x", "&am", "\\", "\\u", "\\u00", "\\x", "%u00"] {
+            assert_eq!(clean(&["hush"], end), end);
+        }
+    }
+
+    #[test]
+    fn of_a_text_without_end_only_the_beginning_is_looked_at_and_no_secret_begins_at_its_end() {
+        let text = format!("{}hush-hush", "hush-hush".repeat(MAX_TEXT / 9)) + &"x".repeat(MAX_TEXT);
+        assert_eq!(clean(&["hush-hush"], &text), "***");
+        let text = format!("{}x", "\u{e9}".repeat(MAX_TEXT));
+        assert_eq!(clean(&["hush-hush"], &text), "?".repeat(MAX_CHARS));
+    }
+
     #[test]
     fn secrets_that_overlap_or_sit_in_one_another_leave_nothing() {
         assert_eq!(clean(&["abcd", "cdef", "cd"], "<abcdef> <cd>"), "<***> <***>");
         assert_eq!(clean(&["a", "*"], "a*b"), "***b");
+        assert_eq!(clean(&["aa"], "<aaa>"), "<***>");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
@@ -15,11 +15,9 @@ use zeroize::Zeroizing;
 use super::{
     client_auth::{ClientAuth, basic_header},
     redact::Redactor,
+    text::{Text, check_header},
 };
 use crate::secret::{Secret, SecretError};
-
-/// Header values this long may be keys; shorter ones are left in the texts of errors.
-const MIN_SECRET_HEADER: usize = 8;
 
 /// How the body of a token request is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,17 +42,25 @@ pub(super) struct Template {
     pub(super) grant_type: String,
     /// `scope`, `audience` and `resource`, as far as they are given.
     pub(super) targets: Vec<(&'static str, String)>,
-    pub(super) params: Vec<(String, Secret)>,
+    pub(super) params: Vec<(String, Text)>,
+    /// The headers that are the same each time.
     pub(super) headers: HeaderMap,
+    pub(super) secret_headers: Vec<(HeaderName, Secret)>,
 }
 
 /// What the secrets of an endpoint read at one moment, in the order of its template.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Readings {
-    client_secret: Option<Zeroizing<String>>,
-    params: Vec<Zeroizing<String>>,
+    pub(super) secrets: Vec<Zeroizing<String>>,
     /// The refresh token that is to be exchanged.
     pub(super) refresh_token: Option<Zeroizing<String>>,
+}
+
+/// The same, each where it belongs.
+struct Placed<'a> {
+    client_secret: Option<&'a str>,
+    params: Vec<&'a str>,
+    headers: Vec<(&'a HeaderName, &'a str)>,
 }
 
 // ===== impl Template =====
@@ -62,19 +68,42 @@ pub(super) struct Readings {
 impl Template {
     /// Reads every secret but the refresh token, which the grant knows.
     pub(super) async fn read(&self) -> Result<Readings, SecretError> {
-        let client_secret = match &self.client_secret {
-            Some(secret) => Some(secret.read().await?),
-            None => None,
-        };
-        let mut params = Vec::with_capacity(self.params.len());
-        for (_, secret) in &self.params {
-            params.push(secret.read().await?);
+        let mut secrets = Vec::new();
+        for secret in self.secrets() {
+            secrets.push(secret.read().await?);
         }
-        Ok(Readings { client_secret, params, refresh_token: None })
+        let readings = Readings { secrets, refresh_token: None };
+        let read = self.placed(&readings).headers;
+        for ((_, secret), (_, read)) in self.secret_headers.iter().zip(read) {
+            check_header(secret, read)?;
+        }
+        Ok(readings)
+    }
+
+    /// Every secret but the refresh token, in the order of [`Readings`].
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let params = self.params.iter().filter_map(|(_, value)| value.secret());
+        let headers = self.secret_headers.iter().map(|(_, secret)| secret);
+        self.client_secret.iter().chain(params).chain(headers)
+    }
+
+    fn placed<'a>(&'a self, readings: &'a Readings) -> Placed<'a> {
+        let mut read = readings.secrets.iter().map(|secret| secret.as_str());
+        let mut next = || read.next().expect("there is a reading for each secret");
+        Placed {
+            client_secret: self.client_secret.is_some().then(&mut next),
+            params: self
+                .params
+                .iter()
+                .map(|(_, value)| value.plain().unwrap_or_else(&mut next))
+                .collect(),
+            headers: self.secret_headers.iter().map(|(name, _)| (name, next())).collect(),
+        }
     }
 
     pub(super) fn request(&self, readings: &Readings) -> Request<Full<Bytes>> {
-        let members = self.members(readings);
+        let placed = self.placed(readings);
+        let members = self.members(&placed, readings);
         let (content_type, body) = match self.format {
             BodyFormat::Form => ("application/x-www-form-urlencoded", form(&members)),
             BodyFormat::Json => ("application/json", json(&members)),
@@ -85,8 +114,11 @@ impl Template {
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(self.headers.clone());
+        for (name, secret) in &placed.headers {
+            headers.append(*name, secret_header(secret));
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if let Some(user_pass) = self.user_pass(readings) {
+        if let Some(user_pass) = self.user_pass(&placed) {
             headers.insert(AUTHORIZATION, basic_header(&user_pass));
         }
         request
@@ -95,37 +127,43 @@ impl Template {
     /// Knows every secret that the request carries.
     pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
         let mut redactor = Redactor::default();
-        let Readings { client_secret, params, refresh_token } = readings;
-        let user_pass = self.user_pass(readings);
-        let read = client_secret.iter().chain(params).chain(refresh_token).chain(&user_pass);
-        read.for_each(|secret| redactor.strike(secret));
-        let headers = self.headers.values().filter_map(|value| value.to_str().ok());
-        headers
-            .filter(|value| value.len() >= MIN_SECRET_HEADER)
-            .for_each(|value| redactor.strike(value));
+        let user_pass = self.user_pass(&self.placed(readings));
+        let read = readings.secrets.iter().chain(&readings.refresh_token).chain(&user_pass);
+        read.for_each(|secret| redactor.hide(secret));
         redactor
     }
 
     /// The parameters in the order in which a form has them.
-    fn members<'a>(&'a self, readings: &'a Readings) -> Vec<(&'a str, &'a str)> {
+    fn members<'a>(
+        &'a self,
+        placed: &Placed<'a>,
+        readings: &'a Readings,
+    ) -> Vec<(&'a str, &'a str)> {
         let mut members = vec![("grant_type", self.grant_type.as_str())];
         if self.client_auth.is_in_body() {
             members.extend(self.client_id.iter().map(|id| ("client_id", id.as_str())));
-            let secret = readings.client_secret.iter();
-            members.extend(secret.map(|secret| ("client_secret", secret.as_str())));
+            members.extend(placed.client_secret.map(|secret| ("client_secret", secret)));
         }
         let refresh_token = readings.refresh_token.iter();
         members.extend(refresh_token.map(|token| ("refresh_token", token.as_str())));
         members.extend(self.targets.iter().map(|(name, value)| (*name, value.as_str())));
         let names = self.params.iter().map(|(name, _)| name.as_str());
-        members.extend(names.zip(readings.params.iter().map(|value| value.as_str())));
+        members.extend(names.zip(placed.params.iter().copied()));
         members
     }
 
-    fn user_pass(&self, readings: &Readings) -> Option<Zeroizing<String>> {
-        let secret = readings.client_secret.as_ref().map_or("", |secret| secret.as_str());
+    fn user_pass(&self, placed: &Placed<'_>) -> Option<Zeroizing<String>> {
+        let secret = placed.client_secret.unwrap_or_default();
         self.client_auth.user_pass(self.client_id.as_deref()?, secret)
     }
+}
+
+/// A header over memory that is wiped.
+fn secret_header(secret: &str) -> HeaderValue {
+    let bytes = Bytes::from_owner(Zeroizing::new(secret.as_bytes().to_vec()));
+    let mut header = HeaderValue::from_maybe_shared(bytes).expect("checked when it was read");
+    header.set_sensitive(true);
+    header
 }
 
 // ===== Bodies =====

@@ -10,16 +10,18 @@ use std::{
 };
 
 use bytes::Bytes;
+#[cfg(feature = "reqwest-middleware")]
 use http::Uri;
 use http_body::Body;
 use pin_project_lite::pin_project;
-use reqwest::{Client, Error};
+use reqwest::{Client, Error, Url};
 use tower_service::Service;
+#[cfg(feature = "reqwest-middleware")]
+use url::Host;
 
-use crate::{
-    error::BoxError,
-    origin::{FinalUri, Origin},
-};
+#[cfg(feature = "reqwest-middleware")]
+use crate::origin::Origin;
+use crate::{error::BoxError, origin::FinalUri};
 
 /// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
 /// [`http::Response`], as the other services of a client stack do.
@@ -70,7 +72,7 @@ pin_project! {
         Pending {
             #[pin]
             response: <Client as Service<reqwest::Request>>::Future,
-            origin: Option<Origin>,
+            asked: Url,
         },
         /// The request is none that reqwest takes.
         Refused { error: Option<Error> },
@@ -120,9 +122,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ReqwestFuture {
-        let origin = Origin::of(request.uri());
-        let state = match request.map(reqwest::Body::wrap).try_into() {
-            Ok(request) => State::Pending { response: self.client.call(request), origin },
+        let state = match reqwest::Request::try_from(request.map(reqwest::Body::wrap)) {
+            Ok(request) => {
+                let asked = request.url().clone();
+                State::Pending { response: self.client.call(request), asked }
+            }
             Err(error) => State::Refused { error: Some(error) },
         };
         ReqwestFuture { state }
@@ -136,8 +140,8 @@ impl Future for ReqwestFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match self.project().state.project() {
-            StateProjection::Pending { response, origin } => {
-                ready!(response.poll(cx)).map(|response| converted(response, origin.as_ref()))
+            StateProjection::Pending { response, asked } => {
+                ready!(response.poll(cx)).map(|response| converted(response, asked))
             }
             StateProjection::Refused { error } => {
                 Err(error.take().expect("not polled after it has completed"))
@@ -154,8 +158,13 @@ impl fmt::Debug for ReqwestFuture {
 }
 
 /// The response, with a [`FinalUri`] if the client has followed a redirect to another origin.
-fn converted(response: reqwest::Response, asked: Option<&Origin>) -> http::Response<reqwest::Body> {
-    let final_uri = final_uri(&response, asked);
+fn converted(response: reqwest::Response, asked: &Url) -> http::Response<reqwest::Body> {
+    let url = response.url();
+    // Both come from the same parser, so that each place is written in one way only.
+    let is_same = url.scheme() == asked.scheme()
+        && url.host_str() == asked.host_str()
+        && url.port_or_known_default() == asked.port_or_known_default();
+    let final_uri = if is_same { None } else { url.as_str().parse().ok() };
     let mut response = http::Response::from(response);
     if let Some(uri) = final_uri {
         response.extensions_mut().insert(FinalUri(uri));
@@ -164,14 +173,19 @@ fn converted(response: reqwest::Response, asked: Option<&Origin>) -> http::Respo
 }
 
 /// Where a response came from, if that is another origin than the one that was asked.
+#[cfg(feature = "reqwest-middleware")]
 pub(crate) fn final_uri(response: &reqwest::Response, asked: Option<&Origin>) -> Option<Uri> {
     let url = response.url();
-    let is_same = asked.is_some_and(|asked| {
-        asked.is_https() == (url.scheme() == "https")
-            && url.port_or_known_default() == Some(asked.port())
-            && url.host_str().is_some_and(|host| host.eq_ignore_ascii_case(asked.host()))
-    });
-    if is_same { None } else { url.as_str().parse().ok() }
+    if asked.is_some_and(|asked| is_at(url, asked)) { None } else { url.as_str().parse().ok() }
+}
+
+#[cfg(feature = "reqwest-middleware")]
+fn is_at(url: &Url, origin: &Origin) -> bool {
+    origin.is_https() == (url.scheme() == "https")
+        && url.port_or_known_default() == Some(origin.port())
+        // A URL's parser writes some addresses in another way than an origin does.
+        && (url.host_str() == Some(origin.host())
+            || url.host().map(|host| host.to_owned()) == Host::parse(origin.host()).ok())
 }
 
 /// Takes out of an error what may be secret in its URL.
@@ -184,4 +198,63 @@ fn stripped(mut error: Error) -> Error {
         let _ = url.set_password(None);
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::ResponseBuilderExt;
+
+    use super::*;
+
+    fn response_from(url: &str) -> reqwest::Response {
+        http::Response::builder().url(url.parse().unwrap()).body("").unwrap().into()
+    }
+
+    /// Requests as they are written, and URLs that they lead to, redirects or not.
+    const SAME: [(&str, &str); 7] = [
+        ("http://[0:0:0:0:0:0:0:1]:8080/a", "http://[::1]:8080/b"),
+        ("http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/"),
+        ("http://[::FFFF:7F00:1]/", "http://[::ffff:127.0.0.1]/"),
+        ("http://127.1/", "http://127.0.0.1/"),
+        ("https://API.example.com/", "https://api.example.com:443/"),
+        ("https://api.example.com:443/", "https://api.example.com/"),
+        ("https://api.example.com./", "https://api.example.com./"),
+    ];
+    const OTHER: [(&str, &str); 5] = [
+        ("http://[0:0:0:0:0:0:0:1]/", "http://[::2]/"),
+        ("http://127.0.0.1/", "http://[::ffff:127.0.0.1]/"),
+        ("https://api.example.com/", "http://api.example.com/"),
+        ("https://api.example.com/", "https://api.example.com:8443/"),
+        ("https://api.example.com/", "https://api.example.com./"),
+    ];
+
+    #[test]
+    fn a_response_of_the_same_origin_is_none_of_another_however_it_was_written() {
+        let has_moved = |asked: &str, from: &str| {
+            let request = http::Request::get(asked).body(reqwest::Body::default()).unwrap();
+            let asked = reqwest::Request::try_from(request).unwrap().url().clone();
+            converted(response_from(from), &asked).extensions().get::<FinalUri>().is_some()
+        };
+        for (asked, from) in SAME {
+            assert!(!has_moved(asked, from), "{asked} {from}");
+        }
+        for (asked, from) in OTHER {
+            assert!(has_moved(asked, from), "{asked} {from}");
+        }
+    }
+
+    #[cfg(feature = "reqwest-middleware")]
+    #[test]
+    fn an_origin_is_found_again_in_a_url_that_leads_to_it() {
+        let has_moved = |asked: &str, from: &str| {
+            let asked = Origin::of(&asked.parse().unwrap());
+            final_uri(&response_from(from), asked.as_ref()).is_some()
+        };
+        for (asked, from) in SAME {
+            assert!(!has_moved(asked, from), "{asked} {from}");
+        }
+        for (asked, from) in OTHER {
+            assert!(has_moved(asked, from), "{asked} {from}");
+        }
+    }
 }

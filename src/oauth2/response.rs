@@ -43,10 +43,12 @@ impl Reply {
         Ok(Self { fields })
     }
 
-    /// The OAuth error, also of an answer with status 200. Not every error has a text.
+    /// Whether the answer is an OAuth error, whatever its status. Not every error has a text.
+    ///
+    /// A list of errors beside an access token is none: some services warn in it.
     pub(super) fn is_error(&self) -> bool {
-        let says = |value: &Scalar| !value.is_empty() && value.number() != Some(0.0);
-        self.fields.all(Field::Error).any(says)
+        self.fields.all(Field::Error).any(Scalar::is_said)
+            || (self.fields.has_error_list() && self.text(Field::AccessToken).is_none())
     }
 
     pub(super) fn error(&self) -> Option<&str> {
@@ -57,10 +59,10 @@ impl Reply {
         self.text(Field::ErrorDescription)
     }
 
-    /// Has the tokens struck out of whatever the answer says beside them.
-    pub(super) fn strike_tokens(&self, redactor: &mut Redactor) {
+    /// Hides the tokens in whatever the answer says beside them.
+    pub(super) fn hide_tokens(&self, redactor: &mut Redactor) {
         for field in [Field::AccessToken, Field::RefreshToken] {
-            self.text(field).into_iter().for_each(|token| redactor.strike(token));
+            self.text(field).into_iter().for_each(|token| redactor.hide(token));
         }
     }
 
@@ -104,7 +106,8 @@ impl Reply {
     }
 
     fn text(&self, field: Field) -> Option<&str> {
-        self.fields.all(field).find_map(Scalar::text)
+        let nested = self.fields.nested(field);
+        self.fields.all(field).find_map(Scalar::text).or(nested)
     }
 }
 
@@ -154,7 +157,9 @@ mod tests {
         for value in ["null", "\"\"", "\" \""] {
             assert_eq!(lifetime(value), None, "{value}");
         }
-        for value in ["{}", "[]", "true", "\"zzz\"", "\"NaN\"", "\"inf\"", "\"-\""] {
+        for value in
+            ["{}", "[]", "true", "false", "[3600]", "\"zzz\"", "\"NaN\"", "\"inf\"", "\"-\""]
+        {
             let error = with_expires_in(value).unwrap_err();
             assert_eq!(error, Kind::Unreadable(NO_LIFETIME), "{value}");
         }
@@ -195,10 +200,69 @@ mod tests {
         assert!(reply(r#"{"error":"x","access_token":"t"}"#).unwrap().is_error());
         assert!(reply(r#"{"error":{"code":7}}"#).unwrap().is_error());
         assert!(reply(r#"{"error":true}"#).unwrap().is_error());
+        assert!(reply(r#"{"error":7}"#).unwrap().is_error());
         for nothing in ["null", "\"\"", "false", "0"] {
             let body = format!(r#"{{"error":{nothing},"access_token":"t"}}"#);
             assert!(!reply(&body).unwrap().is_error(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn an_error_is_found_in_whatever_it_is_wrapped() {
+        for (body, code, description) in [
+            (r#"{"error":{"code":"a","message":"b"}}"#, Some("a"), Some("b")),
+            (r#"{"error":{"code":401,"status":"A","message":"b"}}"#, Some("A"), Some("b")),
+            (r#"{"error":{"code":401}}"#, Some("401"), None),
+            (r#"{"error":[{"type":"a"}]}"#, Some("a"), None),
+            (
+                r#"{"errors":[{"errorType":"a","message":"b"}],"success":false}"#,
+                Some("a"),
+                Some("b"),
+            ),
+            (r#"{"errors":["a","c"]}"#, Some("a"), None),
+            (r#"{"errors":"a"}"#, Some("a"), None),
+            (r#"{"errors":{"code":"a"}}"#, Some("a"), None),
+            (
+                r#"{"errors":[null,{},{"x":1},{"error":"a","error_description":"b"}]}"#,
+                Some("a"),
+                Some("b"),
+            ),
+            (r#"{"errors":[[{"errors":[{"reason":"a"}]}]]}"#, Some("a"), None),
+            (r#"{"errors":[{"message":"b"}]}"#, None, Some("b")),
+            (r#"{"errors":[true]}"#, None, None),
+        ] {
+            let reply = reply(body).unwrap();
+            assert!(reply.is_error(), "{body}");
+            assert_eq!((reply.error(), reply.error_description()), (code, description), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_stands_at_the_top_wins_over_what_stands_deeper() {
+        let body =
+            r#"{"errors":[{"code":"deep","message":"m"}],"errorCode":"top","errorMessage":"n"}"#;
+        let reply = reply(body).unwrap();
+        assert_eq!((reply.error(), reply.error_description()), (Some("top"), Some("n")));
+    }
+
+    #[test]
+    fn an_empty_list_of_errors_and_one_beside_a_token_are_no_error() {
+        for errors in ["[]", "null", "[null]", "{}", "[[]]", "\"\"", "false", "0"] {
+            assert!(!reply(&format!(r#"{{"errors":{errors}}}"#)).unwrap().is_error(), "{errors}");
+        }
+        let warned = r#"{"access_token":"t","errors":[{"message":"deprecated"}]}"#;
+        assert!(!reply(warned).unwrap().is_error());
+        let deep = format!("{{\"errors\":{}{}}}", "[".repeat(100), "]".repeat(100));
+        assert!(!reply(&deep).unwrap().is_error());
+    }
+
+    #[test]
+    fn where_an_error_has_another_name_that_alone_is_looked_into() {
+        let mut names = FieldNames::default();
+        names.set(Field::Error, "fault".to_owned());
+        let read = |body: &str| Reply::read(body.as_bytes(), &names).unwrap();
+        assert_eq!(read(r#"{"fault":{"code":"a"}}"#).error(), Some("a"));
+        assert!(!read(r#"{"errors":["a"],"error":"b"}"#).is_error());
     }
 
     #[test]

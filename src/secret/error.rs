@@ -47,6 +47,9 @@ pub enum SecretErrorKind {
     /// The JSON object does not have that member, or it is no text.
     #[error("has no such member, or one that is no text")]
     NoMember,
+    /// It is to be sent in a header, and has a character that no header may carry.
+    #[error("has a character that no header may carry: a line end, perhaps")]
+    NotForHeader,
     /// The function returned this error.
     #[error("failed: {0}")]
     Function(Arc<dyn Error + Send + Sync>),

@@ -137,6 +137,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_rewritten_with_the_same_length_while_it_is_read_is_read_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "old").unwrap();
+        // So that the time of the next write differs, however coarse the clock is.
+        file.as_file().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let rewritten = Cell::new(false);
+        let found = settled(
+            || mark(file.as_file()),
+            || {
+                let found = whole(file.as_file())?;
+                if !rewritten.replace(true) {
+                    std::fs::write(file.path(), "new").unwrap();
+                }
+                Ok(found)
+            },
+        );
+        assert_eq!(**found.unwrap(), *b"new");
+    }
+
+    #[test]
     fn a_file_that_is_replaced_while_it_is_read_is_seen_whole() {
         let dir = tempfile::TempDir::new().unwrap();
         let (path, next) = (dir.path().join("secret"), dir.path().join("next"));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tower_bearer::oauth2::{ClientAuth, EndpointErrorKind as Kind};
+use tower_bearer::{
+    Secret,
+    oauth2::{ClientAuth, EndpointErrorKind as Kind},
+};
 
 use super::support::{
     Scripted, Step, answer, answer_with, cause, client, cut, fetch, fetch_with, kind, refused,
@@ -99,6 +102,26 @@ async fn an_exchange_that_takes_too_long_is_given_up() {
     assert_eq!(begin.elapsed().as_secs(), 4);
 }
 
+#[tokio::test]
+async fn an_error_in_a_list_or_an_object_counts_as_one_of_its_own() {
+    for (body, code, is_transient) in [
+        (r#"{"errors":[{"errorType":"invalid_grant","message":"m"}]}"#, "invalid_grant", false),
+        (r#"{"errors":["invalid_client"]}"#, "invalid_client", false),
+        (r#"{"error":{"code":"invalid_scope","message":"m"}}"#, "invalid_scope", false),
+        (r#"{"errors":[{"code":"temporarily_unavailable"}]}"#, "temporarily_unavailable", true),
+    ] {
+        for status in [200, 400] {
+            let error = fetch_with(client(), answer(status, body)).await.unwrap_err();
+            assert_eq!(*kind(&error), Kind::Refused, "{status} {body}");
+            assert_eq!(cause(&error).error(), Some(code), "{status} {body}");
+            assert_eq!(error.is_transient(), is_transient, "{status} {body}");
+        }
+    }
+    // Whatever it is, it is an error and no answer without a token.
+    let error = fetch_with(client(), answer(200, r#"{"errors":[{"x":1}]}"#)).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Refused);
+}
+
 /// The whole request, echoed in every way that a server might.
 #[tokio::test]
 async fn no_secret_is_shown_however_the_service_echoes_it() {
@@ -108,8 +131,8 @@ async fn no_secret_is_shown_however_the_service_echoes_it() {
             client()
                 .client_secret(secret)
                 .client_auth(client_auth)
-                .param("apikey", "key/key=")
-                .header("x-gateway-key", "gate-gate-gate")
+                .secret_param("apikey", "key/key=")
+                .header("x-gateway-key", Secret::new("gate-gate-gate"))
         };
         let seen = super::support::sent(builder()).await;
         let echo = format!(
@@ -134,6 +157,41 @@ async fn no_secret_is_shown_however_the_service_echoes_it() {
         let broken = Step::Fail(format!("could not send `{echo}`").into());
         let shown = shown(&fetch_with(builder(), broken).await.unwrap_err());
         assert!(!shown.contains("hu") && !shown.contains("key/key"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_secret_is_shown_when_the_service_echoes_it() {
+    let echo = "no audience `orders` for tenant blue-blue-blue, but for hush-param, hush-header";
+    let body = serde_json::json!({"error": "invalid_request", "error_description": echo});
+    let builder = client()
+        .param("audience_hint", "orders")
+        .header("x-tenant", "blue-blue-blue")
+        .secret_param("key", "hush-param")
+        .header("x-key", Secret::new("hush-header"));
+    let error = fetch_with(builder, answer(400, body.to_string())).await.unwrap_err();
+    let expected = "no audience `orders` for tenant blue-blue-blue, but for ***, ***";
+    assert_eq!(cause(&error).error_description(), Some(expected));
+}
+
+#[tokio::test]
+async fn no_secret_is_shown_however_the_service_escapes_its_echo() {
+    let secret = "hu/sh q+&<x>";
+    let each = |write: fn(u8) -> String| secret.bytes().map(write).collect::<String>();
+    for echo in [
+        "hu/sh q+&amp;&lt;x&gt;".to_owned(),
+        "hu&#47;sh&nbsp;q".replace("&nbsp;", "&#32;") + "&#43;&#38;&#60;x&#62;",
+        each(|byte| format!("&#x{byte:x};")),
+        each(|byte| format!("%{byte:02X}")),
+        each(|byte| format!("%{byte:02x}")),
+        each(|byte| format!("\\u{byte:04x}")),
+        "hu%2fsh+q%2b%26%3Cx%3e".to_owned(),
+        "aHUvc2ggcSsmPHg+".to_owned(),
+    ] {
+        let body = serde_json::json!({"error": "invalid_client", "error_description": echo});
+        let step = answer(400, body.to_string());
+        let error = fetch_with(client().client_secret(secret), step).await.unwrap_err();
+        assert_eq!(cause(&error).error_description(), Some("***"), "{echo}");
     }
 }
 
@@ -234,7 +292,7 @@ async fn each_exchange_is_made_on_a_service_that_was_polled_ready() {
 
 #[tokio::test]
 async fn a_secret_that_is_part_of_a_code_changes_nothing_about_its_meaning() {
-    let builder = client().param("zone", "server").param("kind", "grant");
+    let builder = client().secret_param("zone", "server").secret_param("kind", "grant");
     let error = fetch_with(builder, answer(400, r#"{"error":"server_error"}"#)).await.unwrap_err();
     assert_eq!(cause(&error).error(), Some("***_error"));
     assert!(error.is_transient());

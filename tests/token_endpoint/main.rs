@@ -4,6 +4,7 @@ mod bad_input;
 mod errors;
 mod grants;
 mod providers;
+mod rotation;
 mod secrets;
 #[cfg(feature = "reqwest")]
 mod sockets;

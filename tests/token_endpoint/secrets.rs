@@ -6,9 +6,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use tokio::time::Instant;
 use tower_bearer::{
     BoxError, Secret, TokenCache, TokenSource,
     oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, providers},
@@ -16,6 +19,7 @@ use tower_bearer::{
 
 use super::support::{OK, Scripted, URL, answer, client, fetch, kind};
 
+const S: Duration = Duration::from_secs(1);
 const INVALID_CLIENT: &str = r#"{"error":"invalid_client"}"#;
 
 /// A secret that the test turns.
@@ -65,7 +69,7 @@ async fn a_secret_is_read_anew_for_each_fetch() {
     assert_eq!(secrets_sent(&service), ["one", "two"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_secret_that_was_just_rotated_is_tried_at_once() {
     for (status, body) in [(400, INVALID_CLIENT), (401, ""), (403, ""), (200, INVALID_CLIENT)] {
         let service = Scripted::new([answer(status, body), answer(200, OK)]);
@@ -91,7 +95,7 @@ async fn what_may_pass_by_itself_is_left_to_the_cache() {
     assert_eq!(service.seen().len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rotated_api_key_is_tried_at_once_though_ibm_says_400() {
     let body =
         r#"{"errorCode":"BXNIM0415E","errorMessage":"Provided API key could not be found."}"#;
@@ -102,7 +106,7 @@ async fn a_rotated_api_key_is_tried_at_once_though_ibm_says_400() {
 }
 
 #[tokio::test]
-async fn a_changed_secret_ends_the_rest_after_a_permanent_failure() {
+async fn a_changed_secret_ends_the_cooldown_after_a_permanent_failure() {
     let turning = Turning::new("old");
     let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
     let endpoint = in_body(turning.secret(), &service);
@@ -118,17 +122,229 @@ async fn a_changed_secret_ends_the_rest_after_a_permanent_failure() {
     assert_eq!(service.seen().len(), 2, "asking costs no request");
 }
 
+/// A secret that a function makes of the time and of how often it was read.
+fn made(make: impl Fn(Duration, usize) -> String + Send + Sync + 'static) -> Secret {
+    let (begin, reads) = (Instant::now(), AtomicUsize::new(0));
+    Secret::from_fn(move || ready(Ok(make(begin.elapsed(), reads.fetch_add(1, Ordering::Relaxed)))))
+}
+
+/// An assertion as a client signs it: with a date, an id, and another signature each time.
+fn assertion(now: Duration, reads: usize, key: &str) -> String {
+    let part = |value: serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = part(serde_json::json!({"alg": "ES256", "kid": key}));
+    let (iat, exp) = (now.as_secs(), now.as_secs() + 60);
+    let claims = part(serde_json::json!(
+        {"iss": "my-app", "sub": "my-app", "jti": reads, "iat": iat, "exp": exp}
+    ));
+    format!("{header}.{claims}.c2lnbmF0dXJl{reads}")
+}
+
+/// Every way in which a secret may differ from reading to reading without having changed.
+fn restless() -> [(&'static str, Secret); 5] {
+    [
+        ("an assertion with a date and an id", made(|now, reads| assertion(now, reads, "k"))),
+        ("an assertion with a date in seconds", made(|now, _| assertion(now, 0, "k"))),
+        ("a number used once", made(|_, reads| format!("nonce-{reads}"))),
+        ("a date in seconds", made(|now, _| format!("date-{}", now.as_secs()))),
+        ("a date in milliseconds", made(|now, _| format!("date-{}", now.as_millis()))),
+    ]
+}
+
+/// Refuses everything after so long, and counts what it refuses.
+fn refusing(time: Duration) -> (RefusingService, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    (RefusingService { time, count: Arc::clone(&count) }, count)
+}
+
+#[derive(Clone)]
+struct RefusingService {
+    time: Duration,
+    count: Arc<AtomicUsize>,
+}
+
+impl tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>> for RefusingService {
+    type Response = http::Response<String>;
+    type Error = BoxError;
+    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: http::Request<http_body_util::Full<bytes::Bytes>>) -> Self::Future {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let time = self.time;
+        Box::pin(async move {
+            tokio::time::sleep(time).await;
+            let refusal = http::Response::builder().status(401);
+            Ok(refusal.body(INVALID_CLIENT.to_owned()).unwrap())
+        })
+    }
+}
+
+/// The exchanges that a cache makes in so many seconds with an asker each second.
+async fn exchanges(secret: Secret, exchange: Duration, seconds: u32) -> usize {
+    let (service, count) = refusing(exchange);
+    let builder = client().client_auth(ClientAuth::Body).client_secret(secret);
+    let cache = TokenCache::new(builder.transport(service).build().unwrap());
+    let end = Instant::now() + seconds * S;
+    while Instant::now() < end {
+        cache.get().await.unwrap_err();
+        tokio::time::sleep(S).await;
+    }
+    count.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_client_cools_down_whatever_its_secrets_look_like() {
+    for exchange in [Duration::ZERO, S / 5, 3 * S] {
+        // At once, after 30 s, a minute, two, four, and then every five minutes.
+        let fixed = exchanges(Secret::new("hush"), exchange, 3600).await;
+        assert!((12..=20).contains(&fixed), "{fixed}");
+        for (what, secret) in restless() {
+            let made = exchanges(secret, exchange, 3600).await;
+            // The pauses are jittered; and one refusal may be mistaken once.
+            assert!(made <= fixed + 4, "{what}, {exchange:?}: {made}, not {fixed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_changes_for_real_and_is_never_right_costs_a_bounded_number_of_exchanges() {
+    let fixed = exchanges(Secret::new("hush"), Duration::ZERO, 3600).await;
+    // It keeps still for ten seconds, for a minute: nobody can tell that from a rotation.
+    for stays in [10, 60] {
+        let rotated = made(move |now, _| format!("number-{}", now.as_secs() / stays));
+        let made = exchanges(rotated, Duration::ZERO, 3600).await;
+        assert!(made <= 3 * fixed, "{stays}: {made}, not {fixed}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_owned();
+    std::fs::write(&path, "0").unwrap();
+    let (service, count) = refusing(Duration::ZERO);
+    let endpoint = client().client_secret(Secret::file(&path)).transport(service).build().unwrap();
+    let mut early = 0;
+    for at in 0..600 {
+        std::fs::write(&path, at.to_string()).unwrap();
+        if at == 0 || endpoint.recovered().await {
+            fetch(&endpoint).await.unwrap_err();
+            early += 1;
+        }
+        tokio::time::advance(S).await;
+    }
+    // At once, twice early, then after 30 s, a minute, two, four.
+    assert!(early <= 7, "{early}");
+    assert_eq!(count.load(Ordering::Relaxed), early);
+}
+
 #[tokio::test]
-async fn a_secret_that_reads_differently_each_time_ends_no_rest() {
-    let count = AtomicUsize::new(0);
-    let restless = Secret::from_fn(move || {
-        ready(Ok(format!("jwt-{}", count.fetch_add(1, Ordering::Relaxed))))
-    });
-    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(401, INVALID_CLIENT)]);
-    let endpoint = in_body(restless, &service);
+async fn a_success_gives_the_early_tries_back() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "0").unwrap();
+    let refuse = || answer(401, INVALID_CLIENT);
+    let series = || [refuse(), refuse(), answer(200, OK)];
+    let service = Scripted::new(series().into_iter().chain(series()).chain(series()));
+    let endpoint = in_body(Secret::file(file.path()), &service);
+    for series in 0..3 {
+        for fails in [true, true, false] {
+            assert_eq!(fetch(&endpoint).await.is_err(), fails);
+            let next = format!("{series} {}", service.seen().len());
+            std::fs::write(file.path(), next).unwrap();
+            assert_eq!(endpoint.recovered().await, fails);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_is_made_for_each_exchange_is_sent_once() {
+    for exchange in [Duration::ZERO, S / 5, S, 3 * S] {
+        for (what, secret) in restless() {
+            let (service, count) = refusing(exchange);
+            let endpoint = client().client_secret(secret).transport(service).build().unwrap();
+            fetch(&endpoint).await.unwrap_err();
+            assert_eq!(count.load(Ordering::Relaxed), 1, "{what}, {exchange:?}");
+            assert!(!endpoint.recovered().await, "{what}, {exchange:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_assertion_by_another_key_is_a_change_and_one_with_another_date_is_none() {
+    let key = Arc::new(Mutex::new("one"));
+    let signing = Arc::clone(&key);
+    let secret = made(move |now, reads| assertion(now, reads, *signing.lock().unwrap()));
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(secret, &service);
     fetch(&endpoint).await.unwrap_err();
-    assert_eq!(service.seen().len(), 2, "two requests at most");
+    for _ in 0..3 {
+        tokio::time::advance(S).await;
+        assert!(!endpoint.recovered().await);
+    }
+    *key.lock().unwrap() = "two";
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vault_that_was_mended_before_anybody_asked_is_believed_once_it_keeps_still() {
+    let turning = Turning::new("old");
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(turning.secret(), &service);
+    fetch(&endpoint).await.unwrap_err();
+    turning.turn(Ok("new"));
+    assert!(!endpoint.recovered().await, "it may be a date");
+    tokio::time::advance(S).await;
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_vault_that_fails_after_a_refusal_is_no_change_once_it_is_back() {
+    let turning = Turning::new("old");
+    let seal = turning.clone();
+    let service = tower::service_fn(move |_| {
+        seal.turn(Err("sealed"));
+        ready(Ok::<_, BoxError>(http::Response::builder().status(401).body(String::new()).unwrap()))
+    });
+    let builder = client().client_secret(turning.secret()).transport(service);
+    let endpoint = builder.build().unwrap();
+    fetch(&endpoint).await.unwrap_err();
+    turning.turn(Ok("old"));
     assert!(!endpoint.recovered().await);
+    turning.turn(Ok("new"));
+    assert!(endpoint.recovered().await);
+}
+
+#[tokio::test]
+async fn a_file_that_is_rewritten_with_the_same_length_is_a_change() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "secret-1").unwrap();
+    let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
+    let endpoint = in_body(Secret::file(file.path()), &service);
+    fetch(&endpoint).await.unwrap_err();
+    assert!(!endpoint.recovered().await);
+    let modified = file.as_file().metadata().unwrap().modified().unwrap();
+    std::fs::write(file.path(), "secret-2").unwrap();
+    // Not even its time need tell.
+    file.as_file().set_modified(modified).unwrap();
+    assert!(endpoint.recovered().await);
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(secrets_sent(&service), ["secret-1", "secret-2"]);
+}
+
+#[tokio::test]
+async fn a_repeated_exchange_shows_an_assertion_of_its_own() {
+    let service = Scripted::new([super::support::cut(), answer(200, OK)]);
+    let endpoint = TokenEndpoint::builder(URL)
+        .client_id("my-app")
+        .client_auth(ClientAuth::None)
+        .refresh_token("rt-0")
+        .secret_param("client_assertion", made(|_, reads| format!("jwt-{reads}")))
+        .transport(service.clone())
+        .build()
+        .unwrap();
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(secrets_sent(&service), ["jwt-0", "jwt-1"]);
 }
 
 #[tokio::test]
@@ -150,6 +366,38 @@ async fn a_secret_that_cannot_be_read_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
+async fn a_header_that_is_a_secret_is_read_anew_for_each_fetch_and_marked_as_sensitive() {
+    let service = Scripted::new([answer(200, OK), answer(200, OK)]);
+    let builder = client().header("x-tenant", "blue").header("x-key", sequence(&["one", "two"]));
+    let endpoint = builder.transport(service.clone()).build().unwrap();
+    fetch(&endpoint).await.unwrap();
+    fetch(&endpoint).await.unwrap();
+    let seen = service.seen();
+    assert_eq!((seen[0].header("x-key"), seen[1].header("x-key")), ("one", "two"));
+    assert_eq!(seen[1].header("x-tenant"), "blue");
+    assert!(seen.iter().all(|seen| seen.headers["x-key"].is_sensitive()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_was_just_rotated_is_tried_at_once() {
+    let service = Scripted::new([answer(401, ""), answer(200, OK)]);
+    let builder = client().header("x-key", sequence(&["old", "new"]));
+    fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap();
+    assert_eq!(service.seen()[1].header("x-key"), "new");
+}
+
+#[tokio::test]
+async fn a_secret_that_no_header_may_carry_is_named_and_nothing_is_sent() {
+    let service = Scripted::default();
+    let builder = client().header("x-key", Secret::from_fn(async || Ok("hush\r\nx: y".to_owned())));
+    let error = fetch(&builder.transport(service.clone()).build().unwrap()).await.unwrap_err();
+    assert_eq!(*kind(&error), Kind::Credential);
+    let shown = super::support::shown(&error);
+    assert!(shown.contains("no header may carry") && !shown.contains("hush"), "{shown}");
+    assert!(!error.is_transient());
+}
+
+#[tokio::test]
 async fn a_vault_that_is_down_may_come_back() {
     let turning = Turning::new("one");
     turning.turn(Err("sealed"));
@@ -166,7 +414,7 @@ async fn a_projected_workload_token_is_read_from_its_file_for_each_fetch() {
         .client_id("my-app")
         .client_auth(ClientAuth::None)
         .param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-        .param("client_assertion", Secret::file(file.path()))
+        .secret_param("client_assertion", Secret::file(file.path()))
         .transport(service.clone())
         .build()
         .unwrap();
@@ -191,7 +439,7 @@ async fn only_a_permanent_failure_is_waited_out_for_a_changed_secret() {
 
 /// Promise 14, with the cache above: nobody has to wait 30 s after mending the secret.
 #[tokio::test(start_paused = true)]
-async fn a_changed_secret_ends_the_rest_early() {
+async fn a_changed_secret_ends_the_cooldown_early() {
     let turning = Turning::new("old");
     let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
     let cache = TokenCache::new(in_body(turning.secret(), &service));

@@ -94,8 +94,8 @@ async fn the_request_on_the_wire_is_the_documented_one() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     // 302: reqwest would follow it with a request that needs no body.
-    let (elsewhere, followed) = server(http("200 OK", "", OK)).await;
-    let location = format!("location: http://{elsewhere}/\r\n");
+    let (target, followed) = server(http("200 OK", "", OK)).await;
+    let location = format!("location: http://{target}/\r\n");
     let (address, _) = server(http("302 Found", &location, "")).await;
     let error = bounded(endpoint(address)).await.unwrap_err();
     assert_eq!(*kind(&error), Kind::Redirected);

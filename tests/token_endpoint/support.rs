@@ -1,12 +1,17 @@
 //! A transport that records what it is sent and answers as it was told.
 
 use std::{
+    cell::RefCell,
     collections::VecDeque,
     convert::Infallible,
     future,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, Once,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -31,6 +36,8 @@ pub(crate) enum Step {
     Answer(Response<Body>),
     Fail(BoxError),
     Hang,
+    /// Answers after so long: with paused time.
+    Slow(Duration, Response<Body>),
 }
 
 /// A request as it came.
@@ -61,6 +68,17 @@ impl Seen {
 pub(crate) struct Scripted {
     steps: Arc<Mutex<VecDeque<Step>>>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    under_way: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+/// A request under way, until it is answered or dropped.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Scripted {
@@ -73,6 +91,11 @@ impl Scripted {
     /// What was sent.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// The most requests that were under way at one time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// The bodies that were sent.
@@ -93,6 +116,9 @@ impl Service<Request<Full<Bytes>>> for Scripted {
     fn call(&mut self, request: Request<Full<Bytes>>) -> Answering {
         let this = self.clone();
         Box::pin(async move {
+            let now = this.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            this.most.fetch_max(now, Ordering::Relaxed);
+            let _under_way = UnderWay(Arc::clone(&this.under_way));
             let (head, body) = request.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             this.seen.lock().unwrap().push(Seen {
@@ -106,6 +132,10 @@ impl Service<Request<Full<Bytes>>> for Scripted {
                 Step::Answer(response) => Ok(response),
                 Step::Fail(error) => Err(error),
                 Step::Hang => future::pending().await,
+                Step::Slow(time, response) => {
+                    tokio::time::sleep(time).await;
+                    Ok(response)
+                }
             }
         })
     }
@@ -186,4 +216,55 @@ pub(crate) fn shown(error: &TokenError) -> String {
         next = source.source();
     }
     shown
+}
+
+// ===== The log =====
+
+thread_local! {
+    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// All warnings that this thread logs while it is there.
+pub(crate) struct Log;
+
+impl Log {
+    pub(crate) fn start() -> Self {
+        // One subscriber for all threads: with one for each, what a callsite is cached to be
+        // interested in depends on which thread came by first.
+        static SUBSCRIBER: Once = Once::new();
+        SUBSCRIBER.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::WARN)
+                .with_ansi(false)
+                .with_writer(|| ThreadLines)
+                .init();
+        });
+        LINES.set(Some(Vec::new()));
+        Self
+    }
+
+    /// What this thread has logged so far.
+    pub(crate) fn lines() -> Vec<String> {
+        let text = LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap());
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        LINES.set(None);
+    }
+}
+
+struct ThreadLines;
+
+impl std::io::Write for ThreadLines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LINES.with_borrow_mut(|lines| lines.iter_mut().for_each(|lines| lines.extend(bytes)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

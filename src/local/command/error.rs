@@ -83,10 +83,85 @@ impl std::error::Error for CommandError {}
 impl CommandErrorKind {
     /// Whether the failure may pass by itself.
     pub(super) fn is_transient(&self) -> bool {
-        self.has_run() && !matches!(self, Self::TooLong)
+        match self {
+            Self::NotStarted(error) => is_shortage(error),
+            Self::TooLong => false,
+            _ => self.has_run(),
+        }
     }
 
     fn has_run(&self) -> bool {
         !matches!(self, Self::NotFound | Self::NotStarted(_))
+    }
+}
+
+/// Whether the operating system lacked something that it has again later: memory, processes,
+/// file descriptors, or a program that nobody has open for writing.
+#[cfg(unix)]
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let passing = [
+        Errno::AGAIN,
+        Errno::INTR,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::TXTBSY,
+    ];
+    let is_passing = |errno| passing.contains(&errno);
+    Errno::from_io_error(error).is_some_and(is_passing) || is_passing_kind(error.kind())
+}
+
+#[cfg(not(unix))]
+fn is_shortage(error: &io::Error) -> bool {
+    is_passing_kind(error.kind())
+}
+
+/// What the standard library has made a kind of, on every operating system.
+fn is_passing_kind(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+
+    let passing = [
+        Kind::ExecutableFileBusy,
+        Kind::Interrupted,
+        Kind::OutOfMemory,
+        Kind::ResourceBusy,
+        Kind::TimedOut,
+        Kind::WouldBlock,
+    ];
+    passing.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_transient(error: io::Error) -> bool {
+        CommandErrorKind::NotStarted(Arc::new(error)).is_transient()
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_command_that_the_system_has_no_room_for_or_that_is_being_written_may_start_later() {
+        use rustix::io::Errno;
+
+        for errno in
+            [Errno::AGAIN, Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::TXTBSY]
+        {
+            assert!(is_transient(io::Error::from(errno)), "{errno}");
+        }
+        for errno in [Errno::ACCESS, Errno::NOEXEC, Errno::ISDIR, Errno::TOOBIG, Errno::PERM] {
+            assert!(!is_transient(io::Error::from(errno)), "{errno}");
+        }
+    }
+
+    #[test]
+    fn what_the_standard_library_names_as_passing_is_so_without_a_number() {
+        assert!(is_transient(io::ErrorKind::ExecutableFileBusy.into()));
+        assert!(is_transient(io::ErrorKind::OutOfMemory.into()));
+        assert!(!is_transient(io::ErrorKind::PermissionDenied.into()));
+        assert!(!CommandErrorKind::NotFound.is_transient());
     }
 }

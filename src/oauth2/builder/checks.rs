@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use url::Url;
-use zeroize::Zeroizing;
 
-use super::super::response::FieldNames;
+use super::super::{response::FieldNames, text::Text};
 use crate::{origin::Origin, secret::Secret};
 
 /// Parameters that have a method of their own.
@@ -75,11 +74,12 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
         "is not absolute: write it like `https://auth.example.com/token`",
     ))?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let host = uri.host().unwrap_or_default();
     if authority.contains('@') {
         return Err(InvalidEndpoint::Url("has user info: use `.client_id` and `.client_secret`"));
     }
     // `host:` and `host:99999` are authorities to the `http` crate.
-    let has_port = authority.len() > origin.host().len();
+    let has_port = authority.len() > host.len();
     if has_port && uri.port_u16().is_none_or(|port| port == 0) {
         return Err(InvalidEndpoint::Url("has a port that is not a number from 1 to 65535"));
     }
@@ -99,7 +99,7 @@ pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {
 }
 
 /// No parameter may come twice (RFC 6749 §3.2).
-pub(super) fn params(params: &[(String, Secret)]) -> Result<(), InvalidEndpoint> {
+pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     for (at, (name, _)) in params.iter().enumerate() {
         let problem = if name.is_empty() {
             "has no name"
@@ -131,23 +131,30 @@ pub(super) fn timeouts(
     }
 }
 
+/// The headers that are the same each time, and those that are secrets.
 pub(super) fn headers(
     user_agent: &str,
-    extra: &[(String, Zeroizing<String>)],
-) -> Result<HeaderMap, InvalidEndpoint> {
+    extra: Vec<(String, Text)>,
+) -> Result<(HeaderMap, Vec<(HeaderName, Secret)>), InvalidEndpoint> {
     let mut headers = HeaderMap::new();
     let user_agent = HeaderValue::from_str(user_agent)
         .map_err(|_| InvalidEndpoint::setting("user_agent", "is no header value"))?;
     headers.insert(header::USER_AGENT, user_agent);
+    let mut secret_headers = Vec::new();
     for (name, value) in extra {
-        let (name, value) = checked_header(name, value)
-            .map_err(|problem| InvalidEndpoint::Header { name: name.clone(), problem })?;
-        headers.append(name, value);
+        let invalid = |problem| InvalidEndpoint::Header { name: name.clone(), problem };
+        let checked = header_name(&name).map_err(invalid)?;
+        match value {
+            Text::Plain(value) => {
+                headers.append(checked, header_value(&value).map_err(invalid)?);
+            }
+            Text::Secret(secret) => secret_headers.push((checked, secret)),
+        }
     }
-    Ok(headers)
+    Ok((headers, secret_headers))
 }
 
-fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static str> {
+fn header_name(name: &str) -> Result<HeaderName, &'static str> {
     let name: HeaderName = name.parse().map_err(|_| "is no header name")?;
     let is_ours = [header::AUTHORIZATION, header::HOST, header::TRANSFER_ENCODING].contains(&name);
     if is_ours || name.as_str().starts_with("content-") {
@@ -156,9 +163,13 @@ fn checked_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), 
     if name == header::USER_AGENT {
         return Err("has a method of its own: use `.user_agent`");
     }
+    Ok(name)
+}
+
+fn header_value(value: &str) -> Result<HeaderValue, &'static str> {
     let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that is no header's")?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -184,12 +195,15 @@ mod tests {
             ("https://auth.example.com:0/", "port"),
             ("https://auth.example.com:/", "port"),
             ("https://auth.example.com:99999/", "port"),
+            ("https://[0:0:0:0:0:0:0:1]:0/", "port"),
+            ("https://[::1]:/", "port"),
         ] {
             let error = problem(text).unwrap().to_string();
             assert!(error.contains(expected) && error.contains("`url`"), "{text}: {error}");
             assert!(!error.contains("hush"), "{error}");
         }
         assert_eq!(problem("https://auth.example.com:8443/token?tenant=a"), None);
+        assert_eq!(problem("https://[0:0:0:0:0:0:0:1]/token"), None);
     }
 
     #[test]

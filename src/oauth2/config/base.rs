@@ -37,7 +37,7 @@ pub(super) struct Client {
 // ===== impl Base =====
 
 impl Base {
-    /// Takes what is needed, and refuses what is only needed elsewhere.
+    /// Takes what is needed, and refuses what only another provider needs.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
         let Settings { provider, tenant, api_key, url, client_id, client_secret, .. } = settings;
         only_for(Provider::IbmCloud, "api_key", api_key.is_some(), *provider)?;

@@ -1,14 +1,21 @@
 //! The members of an answer that matter, under whatever names they come.
 
+mod nested;
+
 use std::fmt;
 
 use serde::de::{
     self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 };
+use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use self::nested::Nested;
 use super::Kind;
+
+/// A list of errors, where there is one in the place of a single error.
+const ERROR_LIST: &str = "errors";
 
 /// A member of the answer that may have another name than the usual ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +34,11 @@ pub enum Field {
     RefreshToken,
     /// The scope that was granted: `scope`.
     Scope,
-    /// The code of an error: `error`, else `errorCode`.
+    /// The code of an error: `error`, else `errorCode`, which may also be an object with a code
+    /// and a message, or a list of such. Else the first of a list `errors`.
     Error,
-    /// What is said about an error: `error_description`, else `errorMessage`.
+    /// What is said about an error: `error_description`, else `errorMessage`, else the message
+    /// that stands beside the code.
     ErrorDescription,
 }
 
@@ -43,14 +52,19 @@ pub(in crate::oauth2) struct FieldNames {
 #[derive(Default)]
 pub(super) struct Fields {
     found: Vec<(Field, usize, Scalar)>,
+    /// What stands deeper in an error, and in a list of errors.
+    nested: [Nested; 2],
+    has_error_list: bool,
 }
 
 /// One value.
 pub(super) enum Scalar {
     Text(Zeroizing<String>),
     Number(f64),
-    /// `null` or `false`.
+    /// `null`.
     Nothing,
+    /// `false`: no error, but no number either.
+    False,
     /// `true`, an array or an object.
     Other,
 }
@@ -107,6 +121,11 @@ impl FieldNames {
             Some((field, rank?))
         })
     }
+
+    fn is_error_list(&self, name: &str) -> bool {
+        let is_renamed = self.configured.iter().any(|(field, _)| *field == Field::Error);
+        !is_renamed && name == ERROR_LIST
+    }
 }
 
 // ===== impl Fields =====
@@ -144,6 +163,40 @@ impl Fields {
         })
     }
 
+    /// What stands deeper than the members of the answer: only an error does.
+    pub(super) fn nested(&self, field: Field) -> Option<&str> {
+        self.nested.iter().find_map(|nested| match field {
+            Field::Error => nested.code.as_deref(),
+            Field::ErrorDescription => nested.message.as_deref(),
+            _ => None,
+        })
+    }
+
+    /// Whether there is a list of errors with something in it.
+    pub(super) fn has_error_list(&self) -> bool {
+        self.has_error_list
+    }
+
+    fn add_error_list(&mut self, errors: &Value) {
+        self.has_error_list |= nested::is_said(errors);
+        self.nested[1] = Nested::of(errors);
+    }
+
+    /// An error as the scalar that it should be; what it is instead is remembered.
+    fn error(&mut self, error: &Value) -> Scalar {
+        match error {
+            Value::Null => Scalar::Nothing,
+            Value::Bool(false) => Scalar::False,
+            Value::Number(number) => number.as_f64().map_or(Scalar::Other, Scalar::Number),
+            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
+            Value::Array(errors) if !errors.iter().any(nested::is_said) => Scalar::Nothing,
+            Value::Bool(true) | Value::Array(_) | Value::Object(_) => {
+                self.nested[0] = Nested::of(error);
+                Scalar::Other
+            }
+        }
+    }
+
     /// A name that comes twice is an error (RFC 6749 §5.1): whichever were taken, somebody
     /// else on the way could have taken the other.
     fn add(&mut self, field: Field, rank: usize, value: Scalar) -> Result<(), Kind> {
@@ -171,8 +224,13 @@ impl Scalar {
         match self {
             Self::Number(number) => Some(*number),
             Self::Text(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
-            Self::Nothing | Self::Other => None,
+            Self::Nothing | Self::False | Self::Other => None,
         }
+    }
+
+    /// Whether an error is said to be there: `null`, `false`, 0 and nothing say that there is none.
+    pub(super) fn is_said(&self) -> bool {
+        !matches!(self, Self::False) && !self.is_empty() && self.number() != Some(0.0)
     }
 
     /// Whether nothing is said.
@@ -180,7 +238,7 @@ impl Scalar {
         match self {
             Self::Nothing => true,
             Self::Text(text) => text.trim().is_empty(),
-            Self::Number(_) | Self::Other => false,
+            Self::Number(_) | Self::False | Self::Other => false,
         }
     }
 }
@@ -207,19 +265,23 @@ impl<'de> de::Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Ok(Fields::default());
+        let mut fields = Fields::default();
+        let mut added = Ok(());
         while let Some(name) = object.next_key::<String>()? {
-            let Some((field, rank)) = self.0.find(&name) else {
+            if self.0.is_error_list(&name) {
+                fields.add_error_list(&object.next_value()?);
+            } else if let Some((field, rank)) = self.0.find(&name) {
+                let value = if field == Field::Error {
+                    fields.error(&object.next_value()?)
+                } else {
+                    object.next_value()?
+                };
+                added = added.and_then(|()| fields.add(field, rank, value));
+            } else {
                 object.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value = object.next_value()?;
-            fields = fields.and_then(|mut fields: Fields| {
-                fields.add(field, rank, value)?;
-                Ok(fields)
-            });
+            }
         }
-        Ok(fields)
+        Ok(added.map(|()| fields))
     }
 }
 
@@ -261,7 +323,7 @@ impl<'de> de::Visitor<'de> for ScalarVisitor {
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-        Ok(if value { Scalar::Other } else { Scalar::Nothing })
+        Ok(if value { Scalar::Other } else { Scalar::False })
     }
 
     fn visit_unit<E>(self) -> Result<Scalar, E> {

@@ -1,0 +1,171 @@
+//! A tree of values as a deserializer whose errors show none of them.
+//!
+//! An error of serde's or of a format's own quotes the value that it is about, which may be a
+//! secret that was put in a wrong place. Here it never comes so far: the errors are made without
+//! values, whichever way they are made.
+
+use std::fmt::{self, Display};
+
+use serde::{
+    Deserializer,
+    de::{
+        self, Expected, IntoDeserializer, Unexpected, Visitor,
+        value::{MapDeserializer, SeqDeserializer},
+    },
+    forward_to_deserialize_any,
+};
+use serde_json::Value;
+
+/// The longest key that an error shows.
+const MAX_KEY: usize = 32;
+
+/// One value, to be read.
+pub(super) struct Tree(pub(super) Value);
+
+/// What is wrong with a value, in words that do not show it.
+#[derive(Debug)]
+pub(super) struct Problem {
+    text: String,
+    /// Whether the last key on the way to it is not to be shown either.
+    pub(super) hides_key: bool,
+}
+
+/// A key that nobody knows, if it looks like a key. One that has a digit, a capital or more is
+/// rather a value that stands where a key should.
+pub(super) fn shown_key(key: &str) -> Option<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || b"_-".contains(&byte);
+    (key.len() <= MAX_KEY && key.bytes().all(is_plain)).then_some(key)
+}
+
+/// Says that a key is not known, and which are.
+pub(super) fn unknown_field(key: &str, known: &'static [&'static str]) -> String {
+    let key = shown_key(key).map(|key| format!(" `{key}`")).unwrap_or_default();
+    format!("unknown field{key}{}", expected(known))
+}
+
+fn expected(known: &[&str]) -> String {
+    match known {
+        [] => String::new(),
+        [one] => format!(", expected `{one}`"),
+        [one, other] => format!(", expected `{one}` or `{other}`"),
+        many => format!(", expected one of `{}`", many.join("`, `")),
+    }
+}
+
+// ===== impl Tree =====
+
+impl<'de> Deserializer<'de> for Tree {
+    type Error = Problem;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::Null => visitor.visit_unit(),
+            Value::Bool(value) => visitor.visit_bool(value),
+            Value::String(text) => visitor.visit_string(text),
+            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(number), _, _) => visitor.visit_u64(number),
+                (_, Some(number), _) => visitor.visit_i64(number),
+                (_, _, Some(number)) => visitor.visit_f64(number),
+                _ => Err(de::Error::custom("a number that is out of range")),
+            },
+            Value::Array(values) => {
+                let mut values = SeqDeserializer::new(values.into_iter().map(Tree));
+                let found = visitor.visit_seq(&mut values)?;
+                values.end().map(|()| found)
+            }
+            Value::Object(members) => {
+                let members = members.into_iter().map(|(name, value)| (name, Tree(value)));
+                let mut members = MapDeserializer::new(members);
+                let found = visitor.visit_map(&mut members)?;
+                members.end().map(|()| found)
+            }
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// Of the enums, only those without data are known.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Problem> {
+        match self.0 {
+            Value::String(name) => visitor.visit_enum(name.into_deserializer()),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl IntoDeserializer<'_, Problem> for Tree {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+// ===== impl Problem =====
+
+impl de::Error for Problem {
+    fn custom<T: Display>(text: T) -> Self {
+        Self { text: text.to_string(), hides_key: false }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid type: {}, expected {expected}", kind(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format_args!("invalid value: {}, expected {expected}", kind(found)))
+    }
+
+    fn unknown_variant(_: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(format_args!("unknown variant{}", expected(known)))
+    }
+
+    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
+        Self { text: unknown_field(key, known), hides_key: shown_key(key).is_none() }
+    }
+}
+
+/// What a value is, without the value.
+fn kind(found: Unexpected<'_>) -> &'static str {
+    match found {
+        Unexpected::Bool(_) => "boolean",
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "integer",
+        Unexpected::Float(_) => "floating point",
+        Unexpected::Char(_) | Unexpected::Str(_) => "string",
+        Unexpected::Unit | Unexpected::Option => "null",
+        Unexpected::Seq => "sequence",
+        Unexpected::Map => "map",
+        _ => "another value",
+    }
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Problem {}

@@ -1,0 +1,274 @@
+//! One fetch from a token endpoint, from the secrets to the token.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{runtime::Handle, time::sleep};
+use zeroize::Zeroizing;
+
+use super::{
+    changes::{Change, Refusal, Refusals},
+    error::{EndpointError, EndpointErrorKind as Kind},
+    refresh::{Grant, Refresh},
+    request::{Readings, Template},
+    response::{FieldNames, Reply, retry_after},
+    transport::{Answer, Transport, TransportError},
+};
+use crate::{
+    error::{CacheError, TokenError},
+    observe,
+    origin::Origin,
+    source::TokenRequest,
+    token::AccessToken,
+};
+
+type Outcome<T> = Result<T, EndpointError>;
+type RefreshToken = Option<Zeroizing<String>>;
+
+/// What is added to the exchanges' timeouts, so that an exchange that takes too long is
+/// reported by its own error and not by the cache's.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How long what a function returns must keep still to have changed and not just have a date,
+/// which is in whole seconds in most.
+const STILL_FOR: Duration = Duration::from_millis(1100);
+
+/// What a [`TokenEndpoint`](super::TokenEndpoint) is made of. Its fetches may outlive it.
+pub(super) struct Endpoint {
+    pub(super) origin: Origin,
+    pub(super) template: Template,
+    pub(super) grant: Grant,
+    pub(super) names: FieldNames,
+    pub(super) timeout: Option<Duration>,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) refusals: Refusals,
+}
+
+// ===== impl Endpoint =====
+
+impl Endpoint {
+    /// Fetches a token. An exchange of a refresh token is shared by all who ask meanwhile, and
+    /// goes on if none of them is left.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        request: TokenRequest,
+    ) -> Result<AccessToken, TokenError> {
+        let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
+        let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
+        refresh.resume_hooks();
+        let rejected = request.rejected().cloned();
+        let start = || {
+            let (endpoint, request) = (Arc::clone(self), request.clone());
+            async move { endpoint.run(request).await }
+        };
+        // Every fetch of an endpoint asks for the same, so one may have the token of another.
+        refresh.runs.join(&runtime, rejected.as_ref(), self.longest(), start).await
+    }
+
+    /// Two exchanges, of which a fetch may need the second.
+    pub(super) fn attempt_timeout(&self) -> Option<Duration> {
+        self.timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(MARGIN))
+    }
+
+    /// The longest that a fetch of a refresh token can take: each of two exchanges may have to
+    /// be repeated.
+    fn longest(&self) -> Duration {
+        let timeout = self.timeout.unwrap_or(Duration::MAX);
+        timeout.saturating_mul(4).saturating_add(STILL_FOR + MARGIN)
+    }
+
+    /// Whether something was changed, since the last refusal, by which it may be over.
+    pub(super) async fn recovered(&self) -> bool {
+        let Some(Refusal { request, sent, .. }) = self.refusals.last() else { return false };
+        let Ok(now) = self.read(&request).await else { return false };
+        let change = match &sent {
+            // What could not be read can be read now.
+            None => Change::Kept,
+            // The pause between one question and the next shows what has a date.
+            Some(sent) => self.change(&request, sent, &now, Duration::ZERO).await,
+        };
+        self.refusals.may_end(change, now)
+    }
+
+    async fn run(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        self.refusals.begin();
+        let (outcome, sent) = self.attempt(&request).await;
+        match &outcome {
+            Ok(_) => self.refusals.succeeded(),
+            Err(error) if error.is_transient() => self.refusals.failed(None),
+            Err(_) => self.refusals.failed(Some(Refusal::new(request, sent))),
+        }
+        outcome.map_err(|error| {
+            observe::endpoint_error(error.label());
+            error.into()
+        })
+    }
+
+    /// Fetches a token, and once more if the service refuses and what would be sent has changed
+    /// meanwhile. Beside the outcome, what was sent last.
+    async fn attempt(&self, request: &TokenRequest) -> (Outcome<AccessToken>, Option<Readings>) {
+        let sent = match self.read(request).await {
+            Ok(readings) => readings,
+            Err(error) => return (Err(error), None),
+        };
+        let outcome = self.redeem(&sent).await;
+        if !outcome.as_ref().is_err_and(EndpointError::blames_the_request) {
+            return (outcome, Some(sent));
+        }
+        let Ok(fresh) = self.read(request).await else { return (outcome, Some(sent)) };
+        let change = self.change(request, &sent, &fresh, STILL_FOR).await;
+        if !self.refusals.may_try(change) {
+            return (outcome, Some(sent));
+        }
+        let outcome = self.redeem(&fresh).await;
+        let is_refused = outcome.as_ref().is_err_and(EndpointError::blames_the_request);
+        if is_refused && change == Change::Made {
+            self.refusals.was_made_anew();
+        }
+        (outcome, Some(fresh))
+    }
+
+    /// What has changed. What a function returns is read once more, to see if it keeps still
+    /// for so long.
+    async fn change(
+        &self,
+        request: &TokenRequest,
+        sent: &Readings,
+        now: &Readings,
+        still_for: Duration,
+    ) -> Change {
+        let between = |before, now| Change::between(self.template.secrets(), before, now);
+        let change = between(sent, now);
+        if change != Change::Made {
+            return change;
+        }
+        if !still_for.is_zero() {
+            sleep(still_for).await;
+        }
+        match self.read(request).await {
+            Ok(again) if between(now, &again) == Change::Nothing => change,
+            _ => Change::Anew,
+        }
+    }
+
+    /// Reads what has to be sent for this request.
+    async fn read(&self, request: &TokenRequest) -> Outcome<Readings> {
+        let read = async {
+            let mut readings = self.template.read().await?;
+            if let Grant::Refresh(refresh) = &self.grant {
+                readings.refresh_token = Some(refresh.choose(request).await?);
+            }
+            Ok(readings)
+        };
+        read.await.map_err(|error| EndpointError::credential(&error, &self.origin))
+    }
+
+    /// Has the grant redeemed; one that may be good for one exchange only, with care.
+    async fn redeem(&self, readings: &Readings) -> Outcome<AccessToken> {
+        let (Grant::Refresh(refresh), Some(sent)) = (&self.grant, &readings.refresh_token) else {
+            return self.exchange(readings).await.map(|(token, _)| token);
+        };
+        match self.refresh(refresh, sent, readings).await {
+            Err(error) if error.is_ambiguous() => {
+                // The same refresh token, but nothing else that is good for one exchange only.
+                let fresh = self.template.read().await.ok();
+                let fresh =
+                    fresh.map(|fresh| Readings { refresh_token: Some(sent.clone()), ..fresh });
+                let again = self.refresh(refresh, sent, fresh.as_ref().unwrap_or(readings)).await;
+                again.map_err(EndpointError::settled)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Exchanges a refresh token, and sees to it that what came of it is not forgotten.
+    async fn refresh(
+        &self,
+        refresh: &Refresh,
+        sent: &Zeroizing<String>,
+        readings: &Readings,
+    ) -> Outcome<AccessToken> {
+        let was_in_doubt = refresh.sending(sent);
+        match self.exchange(readings).await {
+            Ok((token, new)) => {
+                let new = new.as_ref().unwrap_or(sent);
+                refresh.answered(sent, new);
+                Ok(token.with_refresh_token(new.as_str()))
+            }
+            Err(error) if error.is_invalid_grant() => {
+                refresh.refused(sent);
+                Err(if was_in_doubt { error.lost() } else { error })
+            }
+            Err(error) => {
+                if !was_in_doubt && !error.is_ambiguous() {
+                    refresh.settled();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// One request and its answer: the access token, and the refresh token beside it.
+    async fn exchange(&self, readings: &Readings) -> Outcome<(AccessToken, RefreshToken)> {
+        let exchange = self.transport.exchange(self.template.request(readings));
+        let answer = match self.timeout {
+            None => exchange.await,
+            Some(timeout) => match tokio::time::timeout(timeout, exchange).await {
+                Ok(answer) => answer,
+                Err(_) => return Err(self.error(Kind::Timeout)),
+            },
+        };
+        match answer {
+            Ok(answer) => self.judge(answer, readings),
+            Err(broken) => Err(self.broken(broken, readings)),
+        }
+    }
+
+    fn judge(
+        &self,
+        Answer { head, body }: Answer,
+        readings: &Readings,
+    ) -> Outcome<(AccessToken, RefreshToken)> {
+        let wait = retry_after(&head.headers, SystemTime::now());
+        let failed = |error: EndpointError| error.with_head(head.status, wait);
+        if head.status.is_redirection() {
+            return Err(failed(self.error(Kind::Redirected)));
+        }
+        let is_success = head.status.is_success();
+        let body = match body {
+            Err(broken) if is_success => return Err(failed(self.broken(broken, readings))),
+            // The status says enough.
+            body => body.unwrap_or_default(),
+        };
+        match Reply::read(&body, &self.names) {
+            Ok(reply) if is_success && !reply.is_error() => {
+                let token = reply.access_token().map_err(|kind| failed(self.error(kind)))?;
+                Ok((token, reply.refresh_token()))
+            }
+            Err(kind) if is_success => Err(failed(self.error(kind))),
+            reply => Err(failed(self.refusal(reply.ok().as_ref(), readings))),
+        }
+    }
+
+    fn refusal(&self, reply: Option<&Reply>, readings: &Readings) -> EndpointError {
+        let error = self.error(Kind::Refused);
+        let Some(reply) = reply else { return error };
+        let mut redactor = self.template.redactor(readings);
+        reply.hide_tokens(&mut redactor);
+        error.with_oauth(reply.error(), reply.error_description(), &redactor)
+    }
+
+    fn broken(&self, broken: TransportError, readings: &Readings) -> EndpointError {
+        let (kind, cause) = match broken {
+            TransportError::Unsent(cause) => (Kind::Unreachable, cause),
+            TransportError::Interrupted(cause) => (Kind::Interrupted, cause),
+            TransportError::TooLarge => return self.error(Kind::TooLarge),
+        };
+        self.error(kind).with_cause(cause.as_ref(), &self.template.redactor(readings))
+    }
+
+    fn error(&self, kind: Kind) -> EndpointError {
+        EndpointError::new(kind, &self.origin)
+    }
+}

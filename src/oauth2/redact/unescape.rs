@@ -1,0 +1,254 @@
+//! Escapes undone, whoever wrote them: percent-encoding, HTML, JSON.
+//!
+//! A server that echoes what it was sent escapes it as it likes: some bytes or all of them, in
+//! lower case or upper, by name or by number, once or more than once. So a text is not searched
+//! for the spellings of a secret; it is searched for the secret, with its escapes undone. Each
+//! byte remembers where it came from.
+
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+/// The longest reference that is read: `&UnderBar;` and `&#x0000000041;` are not longer.
+const MAX_REFERENCE: usize = 16;
+
+/// A way of escaping. Each is undone by itself: a backslash in a page of HTML is only a
+/// backslash.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Escaping {
+    /// `%2F` (RFC 3986 §2.1).
+    Percent,
+    /// The same, with `+` for a space.
+    Form,
+    Html,
+    /// JSON, JavaScript and their like.
+    Backslash,
+}
+
+/// A text, and where each of its bytes came from in the text that it was at first.
+pub(super) struct Unescaped {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    origins: Vec<Range<usize>>,
+}
+
+// ===== impl Unescaped =====
+
+impl Unescaped {
+    /// A text as it came.
+    pub(super) fn new(text: &str) -> Self {
+        Self {
+            bytes: Zeroizing::new(text.as_bytes().to_vec()),
+            origins: (0..text.len()).map(|at| at..at + 1).collect(),
+        }
+    }
+
+    /// The place in the text as it came of a piece of this one.
+    pub(super) fn origin(&self, piece: Range<usize>) -> Range<usize> {
+        self.origins[piece.start].start..self.origins[piece.end - 1].end
+    }
+
+    /// The text with one layer of escapes undone; `None` if there is none.
+    pub(super) fn undo(&self, escaping: Escaping) -> Option<Self> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(self.bytes.len()));
+        let mut origins = Vec::with_capacity(self.bytes.len());
+        let mut at = 0;
+        let mut is_changed = false;
+        while at < self.bytes.len() {
+            let rest = &self.bytes[at..];
+            let escape = escaping.read(rest);
+            is_changed |= escape.is_some();
+            let (length, unit) = escape.unwrap_or((1, Unit::Byte(rest[0])));
+            unit.push(&mut bytes, &mut origins, &self.origin(at..at + length));
+            at += length;
+        }
+        is_changed.then_some(Self { bytes, origins })
+    }
+}
+
+// ===== impl Escaping =====
+
+impl Escaping {
+    pub(super) const ALL: [Self; 4] = [Self::Percent, Self::Form, Self::Html, Self::Backslash];
+
+    /// The escape that a text begins with: its length, and what it stands for.
+    fn read(self, text: &[u8]) -> Option<(usize, Unit)> {
+        let (first, rest) = text.split_first()?;
+        let (length, unit) = match (self, first) {
+            (Self::Percent | Self::Form, b'%') => percent(rest)?,
+            (Self::Form, b'+') => (0, Unit::Byte(b' ')),
+            (Self::Html, b'&') => reference(rest)?,
+            (Self::Backslash, b'\\') => backslash(rest)?,
+            _ => return None,
+        };
+        Some((1 + length, unit))
+    }
+}
+
+/// What an escape stands for.
+#[derive(Clone, Copy)]
+enum Unit {
+    Byte(u8),
+    Char(char),
+}
+
+// ===== impl Unit =====
+
+impl Unit {
+    /// A `char` is at most as long in UTF-8 as its escape, so the vectors do not grow.
+    fn push(self, bytes: &mut Vec<u8>, origins: &mut Vec<Range<usize>>, origin: &Range<usize>) {
+        let mut room = [0; 4];
+        let written = match self {
+            Self::Byte(byte) => {
+                room[0] = byte;
+                &room[..1]
+            }
+            Self::Char(character) => character.encode_utf8(&mut room).as_bytes(),
+        };
+        bytes.extend_from_slice(written);
+        origins.extend(written.iter().map(|_| origin.clone()));
+    }
+}
+
+// ===== The escapes =====
+
+/// `%2F` (RFC 3986 §2.1), or the `%u002F` of old scripts.
+fn percent(text: &[u8]) -> Option<(usize, Unit)> {
+    match text.first()? {
+        b'u' | b'U' => Some((5, Unit::Char(char::from_u32(hex(text.get(1..5)?)?)?))),
+        _ => Some((2, Unit::Byte(u8::try_from(hex(text.get(..2)?)?).ok()?))),
+    }
+}
+
+/// `&amp;`, `&#38;` or `&#x26;`; browsers take them without the `;` too.
+fn reference(text: &[u8]) -> Option<(usize, Unit)> {
+    let name = |is_part: fn(&u8) -> bool, from: usize| {
+        let rest = &text[from..text.len().min(MAX_REFERENCE)];
+        let length = rest.iter().take_while(|byte| is_part(byte)).count();
+        let end = from + length;
+        let semicolon = usize::from(text.get(end) == Some(&b';'));
+        (length > 0).then(|| (&text[from..end], end + semicolon))
+    };
+    let (code, length) = match text {
+        [b'#', b'x' | b'X', ..] => {
+            let (digits, length) = name(u8::is_ascii_hexdigit, 2)?;
+            (hex(digits)?, length)
+        }
+        [b'#', ..] => {
+            let (digits, length) = name(u8::is_ascii_digit, 1)?;
+            (std::str::from_utf8(digits).ok()?.parse().ok()?, length)
+        }
+        _ => {
+            let (name, length) = name(u8::is_ascii_alphanumeric, 0)?;
+            (named(name)?, length)
+        }
+    };
+    Some((length, Unit::Char(char::from_u32(code)?)))
+}
+
+/// The escapes of JSON and JavaScript: `\/`, `\n`, `\x2f`, `\u002f`, a pair of the latter.
+fn backslash(text: &[u8]) -> Option<(usize, Unit)> {
+    let character = match text.first()? {
+        b'u' => return utf16(&text[1..]),
+        b'x' => return Some((3, Unit::Char(char::from_u32(hex(text.get(1..3)?)?)?))),
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'v' => '\u{b}',
+        b'0' => '\0',
+        punctuation if punctuation.is_ascii_punctuation() => char::from(*punctuation),
+        _ => return None,
+    };
+    Some((1, Unit::Char(character)))
+}
+
+fn utf16(text: &[u8]) -> Option<(usize, Unit)> {
+    let unit = |from: usize| u16::try_from(hex(text.get(from..from + 4)?)?).ok();
+    let first = unit(0)?;
+    if let Some(character) = char::from_u32(first.into()) {
+        return Some((5, Unit::Char(character)));
+    }
+    let second = if text.get(4..6)? == b"\\u" { unit(6)? } else { return None };
+    let character = char::decode_utf16([first, second]).next()?.ok()?;
+    Some((11, Unit::Char(character)))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    let is_hex = digits.iter().all(u8::is_ascii_hexdigit);
+    let digits = std::str::from_utf8(digits).ok().filter(|_| is_hex)?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
+// ===== Names =====
+
+/// What HTML calls the punctuation of ASCII.
+const PUNCTUATION: [(&str, char); 46] = [
+    ("Tab", '\t'),
+    ("NewLine", '\n'),
+    ("excl", '!'),
+    ("quot", '"'),
+    ("QUOT", '"'),
+    ("num", '#'),
+    ("dollar", '$'),
+    ("percnt", '%'),
+    ("amp", '&'),
+    ("AMP", '&'),
+    ("apos", '\''),
+    ("lpar", '('),
+    ("rpar", ')'),
+    ("ast", '*'),
+    ("midast", '*'),
+    ("plus", '+'),
+    ("comma", ','),
+    ("period", '.'),
+    ("sol", '/'),
+    ("colon", ':'),
+    ("semi", ';'),
+    ("lt", '<'),
+    ("LT", '<'),
+    ("equals", '='),
+    ("gt", '>'),
+    ("GT", '>'),
+    ("quest", '?'),
+    ("commat", '@'),
+    ("lsqb", '['),
+    ("lbrack", '['),
+    ("bsol", '\\'),
+    ("rsqb", ']'),
+    ("rbrack", ']'),
+    ("Hat", '^'),
+    ("lowbar", '_'),
+    ("UnderBar", '_'),
+    ("grave", '`'),
+    ("lcub", '{'),
+    ("lbrace", '{'),
+    ("verbar", '|'),
+    ("vert", '|'),
+    ("rcub", '}'),
+    ("rbrace", '}'),
+    ("hyphen", '-'),
+    ("dash", '-'),
+    ("tilde", '~'),
+];
+
+/// What HTML calls the characters from U+00A0 to U+00FF, in order.
+const LATIN: [&str; 96] = [
+    "nbsp", "iexcl", "cent", "pound", "curren", "yen", "brvbar", "sect", "uml", "copy", "ordf",
+    "laquo", "not", "shy", "reg", "macr", "deg", "plusmn", "sup2", "sup3", "acute", "micro",
+    "para", "middot", "cedil", "sup1", "ordm", "raquo", "frac14", "frac12", "frac34", "iquest",
+    "Agrave", "Aacute", "Acirc", "Atilde", "Auml", "Aring", "AElig", "Ccedil", "Egrave", "Eacute",
+    "Ecirc", "Euml", "Igrave", "Iacute", "Icirc", "Iuml", "ETH", "Ntilde", "Ograve", "Oacute",
+    "Ocirc", "Otilde", "Ouml", "times", "Oslash", "Ugrave", "Uacute", "Ucirc", "Uuml", "Yacute",
+    "THORN", "szlig", "agrave", "aacute", "acirc", "atilde", "auml", "aring", "aelig", "ccedil",
+    "egrave", "eacute", "ecirc", "euml", "igrave", "iacute", "icirc", "iuml", "eth", "ntilde",
+    "ograve", "oacute", "ocirc", "otilde", "ouml", "divide", "oslash", "ugrave", "uacute", "ucirc",
+    "uuml", "yacute", "thorn", "yuml",
+];
+
+fn named(name: &[u8]) -> Option<u32> {
+    let latin = || LATIN.iter().position(|known| known.as_bytes() == name);
+    let punctuation = PUNCTUATION.iter().find(|(known, _)| known.as_bytes() == name);
+    let punctuation = punctuation.map(|(_, character)| u32::from(*character));
+    punctuation.or_else(|| latin().and_then(|at| u32::try_from(0xa0 + at).ok()))
+}

@@ -1,0 +1,100 @@
+//! What is given for an access token, and what becomes of a refresh token (RFC 6749 §6).
+
+mod chain;
+mod hook;
+mod run;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroizing;
+
+use self::{chain::Chain, hook::Hooks};
+use crate::{
+    secret::{Secret, SecretError},
+    source::TokenRequest,
+};
+
+pub(super) use self::{hook::Hook, run::Runs};
+
+type Text = Zeroizing<String>;
+
+/// What is given for an access token.
+pub(super) enum Grant {
+    /// The client's own credentials (RFC 6749 §4.4), or whatever the parameters hold: the same
+    /// request is made again for each token.
+    Repeated,
+    /// A refresh token (RFC 6749 §6), which each answer may replace.
+    Refresh(Refresh),
+}
+
+/// A refresh token and what has become of it.
+pub(super) struct Refresh {
+    configured: Secret,
+    /// The exchanges, of which there is one at a time.
+    pub(super) runs: Runs,
+    chain: Mutex<Chain>,
+    hooks: Option<Arc<Hooks>>,
+}
+
+// ===== impl Refresh =====
+
+impl Refresh {
+    pub(super) fn new(configured: Secret, hook: Option<Box<Hook>>) -> Self {
+        Self {
+            configured,
+            runs: Runs::default(),
+            chain: Mutex::default(),
+            hooks: hook.map(|hook| Arc::new(Hooks::new(hook))),
+        }
+    }
+
+    /// The refresh token to exchange.
+    pub(super) async fn choose(&self, request: &TokenRequest) -> Result<Text, SecretError> {
+        let carried = request.previous().and_then(|token| token.refresh_token());
+        let configured = self.configured.read().await;
+        let next = self.chain().next(carried, configured.as_ref().ok());
+        next.map_or(configured, Ok)
+    }
+
+    /// Notes that a refresh token is about to be sent; whether it was in doubt already.
+    pub(super) fn sending(&self, sent: &Text) -> bool {
+        self.chain().sending(sent)
+    }
+
+    /// What became of it is known: it is still there, or the service said otherwise.
+    pub(super) fn settled(&self) {
+        self.chain().settled();
+    }
+
+    /// The service no longer takes it.
+    pub(super) fn refused(&self, sent: &Text) {
+        self.chain().refused(sent);
+    }
+
+    /// The service took it, and gave that one in its place, or left it as it is. The hook hears
+    /// of a new one in its own time: the next exchange sends the new one, stored or not.
+    pub(super) fn answered(&self, sent: &Text, new: &Text) {
+        self.chain().answered(sent, new);
+        if let Some(hooks) = self.hooks.as_ref().filter(|_| new != sent) {
+            hooks.push(new.clone());
+        }
+    }
+
+    /// Has the hook go on where a runtime has ended under it.
+    pub(super) fn resume_hooks(&self) {
+        if let Some(hooks) = &self.hooks {
+            hooks.resume();
+        }
+    }
+
+    /// Waits until the hook has had each new refresh token.
+    pub(super) async fn hooks_ended(&self) {
+        if let Some(hooks) = &self.hooks {
+            hooks.idle().await;
+        }
+    }
+
+    fn chain(&self) -> MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,212 @@
+//! Which refresh token is exchanged next (RFC 6749 §6).
+//!
+//! A service that rotates refresh tokens makes a chain of them: each exchange replaces the last
+//! one. What a request carries is the one that the last *published* access token came with,
+//! which may lie any number of exchanges behind: of those, the fetches were given up. So the
+//! endpoint keeps the end of the chain itself.
+//!
+//! ```text
+//!  nothing known ──answer, or a request that carries one──▶ newest
+//!  newest ──answer with another──▶ newest; the one before is spent
+//!  newest ──the service no longer takes it──▶ refused
+//!  refused ──the configured secret reads something new──▶ that one is sent
+//!  refused ──answer──▶ newest
+//! ```
+//!
+//! Beside that, one that was sent is in doubt until an answer says what came of it.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+};
+
+use zeroize::Zeroizing;
+
+type Text = Zeroizing<String>;
+
+/// How many spent tokens are remembered, in eight bytes each. A request that carries one which
+/// is spent for longer would need as many fetches in a row that were given up.
+const MAX_SPENT: usize = 1 << 16;
+
+/// What an endpoint knows about its refresh tokens.
+#[derive(Default)]
+pub(super) struct Chain {
+    /// The one that came last, from an answer or with a request.
+    newest: Option<Text>,
+    /// Whether the service no longer takes the newest.
+    is_refused: bool,
+    spent: Spent,
+    /// One that was sent, and no answer said what came of it.
+    doubtful: Option<Text>,
+}
+
+/// Tokens that others have replaced: their hashes, under a key that nobody knows.
+#[derive(Default)]
+struct Spent {
+    key: RandomState,
+    hashes: VecDeque<u64>,
+}
+
+// ===== impl Chain =====
+
+impl Chain {
+    /// The one to send: the newest; or the configured one, if there is no newest, or if the
+    /// newest was refused and the configured one is new, by which somebody has mended it.
+    pub(super) fn next(
+        &mut self,
+        carried: Option<&str>,
+        configured: Option<&Text>,
+    ) -> Option<Text> {
+        if let Some(carried) = carried.filter(|carried| !self.knows(carried)) {
+            // From somebody else, and so newer than what is known here.
+            self.append(&Zeroizing::new(carried.to_owned()));
+        }
+        let is_wanted = |configured: &&Text| self.newest.is_none() || self.is_mended(configured);
+        configured.filter(is_wanted).or(self.newest.as_ref()).cloned()
+    }
+
+    /// Notes that one is about to be sent; whether it was in doubt already.
+    pub(super) fn sending(&mut self, sent: &Text) -> bool {
+        self.doubtful.replace(sent.clone()).as_ref() == Some(sent)
+    }
+
+    /// What became of it is known: it is still there.
+    pub(super) fn settled(&mut self) {
+        self.doubtful = None;
+    }
+
+    /// The service no longer takes it.
+    pub(super) fn refused(&mut self, sent: &Text) {
+        self.doubtful = None;
+        self.is_refused |= self.newest.as_ref() == Some(sent);
+    }
+
+    /// The service took it, and gave another in its place or left it as it is.
+    pub(super) fn answered(&mut self, sent: &Text, new: &Text) {
+        self.doubtful = None;
+        if new != sent {
+            self.spent.add(sent);
+        }
+        self.append(new);
+    }
+
+    fn append(&mut self, new: &Text) {
+        self.is_refused = false;
+        match self.newest.replace(new.clone()) {
+            Some(before) if before != *new => self.spent.add(&before),
+            _ => {}
+        }
+    }
+
+    fn knows(&self, token: &str) -> bool {
+        self.newest.as_ref().is_some_and(|newest| **newest == *token) || self.spent.has(token)
+    }
+
+    fn is_mended(&self, configured: &Text) -> bool {
+        self.is_refused && !self.knows(configured)
+    }
+}
+
+// ===== impl Spent =====
+
+impl Spent {
+    fn add(&mut self, token: &str) {
+        if self.has(token) {
+            return;
+        }
+        if self.hashes.len() == MAX_SPENT {
+            self.hashes.pop_front();
+        }
+        self.hashes.push_back(self.key.hash_one(token));
+    }
+
+    fn has(&self, token: &str) -> bool {
+        self.hashes.contains(&self.key.hash_one(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Text {
+        Zeroizing::new(text.to_owned())
+    }
+
+    fn next(chain: &mut Chain, carried: &str, configured: &str) -> String {
+        let carried = Some(carried).filter(|carried| !carried.is_empty());
+        chain.next(carried, Some(&text(configured))).unwrap().to_string()
+    }
+
+    /// After `rt-0` was replaced by `rt-1`, and so on.
+    fn after(exchanges: usize) -> Chain {
+        let mut chain = Chain::default();
+        for at in 0..exchanges {
+            chain.answered(&text(&format!("rt-{at}")), &text(&format!("rt-{}", at + 1)));
+        }
+        chain
+    }
+
+    #[test]
+    fn the_configured_one_is_sent_until_another_came() {
+        assert_eq!(next(&mut Chain::default(), "", "rt-0"), "rt-0");
+        assert_eq!(next(&mut after(1), "", "rt-0"), "rt-1");
+        assert!(Chain::default().next(None, None).is_none());
+        assert_eq!(*after(1).next(None, None).unwrap(), "rt-1");
+    }
+
+    #[test]
+    fn a_chain_is_followed_to_its_end_from_wherever_a_request_stands() {
+        let mut chain = after(1000);
+        for carried in ["", "rt-0", "rt-1", "rt-500", "rt-999", "rt-1000"] {
+            for configured in ["rt-0", "rt-7", "rt-1000"] {
+                assert_eq!(next(&mut chain, carried, configured), "rt-1000", "{carried}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_request_carries_from_somebody_else_is_newer() {
+        let mut chain = after(3);
+        assert_eq!(next(&mut chain, "of-another-process", "rt-0"), "of-another-process");
+        assert_eq!(next(&mut chain, "rt-3", "rt-0"), "of-another-process");
+        assert_eq!(next(&mut chain, "", "rt-0"), "of-another-process");
+    }
+
+    #[test]
+    fn a_refused_one_gives_way_to_a_new_one_and_to_no_spent_one() {
+        let mut chain = after(2);
+        assert_eq!(next(&mut chain, "rt-2", "login-2"), "rt-2");
+        chain.refused(&text("rt-2"));
+        for spent in ["rt-0", "rt-1", "rt-2"] {
+            assert_eq!(next(&mut chain, "rt-2", spent), "rt-2");
+        }
+        assert_eq!(next(&mut chain, "rt-1", "login-2"), "login-2");
+        // Not good either: the next one is asked for.
+        chain.refused(&text("login-2"));
+        assert_eq!(next(&mut chain, "rt-2", "login-3"), "login-3");
+        chain.answered(&text("login-3"), &text("login-3"));
+        assert_eq!(next(&mut chain, "rt-2", "login-4"), "login-3");
+    }
+
+    #[test]
+    fn the_refusal_of_an_old_one_says_nothing_of_the_newest() {
+        let mut chain = after(2);
+        chain.refused(&text("rt-1"));
+        assert_eq!(next(&mut chain, "", "login-2"), "rt-2");
+    }
+
+    #[test]
+    fn the_memory_of_spent_ones_is_bounded() {
+        let mut spent = Spent::default();
+        (0..=MAX_SPENT).for_each(|at| {
+            if spent.hashes.len() == MAX_SPENT {
+                spent.hashes.pop_front();
+            }
+            spent.hashes.push_back(at as u64);
+        });
+        spent.add("one more");
+        assert!(spent.has("one more"));
+        assert_eq!(spent.hashes.len(), MAX_SPENT);
+    }
+}

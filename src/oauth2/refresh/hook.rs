@@ -1,0 +1,250 @@
+//! Handing new refresh tokens to the user's hook, one after another.
+//!
+//! ```text
+//!           push                      the hook has ended
+//!  idle ──────────▶ running the first ──────────────────▶ running the next, or idle
+//!                       │ the runtime drops the task
+//!                       ▼
+//!                   waiting ──the next push or fetch──▶ running the first again
+//! ```
+//!
+//! Whoever pushes moves it from idle, the task moves it from there on, and [`Worker`] moves it
+//! when it is dropped. A token stays first until its hook has ended, so that none is lost with a
+//! runtime, and none is stored after a newer one.
+
+use std::{
+    collections::VecDeque,
+    panic::AssertUnwindSafe,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
+use tokio::{runtime::Handle, sync::Notify, time::sleep};
+use zeroize::Zeroizing;
+
+type Token = Zeroizing<String>;
+
+pub(in crate::oauth2) type Hook =
+    dyn Fn(Token) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
+/// After so long, a hook is taken to hang.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
+/// How many tokens wait behind a hook that hangs. Of more, the oldest go: they are spent.
+const MAX_WAITING: usize = 64;
+
+/// The hook, and what it has not been told yet.
+pub(super) struct Hooks {
+    hook: Box<Hook>,
+    queue: Mutex<Queue>,
+    is_idle: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// The first is the one that the hook has, if it is running.
+    tokens: VecDeque<Token>,
+    is_running: bool,
+}
+
+// ===== impl Hooks =====
+
+impl Hooks {
+    pub(super) fn new(hook: Box<Hook>) -> Self {
+        Self { hook, queue: Mutex::default(), is_idle: Notify::new() }
+    }
+
+    /// Has a token handed over once those before it are.
+    pub(super) fn push(self: &Arc<Self>, token: Token) {
+        let dropped = {
+            let mut queue = self.queue();
+            queue.tokens.push_back(token);
+            // Not the first, which the hook may have.
+            if queue.tokens.len() > MAX_WAITING { queue.tokens.remove(1) } else { None }
+        };
+        drop(dropped);
+        self.resume();
+    }
+
+    /// Goes on, if there is something to hand over and nobody does.
+    pub(super) fn resume(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let may_start = {
+            let mut queue = self.queue();
+            let may_start = !queue.tokens.is_empty() && !queue.is_running;
+            queue.is_running |= may_start;
+            may_start
+        };
+        if may_start {
+            let worker = Worker(Arc::clone(self));
+            runtime.spawn(async move { worker.run().await });
+        }
+    }
+
+    /// Waits until there is nothing left to hand over.
+    pub(super) async fn idle(self: &Arc<Self>) {
+        loop {
+            let mut is_idle = pin!(self.is_idle.notified());
+            // From here on no notification is missed.
+            is_idle.as_mut().enable();
+            self.resume();
+            if self.queue().tokens.is_empty() {
+                return;
+            }
+            is_idle.await;
+        }
+    }
+
+    fn first(&self) -> Option<Token> {
+        self.queue().tokens.front().cloned()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// ===== impl Worker =====
+
+/// Runs the hook until all is handed over.
+struct Worker(Arc<Hooks>);
+
+impl Worker {
+    async fn run(&self) {
+        while let Some(token) = self.0.first() {
+            self.hand_over(token).await;
+            let done = self.0.queue().tokens.pop_front();
+            drop(done);
+        }
+    }
+
+    async fn hand_over(&self, token: Token) {
+        // A hook that panics has said so itself, and the token is good all the same.
+        let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
+        if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
+            warn();
+            let _ = hook.await;
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// Also where the runtime has dropped the task in the middle of a hook.
+    fn drop(&mut self) {
+        self.0.queue().is_running = false;
+        self.0.is_idle.notify_waiters();
+    }
+}
+
+fn warn() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: "tower_bearer",
+        running_for = ?HANGS_AFTER,
+        "the hook for new refresh tokens does not end: until it does, the newest is not stored"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    fn token(at: usize) -> Token {
+        Zeroizing::new(format!("rt-{at}"))
+    }
+
+    /// Hooks that tell of each token, and then wait for a permit.
+    fn hooks() -> (Arc<Hooks>, mpsc::UnboundedReceiver<String>, Arc<tokio::sync::Semaphore>) {
+        let (tell, told) = mpsc::unbounded_channel();
+        let permits = Arc::new(tokio::sync::Semaphore::new(0));
+        let gate = Arc::clone(&permits);
+        let hook = move |token: Token| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            Box::pin(async move {
+                tell.send(token.to_string()).unwrap();
+                gate.acquire().await.unwrap().forget();
+            })
+        };
+        (Arc::new(Hooks::new(Box::new(hook))), told, permits)
+    }
+
+    async fn idle(hooks: &Arc<Hooks>) {
+        let limit = Duration::from_secs(30);
+        tokio::time::timeout(limit, hooks.idle()).await.expect("the hooks end");
+    }
+
+    #[tokio::test]
+    async fn each_token_is_handed_over_after_the_one_before() {
+        let (hooks, mut told, permits) = hooks();
+        (0..5).for_each(|at| hooks.push(token(at)));
+        for at in 0..5 {
+            assert_eq!(told.recv().await.unwrap(), format!("rt-{at}"));
+            tokio::task::yield_now().await;
+            assert!(told.try_recv().is_err(), "the next one waits");
+            permits.add_permits(1);
+        }
+        idle(&hooks).await;
+        assert!(!hooks.queue().is_running);
+    }
+
+    #[tokio::test]
+    async fn behind_a_hook_that_hangs_no_more_than_so_many_wait_and_the_newest_are_kept() {
+        let (hooks, mut told, permits) = hooks();
+        hooks.push(token(0));
+        assert_eq!(told.recv().await.unwrap(), "rt-0");
+        (1..=1000).for_each(|at| hooks.push(token(at)));
+        assert_eq!(hooks.queue().tokens.len(), MAX_WAITING);
+        permits.add_permits(MAX_WAITING);
+        idle(&hooks).await;
+        let mut all = Vec::new();
+        while let Ok(token) = told.try_recv() {
+            all.push(token);
+        }
+        let expected: Vec<_> =
+            (1000 - (MAX_WAITING - 2)..=1000).map(|at| format!("rt-{at}")).collect();
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_runtime_that_ends_in_the_middle_loses_no_token() {
+        let (hooks, mut told, permits) = hooks();
+        let runtime =
+            || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let first = runtime();
+        first.block_on(async {
+            hooks.push(token(0));
+            hooks.push(token(1));
+            assert_eq!(told.recv().await.unwrap(), "rt-0");
+        });
+        drop(first);
+        // Without a runtime nothing happens, and nothing panics.
+        hooks.resume();
+        permits.add_permits(2);
+        runtime().block_on(idle(&hooks));
+        assert_eq!(told.try_recv().unwrap(), "rt-0");
+        assert_eq!(told.try_recv().unwrap(), "rt-1");
+    }
+
+    #[tokio::test]
+    async fn a_hook_that_panics_does_not_keep_the_next_token_from_it() {
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let hook = move |token: Token| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            assert_ne!(*token, "rt-0", "before it returns a future");
+            let tell = tell.clone();
+            Box::pin(async move {
+                assert_ne!(*token, "rt-1", "in the future");
+                tell.send(token.to_string()).unwrap();
+            })
+        };
+        let hooks = Arc::new(Hooks::new(Box::new(hook)));
+        (0..3).for_each(|at| hooks.push(token(at)));
+        assert_eq!(told.recv().await.unwrap(), "rt-2");
+        idle(&hooks).await;
+    }
+}

@@ -1,0 +1,182 @@
+//! One exchange of a refresh token at a time, which nobody who asked can break off.
+//!
+//! An exchange that is dropped half-way may have spent the refresh token, whose successor is
+//! then lost. So it runs on a task of its own, and whoever asks meanwhile waits for it.
+//!
+//! ```text
+//!          a fetch            the task                       a fetch
+//!  nothing ───────▶ under way ────────▶ ended, not taken ───────────▶ nothing
+//!                       │                    │ a fetch that wants no such outcome
+//!                       │                    ▼
+//!                       │                under way, anew
+//!                       │ the runtime drops the task, or it takes longer than it can
+//!                       ▼
+//!                   given up: what is left of it is aborted, and the next fetch starts anew
+//! ```
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{AbortHandle, Abortable},
+};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    error::{CacheError, TokenError},
+    token::AccessToken,
+};
+
+type Outcome = Result<AccessToken, TokenError>;
+
+/// How long a token is kept for the next fetch that nobody waited for any more.
+const KEPT_FOR: Duration = Duration::from_secs(30);
+
+/// The run that is under way, or that has ended and was not taken.
+#[derive(Default)]
+pub(in crate::oauth2) struct Runs {
+    run: Mutex<Option<Run>>,
+}
+
+#[derive(Clone)]
+struct Run {
+    began: Instant,
+    outcome: watch::Receiver<Option<Outcome>>,
+    abort: AbortHandle,
+}
+
+// ===== impl Runs =====
+
+impl Runs {
+    /// Waits for the run under way, or starts one. `longest`: how long it can take.
+    pub(in crate::oauth2) async fn join<F, Fut>(
+        &self,
+        runtime: &Handle,
+        rejected: Option<&AccessToken>,
+        longest: Duration,
+        start: F,
+    ) -> Outcome
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        let called = Instant::now();
+        loop {
+            let (run, is_ours) = match self.under_way(rejected, longest) {
+                Some(run) => (run, false),
+                None => match self.begin(runtime, &start) {
+                    Some(run) => (run, true),
+                    // Another fetch was faster.
+                    None => continue,
+                },
+            };
+            let left = longest.saturating_sub(run.began.elapsed());
+            let mut outcome = run.outcome.clone();
+            let ended = timeout(left, outcome.wait_for(Option::is_some)).await;
+            let failure = match ended {
+                Ok(Ok(outcome)) => {
+                    let outcome = outcome.clone().expect("waited for");
+                    self.forget(&run);
+                    return outcome
+                        .map(|token| aged(token, called.saturating_duration_since(run.began)));
+                }
+                Ok(Err(_)) => CacheError::FlightLost,
+                Err(_) => CacheError::FetchTimeout(longest),
+            };
+            run.abort.abort();
+            self.forget(&run);
+            if is_ours {
+                return Err(failure.into());
+            }
+        }
+    }
+
+    /// The run to wait for, if there is one.
+    fn under_way(&self, rejected: Option<&AccessToken>, longest: Duration) -> Option<Run> {
+        let run = self.run().clone()?;
+        let is_wanted = match &*run.outcome.borrow() {
+            None => run.outcome.has_changed().is_ok() && run.began.elapsed() < longest,
+            Some(Err(_)) => false,
+            Some(Ok(token)) => {
+                let is_rejected = rejected.is_some_and(|rejected| rejected.is_same(token));
+                !is_rejected && run.began.elapsed() <= KEPT_FOR
+            }
+        };
+        if is_wanted {
+            return Some(run);
+        }
+        run.abort.abort();
+        self.forget(&run);
+        None
+    }
+
+    /// Starts a run, unless there is one.
+    fn begin<F, Fut>(&self, runtime: &Handle, start: F) -> Option<Run>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Outcome> + Send + 'static,
+    {
+        let (tell, outcome) = watch::channel(None);
+        let (abort, aborted) = AbortHandle::new_pair();
+        let run = Run { began: Instant::now(), outcome, abort };
+        {
+            let mut current = self.run();
+            if current.is_some() {
+                return None;
+            }
+            *current = Some(run.clone());
+        }
+        let work = AssertUnwindSafe(start()).catch_unwind();
+        let work = async move {
+            if let Ok(ended) = Abortable::new(work, aborted).await {
+                let outcome = ended.unwrap_or_else(|_| Err(CacheError::SourcePanicked.into()));
+                tell.send_replace(Some(outcome));
+            }
+        };
+        runtime.spawn(in_span(work));
+        Some(run)
+    }
+
+    /// Makes room for the next run.
+    fn forget(&self, run: &Run) {
+        let mut current = self.run();
+        let is_current =
+            current.as_ref().is_some_and(|current| current.outcome.same_channel(&run.outcome));
+        let forgotten = if is_current { current.take() } else { None };
+        drop(current);
+        drop(forgotten);
+    }
+
+    fn run(&self) -> MutexGuard<'_, Option<Run>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A token that was fetched earlier than the one who takes it knows: its life counts from the
+/// call of the fetch. In whole seconds, because a lifetime in whole seconds counts as less.
+fn aged(token: AccessToken, age: Duration) -> AccessToken {
+    let age = Duration::from_secs(age.as_secs() + u64::from(age.subsec_nanos() > 0));
+    match token.lifetime() {
+        Some(lifetime) if !age.is_zero() => token.with_lifetime(lifetime.saturating_sub(age)),
+        _ => token,
+    }
+}
+
+/// What a transport tells belongs to the fetch that it works for.
+#[cfg(feature = "tracing")]
+fn in_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    tracing::Instrument::in_current_span(work)
+}
+
+#[cfg(not(feature = "tracing"))]
+fn in_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    work
+}
