@@ -2,8 +2,10 @@
 //! askers share one fetch.
 
 mod cooldown;
+mod effects;
 mod flight;
 mod keeper;
+mod names;
 mod origins;
 mod policy;
 mod published;
@@ -27,9 +29,12 @@ use tokio::{
 
 pub(crate) use self::published::Stamp;
 use self::{
-    flight::{End, Flight, Outcome},
+    effects::{Effects, Event},
+    flight::{End, Flight, Host, Outcome},
+    keeper::Warm,
+    names::FlightId,
     published::Published,
-    state::{Answer, Arrival, Effects, Event, FlightId, Grant, RejectedBy, State},
+    state::{Answer, Arrival, Grant, RejectedBy, State},
     sync::{Lock, Single},
 };
 pub use self::{
@@ -359,30 +364,6 @@ impl Core {
         }
     }
 
-    fn keep_warm(self: &Arc<Self>) {
-        let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
-        // Without a runtime the flight is lost, and its event says so.
-        drop(self.start(change.flight));
-    }
-
-    fn finished(
-        self: &Arc<Self>,
-        id: FlightId,
-        outcome: Result<Arrival, TokenError>,
-    ) -> Option<Outcome> {
-        let random = fastrand::f64();
-        let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
-        self.tell();
-        outcome
-    }
-
-    fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError) {
-        let (was_under_way, _) = self.change(|state, now| state.lost(id, why, now));
-        if was_under_way {
-            self.tell();
-        }
-    }
-
     /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
     async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
@@ -402,12 +383,14 @@ impl Core {
         }
     }
 
-    fn start(self: &Arc<Self>, flight: Option<Flight>) -> Result<(), CacheError> {
+    fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
         match clock::runtime() {
             Ok(runtime) => {
                 flight.spawn(&runtime);
-                keeper::ensure(self, &runtime);
+                if self.policy.keep_warm {
+                    keeper::ensure(self, &runtime);
+                }
                 self.tell();
                 Ok(())
             }
@@ -470,11 +453,59 @@ impl Core {
     }
 }
 
+impl Host for Core {
+    fn source(&self) -> &dyn AnySource {
+        &*self.source
+    }
+
+    fn policy(&self) -> &RefreshPolicy {
+        &self.policy
+    }
+
+    fn finished(
+        self: &Arc<Self>,
+        id: FlightId,
+        outcome: Result<Arrival, TokenError>,
+    ) -> Option<Outcome> {
+        let random = fastrand::f64();
+        let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
+        self.tell();
+        outcome
+    }
+
+    fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError) {
+        let (was_under_way, _) = self.change(|state, now| state.lost(id, why, now));
+        if was_under_way {
+            self.tell();
+        }
+    }
+}
+
+impl Warm for Core {
+    fn keeper(&self) -> &Single {
+        &self.keeper
+    }
+
+    fn changes(&self) -> watch::Receiver<Status> {
+        self.changes.subscribe()
+    }
+
+    fn warm_at(&self, now: Instant) -> Option<Instant> {
+        self.shared.lock().state.warm_at(now)
+    }
+
+    fn keep_warm(self: Arc<Self>) {
+        let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
+        // Without a runtime the flight is lost, and its event says so.
+        drop(self.start(change.flight));
+    }
+}
+
 /// What a change of the state has left to its caller.
 struct Change {
     now: Instant,
     /// A flight to start.
-    flight: Option<Flight>,
+    flight: Option<Flight<Core>>,
     /// The end of the flight under way.
     end: Option<(End, FlightId)>,
 }

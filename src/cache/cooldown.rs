@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{policy::RefreshPolicy, state::FlightId};
+use super::{names::FlightId, policy::RefreshPolicy};
 use crate::error::TokenError;
 
 /// The cooldown after the last failure. It may be over; it counts on until a fetch succeeds.

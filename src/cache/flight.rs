@@ -1,7 +1,7 @@
 //! One fetch, many waiters.
 //!
 //! A flight runs on a task of its own, so that whoever asked may be dropped, and ends in
-//! exactly one of these ways. The [`Core`] hears of each before any waiter does.
+//! exactly one of these ways. The [`Host`] hears of each before any waiter does.
 //!
 //! | what happens | who says so | the waiters get |
 //! | --- | --- | --- |
@@ -19,11 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{
-    Core,
-    policy::RefreshPolicy,
-    state::{Arrival, Start},
-};
+use super::{effects::Start, names::FlightId, policy::RefreshPolicy, state::Arrival};
 use crate::{
     error::{CacheError, TokenError},
     observe,
@@ -36,19 +32,35 @@ pub(super) type Outcome = Result<AccessToken, TokenError>;
 /// The end of a flight, to be awaited; every clone is one more waiter.
 pub(super) type End = Shared<oneshot::Receiver<Outcome>>;
 
+/// Whom a flight is for.
+pub(super) trait Host: Send + Sync + Sized + 'static {
+    fn source(&self) -> &dyn AnySource;
+    fn policy(&self) -> &RefreshPolicy;
+
+    /// The flight has ended. What its waiters get; `None` if it was given up before.
+    fn finished(
+        self: &Arc<Self>,
+        id: FlightId,
+        outcome: Result<Arrival, TokenError>,
+    ) -> Option<Outcome>;
+
+    /// The flight will never finish.
+    fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError);
+}
+
 /// What the task of a flight carries: dropped before its end, it reports the loss.
-pub(super) struct Flight {
-    core: Arc<Core>,
+pub(super) struct Flight<H: Host> {
+    host: Arc<H>,
     start: Start,
     waiters: Option<oneshot::Sender<Outcome>>,
 }
 
 // ===== impl Flight =====
 
-impl Flight {
-    pub(super) fn new(core: Arc<Core>, start: Start) -> (Self, End) {
+impl<H: Host> Flight<H> {
+    pub(super) fn new(host: Arc<H>, start: Start) -> (Self, End) {
         let (waiters, end) = oneshot::channel();
-        (Self { core, start, waiters: Some(waiters) }, end.shared())
+        (Self { host, start, waiters: Some(waiters) }, end.shared())
     }
 
     /// Runs the flight on a task of its own.
@@ -63,8 +75,8 @@ impl Flight {
     }
 
     async fn run(self) {
-        let core = Arc::clone(&self.core);
-        let fetch = fetch(&*core.source, &core.policy, self.start.request.clone());
+        let host = Arc::clone(&self.host);
+        let fetch = fetch(host.source(), host.policy(), self.start.request.clone());
         match AssertUnwindSafe(fetch).catch_unwind().await {
             Ok(outcome) => self.finish(outcome),
             Err(_panic) => self.lose(&CacheError::SourcePanicked),
@@ -72,7 +84,7 @@ impl Flight {
     }
 
     fn finish(mut self, outcome: Result<Arrival, TokenError>) {
-        let outcome = self.core.finished(self.start.id, outcome);
+        let outcome = self.host.finished(self.start.id, outcome);
         let waiters = self.waiters.take().expect("a flight ends once");
         if let Some(outcome) = outcome {
             // Perhaps nobody waits: then it was a refresh in the background.
@@ -82,13 +94,13 @@ impl Flight {
 
     fn report_loss(&mut self, why: &CacheError) {
         if let Some(waiters) = self.waiters.take() {
-            self.core.lost(self.start.id, why);
+            self.host.lost(self.start.id, why);
             drop(waiters.send(Err(why.clone().into())));
         }
     }
 }
 
-impl Drop for Flight {
+impl<H: Host> Drop for Flight<H> {
     fn drop(&mut self) {
         self.report_loss(&CacheError::FlightLost);
     }

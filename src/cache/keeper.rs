@@ -8,6 +8,7 @@
 use std::{
     pin::pin,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use futures_util::future::{Either, select};
@@ -17,30 +18,47 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Core, status::Status};
+use super::{status::Status, sync::Single};
 
-struct Keeper {
-    core: Weak<Core>,
+/// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
+const IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is kept warm.
+pub(super) trait Warm: Send + Sync + 'static {
+    /// Taken while there is a keeper.
+    fn keeper(&self) -> &Single;
+
+    fn changes(&self) -> watch::Receiver<Status>;
+
+    /// When there is something to do; `None` until something changes.
+    fn warm_at(&self, now: Instant) -> Option<Instant>;
+
+    /// Does it.
+    fn keep_warm(self: Arc<Self>);
+}
+
+struct Keeper<W: Warm> {
+    kept: Weak<W>,
     changes: watch::Receiver<Status>,
 }
 
 /// Leaves a keeper on this runtime, unless there is one.
-pub(super) fn ensure(core: &Arc<Core>, runtime: &Handle) {
-    if core.policy.keep_warm && core.keeper.take() {
-        let keeper = Keeper { core: Arc::downgrade(core), changes: core.changes.subscribe() };
+pub(super) fn ensure<W: Warm>(kept: &Arc<W>, runtime: &Handle) {
+    if kept.keeper().take() {
+        let keeper = Keeper { kept: Arc::downgrade(kept), changes: kept.changes() };
         runtime.spawn(keeper.run());
     }
 }
 
 // ===== impl Keeper =====
 
-impl Keeper {
+impl<W: Warm> Keeper<W> {
     async fn run(mut self) {
         while let Some(at) = self.next() {
             match select(pin!(sleep_until(at)), pin!(self.changes.changed())).await {
                 Either::Left(_) => {
-                    let Some(core) = self.core.upgrade() else { return };
-                    core.keep_warm();
+                    let Some(kept) = self.kept.upgrade() else { return };
+                    kept.keep_warm();
                 }
                 Either::Right((Err(_closed), _)) => return,
                 Either::Right((Ok(()), _)) => {}
@@ -48,19 +66,17 @@ impl Keeper {
         }
     }
 
-    /// When there is something to do; `None` if the cache is gone.
+    /// `None` if the cache is gone.
     fn next(&self) -> Option<Instant> {
         let now = Instant::now();
-        let at = self.core.upgrade()?.shared.lock().state.warm_at(now);
-        // A token that never expires is looked at when something changes.
-        Some(at.unwrap_or_else(|| now + std::time::Duration::from_secs(24 * 3600)))
+        Some(self.kept.upgrade()?.warm_at(now).unwrap_or_else(|| now + IDLE))
     }
 }
 
-impl Drop for Keeper {
+impl<W: Warm> Drop for Keeper<W> {
     fn drop(&mut self) {
-        if let Some(core) = self.core.upgrade() {
-            core.keeper.give_back();
+        if let Some(kept) = self.kept.upgrade() {
+            kept.keeper().give_back();
         }
     }
 }

@@ -13,18 +13,15 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    names::{FlightId, TokenId},
     policy::{RENEWAL_BUDGET, RENEWAL_REFILL, renewal_backoff},
     rejection::Demand,
-    state::FlightId,
 };
 use crate::{error::CacheError, origin::Origin};
 
 /// How many origins are remembered, each for itself. The others share one entry, in which
 /// nothing is ever proven.
 const MAX_ORIGINS: usize = 1024;
-
-/// Names a token: the flight that brought it first.
-pub(super) type TokenId = FlightId;
 
 #[derive(Debug, Default)]
 pub(super) struct Origins {

@@ -15,16 +15,15 @@
 //!
 //! Each transition returns its answer and its [`Effects`]: nothing else leaves this struct.
 
-mod effects;
-
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-pub(super) use self::effects::{Effects, Event, Finished, Start};
 use super::{
     cooldown::Cooldown,
-    origins::{BackedOff, Origins, TokenId},
+    effects::{Effects, Event, Finished, Start},
+    names::{FlightId, TokenId},
+    origins::{BackedOff, Origins},
     policy::{Dates, RECOVERY_INTERVAL, RefreshPolicy, WARM_INTERVAL},
     rejection::{Demand, Rejection},
     status::Status,
@@ -35,9 +34,6 @@ use crate::{
     source::{Reason, TokenRequest},
     token::AccessToken,
 };
-
-/// Names a flight. A number is used once in the life of a cache.
-pub(super) type FlightId = u64;
 
 #[derive(Debug, Default)]
 pub(super) struct State {

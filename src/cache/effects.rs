@@ -2,39 +2,38 @@
 
 use std::time::Duration;
 
-use super::FlightId;
+use super::{names::FlightId, origins::BackedOff};
 use crate::{
-    cache::origins::BackedOff,
     error::TokenError,
     observe,
     source::{Reason, TokenRequest},
 };
 
 #[derive(Debug, Default)]
-pub(in crate::cache) struct Effects {
+pub(super) struct Effects {
     /// A flight to start now.
-    pub(in crate::cache) start: Option<Start>,
+    pub(super) start: Option<Start>,
     /// What to tell.
-    pub(in crate::cache) events: Vec<Event>,
+    pub(super) events: Vec<Event>,
     /// Errors to drop: they hold values of the user's types, whose `Drop` may ask the cache.
-    pub(in crate::cache) spent: Vec<TokenError>,
+    pub(super) spent: Vec<TokenError>,
 }
 
 #[derive(Debug)]
-pub(in crate::cache) struct Start {
-    pub(in crate::cache) id: FlightId,
-    pub(in crate::cache) request: TokenRequest,
+pub(super) struct Start {
+    pub(super) id: FlightId,
+    pub(super) request: TokenRequest,
 }
 
 #[derive(Debug)]
-pub(in crate::cache) enum Event {
+pub(super) enum Event {
     Finished(Finished),
     BackedOff(BackedOff),
 }
 
 /// A flight is over.
 #[derive(Debug)]
-pub(in crate::cache) struct Finished {
+pub(super) struct Finished {
     pub(super) reason: Reason,
     pub(super) took: Duration,
     pub(super) error: Option<TokenError>,
@@ -43,7 +42,7 @@ pub(in crate::cache) struct Finished {
 }
 
 impl Event {
-    pub(in crate::cache) fn tell(&self) {
+    pub(super) fn tell(&self) {
         match self {
             Self::Finished(it) => {
                 observe::finished(it.reason.name(), it.took, it.error.as_ref(), it.cooldown);
