@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::{Pass, Tokens};
+use super::{pass::Pass, tokens::Tokens};
 use crate::origin::{InvalidOrigin, Origin};
 
 #[derive(Clone, Default)]
