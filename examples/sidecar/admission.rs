@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header::HOST, uri::Authority};
 use tower_bearer::Origin;
 
-use crate::{answer::Refusal, upstream::climbs};
+use crate::{answer::Refusal, path::climbs};
 
 pub(crate) struct Admission {
     /// Names of this sidecar, beside those of the loopback.
@@ -38,7 +38,8 @@ impl Admission {
         if !request.uri().path().starts_with('/') || climbs(request.uri().path()) {
             return Err(Refusal(
                 StatusCode::BAD_REQUEST,
-                "the path is not absolute, or has `.` or `..` in it",
+                "the path is not absolute, or some server could read `.`, `..` or a control \
+                 character in it",
             ));
         }
         Ok(())

@@ -53,6 +53,7 @@ mod headers;
 mod held;
 mod meter;
 mod pages;
+mod path;
 mod plan;
 mod server;
 mod upstream;

@@ -128,6 +128,30 @@ async fn what_must_not_be_forwarded_is_refused() {
 }
 
 #[tokio::test]
+async fn a_path_that_some_server_could_read_as_climbing_is_refused() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    for rest in [
+        "..;",
+        "..;/x",
+        "%2e%2e%3b/x",
+        "%252e%252e/x",
+        "..%252fx",
+        "..%00",
+        "..%09/x",
+        "..%5cx",
+        "..\\x",
+        "%c0%ae%c0%ae/x",
+    ] {
+        let (status, said) = get(&sidecar.url(&format!("/api/{rest}"))).await;
+        assert!(status == 400 && said.contains("the path"), "{rest}: {status} {said}");
+    }
+    for rest in ["a..b", "%20x", "a;b=1", "...", "a%2Fb", "%E2%82%AC"] {
+        let (status, seen) = get(&sidecar.url(&format!("/api/{rest}"))).await;
+        assert!(status == 200 && seen.starts_with(&format!("GET /base/{rest}\n")), "{seen}");
+    }
+}
+
+#[tokio::test]
 async fn a_port_of_its_own_is_all_the_upstreams() {
     let world = World::mirroring().await;
     let config = format!(
