@@ -62,21 +62,17 @@ use std::{io, process::ExitCode};
 
 use tracing_subscriber::EnvFilter;
 
-use self::{
-    args::{Args, USAGE},
-    config::File,
-    plan::Plan,
-};
+use self::{args::Command, config::File, plan::Plan};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args_os().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            println!("{USAGE}");
+    let args = match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(args)) => args,
+        Ok(Command::Print(text)) => {
+            println!("{text}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(2, error),
+        Err(error) => return fail(2, &error),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();

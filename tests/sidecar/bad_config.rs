@@ -137,7 +137,20 @@ async fn a_file_or_an_argument_that_is_not_there_is_told() {
     let (code, out, err) = run("", &["--config", "/nowhere/sidecar.toml"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.starts_with("sidecar: /nowhere/sidecar.toml: cannot be read: "), "{err}");
-    let (code, _, err) = run("", &["--loud"]).await;
-    assert_eq!(code, 2);
-    assert_eq!(err, "sidecar: there is an argument that is not known: see --help\n");
+    let (code, out, err) = run("", &["--loud=hunter2"]).await;
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert_eq!(err, "sidecar: there is no argument \"--loud\": see --help\n");
+}
+
+#[tokio::test]
+async fn help_and_the_version_go_to_the_standard_output_and_are_no_failure() {
+    let (code, out, err) = run("", &["--help"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("usage: sidecar --config FILE"), "{out}");
+    for option in ["--check", "--allow-commands", "--bare", "--help", "--version"] {
+        assert!(out.contains(option), "{option} in {out}");
+    }
+    let (code, out, err) = run("", &["--version"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, concat!("sidecar ", env!("CARGO_PKG_VERSION"), "\n"));
 }
