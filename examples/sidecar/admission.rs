@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, header::HOST, uri::Authority};
 use tower_bearer::Origin;
 
-use crate::{answer::Refusal, path::climbs};
+use crate::{answer::Refusal, headers::has_unknown_coding, path::climbs};
 
 pub(crate) struct Admission {
     /// Names of this sidecar, beside those of the loopback.
@@ -41,6 +41,10 @@ impl Admission {
                 "the path is not absolute, or some server could read `.`, `..` or a control \
                  character in it",
             ));
+        }
+        if has_unknown_coding(request.headers()) {
+            let problem = "of the transfer codings only `chunked` is understood";
+            return Err(Refusal(StatusCode::NOT_IMPLEMENTED, problem));
         }
         Ok(())
     }

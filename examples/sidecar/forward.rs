@@ -71,6 +71,9 @@ impl Forwarder {
         };
         let request = outbound(request, target);
         let response = match self.send(&upstream, request).await {
+            Ok(response) if headers::has_unknown_coding(response.headers()) => {
+                broken(&upstream, "its answer is in a transfer coding that is not understood")
+            }
             Ok(mut response) => {
                 headers::end_of_hop(response.headers_mut());
                 *response.version_mut() = Version::default();
@@ -122,6 +125,9 @@ impl Forwarder {
 fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
     let (mut parts, body) = request.into_parts();
     headers::onward(&mut parts.headers);
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers::announce_chunks(&mut parts.headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = target;
@@ -131,9 +137,7 @@ fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
 
 fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
     let Some(error) = error.downcast_ref::<TokenError>() else {
-        tracing::warn!(upstream = upstream.name, error = explain(&**error), "not forwarded");
-        let text = format!("the upstream `{}` failed: {}", upstream.name, explain(&**error));
-        return answer(StatusCode::BAD_GATEWAY, text);
+        return broken(upstream, &explain(&**error));
     };
     let text = format!("no access token for `{}`: {}", upstream.name, explain(error));
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -143,4 +147,9 @@ fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
     }
     response
+}
+
+fn broken(upstream: &Upstream, error: &str) -> Response<Body> {
+    tracing::warn!(upstream = upstream.name, error, "not forwarded");
+    answer(StatusCode::BAD_GATEWAY, format!("the upstream `{}` failed: {error}", upstream.name))
 }

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Sidecar, World, get, post_to, send, soon, text};
+use crate::support::{Sidecar, World, get, http2_client, post_to, send, soon, text};
 
 /// What is answered to these very bytes.
 async fn raw(address: SocketAddr, request: &str) -> String {
@@ -78,6 +78,103 @@ async fn a_clients_own_authorization_makes_room_for_the_token() {
     let (status, seen) = text(send(request).await).await;
     assert_eq!(status, 200);
     assert!(seen.contains("\nauthorization: Bearer t1\n") && !seen.contains("dummy"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_goes_along_whatever_the_method_is() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "QUERY"] {
+        let request = format!(
+            "{method} /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        );
+        let answer = raw(sidecar.address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        if method != "HEAD" {
+            assert!(answer.contains(&format!("{method} /base\n")), "{answer}");
+            assert!(answer.contains("\n\nbody"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_sent_again_whole_after_a_revocation() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    sidecar.readiness(StatusCode::OK).await;
+    world.tokens.revoke_all();
+    let request = "GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let answer = raw(sidecar.address, request).await;
+    assert!(answer.contains("\nauthorization: Bearer t2\n"), "{answer}");
+    assert!(answer.contains("\n\nbody"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_get_without_a_body_gets_none() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    let (status, seen) = get(&sidecar.url("/api")).await;
+    assert_eq!(status, 200);
+    assert!(!seen.contains("transfer-encoding") && !seen.contains("content-length"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_crumbs_of_a_cookie_are_one_field_for_the_upstream() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    let request = Request::get(sidecar.url("/api"))
+        .header("cookie", "a=1")
+        .header("x-mine", "1")
+        .header("cookie", "b=2")
+        .body(Body::empty())
+        .unwrap();
+    let (status, seen) = text(soon(http2_client().request(request)).await.unwrap()).await;
+    assert_eq!(status, 200);
+    assert!(seen.contains("\ncookie: a=1; b=2\n"), "{seen}");
+    assert_eq!(seen.matches("cookie").count(), 1, "{seen}");
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_is_not_understood_goes_neither_way() {
+    let codings = |codings: &str| {
+        format!(
+            "POST /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Transfer-Encoding: {codings}\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        )
+    };
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    for unknown in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "chunked, chunked"] {
+        let answer = raw(sidecar.address, &codings(unknown)).await;
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{unknown}: {answer}");
+        assert!(answer.contains("transfer coding"), "{answer}");
+    }
+    let answer = raw(sidecar.address, &codings("Chunked")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\n\nbody"), "{answer}");
+
+    let api = serve_raw(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    );
+    let config = world.config("").replace(&world.api.to_string(), &api.await.to_string());
+    let (status, said) = get(&Sidecar::start(&config).await.url("/api")).await;
+    assert!(status == 502 && said.contains("transfer coding"), "{status} {said}");
+}
+
+/// Answers every connection's first request with these very bytes.
+async fn serve_raw(answer: &'static str) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(connection.read_u8().await.unwrap());
+                }
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    address
 }
 
 #[tokio::test]

@@ -191,6 +191,11 @@ pub(crate) fn client() -> Client<HttpConnector, Body> {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
+/// Speaks HTTP/2 from the first byte.
+pub(crate) fn http2_client() -> Client<HttpConnector, Body> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
 pub(crate) async fn send(request: http::Request<Body>) -> http::Response<hyper::body::Incoming> {
     soon(client().request(request)).await.expect("there is an answer")
 }
