@@ -19,7 +19,7 @@ const MAX_LEN: u64 = 1024 * 1024;
 pub(crate) struct File {
     #[serde(default = "loopback")]
     pub(crate) listen: SocketAddr,
-    /// Names of this sidecar, beside those of the loopback.
+    /// Names of this sidecar, beside those of the loopback and its own address.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
     #[serde(default = "half_a_minute")]

@@ -10,8 +10,9 @@
 //! # What it does with a request
 //!
 //! - The path's first part, or the port, says which upstream it is for, and that alone: never
-//!   a `Host` or an absolute URI. A request that names another host than this machine is
-//!   refused with 421, and one that a browser sends for a page of another site with 403.
+//!   a `Host` or an absolute URI. A request that names another host than the loopback, the
+//!   address that it came in by, or one of `hosts`, is refused with 421, and one that a browser
+//!   sends for a page of another origin (`Origin`, `Sec-Fetch-Site`) with 403.
 //! - `Authorization` is replaced. Many clients insist on sending one, and whatever they send is
 //!   not meant for the upstream.
 //! - Method, query, header fields, bodies and trailers go on as they are, both ways and as they

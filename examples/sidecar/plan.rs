@@ -9,13 +9,14 @@ use tower_bearer::{
 };
 
 use crate::{
+    admission::Admission,
     config::{File, Replay, Source},
     upstream::Upstream,
 };
 
 pub(crate) struct Plan {
     pub(crate) listen: SocketAddr,
-    pub(crate) hosts: Vec<String>,
+    pub(crate) admission: Admission,
     pub(crate) drain: Duration,
     pub(crate) replay: Replay,
     pub(crate) sources: BTreeMap<String, TokenCache>,
@@ -35,7 +36,7 @@ impl Plan {
         }
         let mut plan = Self {
             listen: file.listen,
-            hosts: file.hosts,
+            admission: Admission::new(&file.hosts)?,
             drain: Duration::from_secs(file.drain_seconds),
             replay: file.replay,
             sources: BTreeMap::new(),

@@ -1,6 +1,10 @@
 //! Listening, and coming to an end.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use axum::body::Body;
 use http::{Request, Response};
@@ -17,14 +21,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    admission::Admission, forward::Forwarder, meter, pages, plan::Plan, upstream::Upstream,
-};
+use crate::{forward::Forwarder, meter, pages, plan::Plan, upstream::Upstream};
+
+/// An address that no request can name.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What all connections share.
 struct Sidecar {
     plan: Plan,
-    admission: Admission,
     forwarder: Forwarder,
     metrics: PrometheusHandle,
 }
@@ -51,12 +55,7 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     }
     warm(&plan);
     let (drain, graceful) = (plan.drain, Arc::new(GracefulShutdown::new()));
-    let sidecar = Arc::new(Sidecar {
-        admission: Admission::new(plan.hosts.clone()),
-        plan,
-        forwarder,
-        metrics,
-    });
+    let sidecar = Arc::new(Sidecar { plan, forwarder, metrics });
     let mut loops = JoinSet::new();
     for (behind, listener) in doors {
         announce(&behind, &listener)?;
@@ -122,6 +121,7 @@ fn talk(
     sidecar: Arc<Sidecar>,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + use<> {
+    let local = connection.local_addr().map_or(NOWHERE, |address| address.ip());
     // Server-sent events are small, and waited for.
     drop(connection.set_nodelay(true));
     let watcher = graceful.watcher();
@@ -131,7 +131,7 @@ fn talk(
         server.http2().timer(TokioTimer::new());
         let service = service_fn(move |request| {
             let (behind, sidecar) = (behind.clone(), Arc::clone(&sidecar));
-            async move { Ok::<_, Infallible>(sidecar.answer(&behind, request).await) }
+            async move { Ok::<_, Infallible>(sidecar.answer(&behind, local, request).await) }
         });
         let connection = server.serve_connection(TokioIo::new(connection), service).into_owned();
         if let Err(error) = watcher.watch(connection).await {
@@ -141,8 +141,14 @@ fn talk(
 }
 
 impl Sidecar {
-    async fn answer(&self, behind: &Behind, request: Request<Incoming>) -> Response<Body> {
-        if let Err(refusal) = self.admission.check(&request) {
+    /// `local` is where the client has connected to.
+    async fn answer(
+        &self,
+        behind: &Behind,
+        local: IpAddr,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        if let Err(refusal) = self.plan.admission.check(&request, local) {
             return refusal.into();
         }
         match behind {

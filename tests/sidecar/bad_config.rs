@@ -106,6 +106,8 @@ async fn a_source_that_cannot_be_is_named() {
     assert!(error.starts_with("`sources.a`: the token endpoint's `url` is http://auth"), "{error}");
     let error = told(&format!("replay.per_request = 100000000\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`replay.per_request` is more than `replay.total`");
+    let error = told(&format!("hosts = [\"sidecar:80\"]\n{SOURCE}{UPSTREAM}")).await;
+    assert_eq!(error, "`hosts`: \"sidecar:80\" is not a name or an address alone");
 }
 
 #[tokio::test]

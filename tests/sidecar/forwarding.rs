@@ -205,6 +205,39 @@ async fn a_host_that_is_not_this_machine_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_hostile_page_can_send_does_not_reach_the_upstream() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    let own = sidecar.address;
+    for (target, fields, status) in [
+        ("/api".to_owned(), "Host: 0.0.0.0", "421"),
+        ("/api".to_owned(), "Host: [::]", "421"),
+        ("http://0.0.0.0/api".to_owned(), "Host: localhost", "421"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: http://evil.example", "403"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: null", "403"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: http://localhost:3000", "403"),
+        (format!("http://{own}/api"), "Host: localhost\r\nOrigin: http://localhost", "403"),
+        // The sidecar's own pages are not for other pages either.
+        ("/metrics".to_owned(), "Host: localhost\r\nOrigin: http://evil.example", "403"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n");
+        let answer = raw(own, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("sidecar: "), "{answer}");
+    }
+    for (header, value, status) in [
+        ("origin", "http://evil.example".to_owned(), 403),
+        ("host", "0.0.0.0".to_owned(), 421),
+        ("origin", format!("http://{own}"), 200),
+    ] {
+        let request = Request::post(sidecar.url("/api")).header(header, value);
+        let request = request.body(Body::empty()).unwrap();
+        let (answered, said) = text(soon(http2_client().request(request)).await.unwrap()).await;
+        assert_eq!(answered, status, "{header}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_must_not_be_forwarded_is_refused() {
     let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
     for (line, host, status) in [
