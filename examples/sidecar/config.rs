@@ -25,9 +25,20 @@ pub(crate) struct File {
     #[serde(default = "half_a_minute")]
     pub(crate) drain_seconds: u64,
     #[serde(default)]
+    pub(crate) connections: Connections,
+    #[serde(default)]
     pub(crate) replay: Replay,
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+}
+
+/// The clients' connections.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Connections {
+    pub(crate) max: Option<u32>,
+    pub(crate) header_seconds: u64,
+    pub(crate) idle_seconds: u64,
 }
 
 /// What may be kept of requests that may have to be sent again, in bytes.
@@ -56,6 +67,12 @@ pub(crate) struct Upstream {
     pub(crate) source: String,
     pub(crate) path: Option<String>,
     pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { max: None, header_seconds: 10, idle_seconds: 120 }
+    }
 }
 
 impl Default for Replay {

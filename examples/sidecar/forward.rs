@@ -21,6 +21,7 @@ use crate::{
     answer::{Refusal, answer},
     budget::Budget,
     config::Replay,
+    connection::Asked,
     error::explain,
     headers,
     held::Held,
@@ -60,7 +61,7 @@ impl Forwarder {
     pub(crate) async fn forward(
         &self,
         upstreams: &[Arc<Upstream>],
-        request: Request<Incoming>,
+        request: Request<Asked>,
     ) -> Response<Body> {
         let started = Instant::now();
         let wants = |upstream: &Arc<Upstream>| {
@@ -95,7 +96,7 @@ impl Forwarder {
     async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<Incoming>,
+        request: Request<Asked>,
     ) -> Result<Response<Incoming>, BoxError> {
         if self.bare {
             return Ok(self.client.request(request.map(Body::new)).await?);
@@ -115,14 +116,14 @@ impl Forwarder {
     }
 
     /// How much may have to be kept of a body; `None` if it is too large anyway.
-    fn limit(&self, body: &Incoming) -> Option<u32> {
+    fn limit(&self, body: &impl HttpBody) -> Option<u32> {
         let hint = body.size_hint();
         let most = hint.upper().unwrap_or(u64::MAX).min(self.replay.per_request.into());
         if hint.lower() > most { None } else { u32::try_from(most).ok() }
     }
 }
 
-fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
+fn outbound(request: Request<Asked>, target: Uri) -> Request<Asked> {
     let (mut parts, body) = request.into_parts();
     headers::onward(&mut parts.headers);
     if !body.is_end_stream() && body.size_hint().exact().is_none() {

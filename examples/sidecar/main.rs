@@ -25,10 +25,17 @@
 //!
 //! | answer | why |
 //! | --- | --- |
-//! | 400, 403, 405, 421 | the request cannot be forwarded |
+//! | 400, 403, 405, 421, 501 | the request cannot be forwarded |
 //! | 404 | no upstream has this path |
 //! | 502 | the upstream cannot be reached, or broke off |
 //! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |
+//!
+//! # Connections
+//!
+//! There is a limit to their number, to the time that headers take and to the time between
+//! requests (`connections`). Where there is no room for another, one on which nothing is under
+//! way makes it; where something is under way on all, whoever connects waits. HTTP/2 is spoken
+//! with whoever begins with its preface; `PING` finds clients that do not answer.
 //!
 //! # Pages
 //!
@@ -38,16 +45,19 @@
 //! this file shows the numbers in Grafana.
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
-//! with 0. `--check` fetches a token from every source, says in a line each how that went, and
+//! with 0; it does not wait for connections on which nothing is under way. `--check` fetches a token from every source, says in a line each how that went, and
 //! exits with 1 if one failed. A configuration that cannot be is told in one line, with exit
 //! code 2, before anything listens.
 
+mod activity;
 mod admission;
 mod answer;
 mod args;
 mod budget;
 mod check;
 mod config;
+mod connection;
+mod connections;
 mod error;
 mod forward;
 mod headers;

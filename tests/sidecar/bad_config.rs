@@ -98,7 +98,7 @@ async fn an_upstream_that_cannot_be_is_named() {
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_is_named() {
+async fn a_source_or_a_number_that_cannot_be_is_named() {
     let error = told(&format!("[sources.a]\n{UPSTREAM}")).await;
     assert_eq!(error, "`sources.a`: needs one of `oauth2`, `token` and `command`");
     let plaintext = SOURCE.replace("https://auth", "http://auth");
@@ -106,6 +106,14 @@ async fn a_source_that_cannot_be_is_named() {
     assert!(error.starts_with("`sources.a`: the token endpoint's `url` is http://auth"), "{error}");
     let error = told(&format!("replay.per_request = 100000000\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`replay.per_request` is more than `replay.total`");
+    for (key, value, expected) in [
+        ("max", "0", "`connections.max` is 0: nobody could connect"),
+        ("header_seconds", "0", "`connections.header_seconds` must be from 1 to 86400"),
+        ("idle_seconds", "86401", "`connections.idle_seconds` must be from 1 to 86400"),
+    ] {
+        let error = told(&format!("connections.{key} = {value}\n{SOURCE}{UPSTREAM}")).await;
+        assert_eq!(error, expected);
+    }
     let error = told(&format!("hosts = [\"sidecar:80\"]\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`hosts`: \"sidecar:80\" is not a name or an address alone");
 }
