@@ -24,6 +24,8 @@ pub(crate) struct File {
     pub(crate) hosts: Vec<String>,
     #[serde(default = "half_a_minute")]
     pub(crate) drain_seconds: u64,
+    #[serde(default = "ten_seconds")]
+    pub(crate) connect_seconds: u64,
     #[serde(default)]
     pub(crate) connections: Connections,
     #[serde(default)]
@@ -83,6 +85,10 @@ impl Default for Replay {
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 8080).into()
+}
+
+fn ten_seconds() -> u64 {
+    10
 }
 
 fn half_a_minute() -> u64 {

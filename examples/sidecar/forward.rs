@@ -9,9 +9,8 @@ use std::{
 use axum::body::{Body, HttpBody};
 use http::{Request, Response, StatusCode, Uri, Version, header::RETRY_AFTER};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use tower::{Layer, ServiceExt};
@@ -22,17 +21,15 @@ use crate::{
     budget::Budget,
     config::Replay,
     connection::Asked,
+    connector::Connector,
     error::explain,
     headers,
     held::Held,
     upstream::Upstream,
 };
 
-/// How long connecting may take. How long an answer may take is for the client to say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 pub(crate) struct Forwarder {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Client<Connector, Body>,
     replay: Replay,
     budget: Budget,
     /// Without tokens, to measure what they cost.
@@ -40,13 +37,10 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(replay: Replay, bare: bool) -> io::Result<Self> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http();
-        let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+    /// `connect` is how long connecting may take. How long an answer may take is for the client
+    /// to say.
+    pub(crate) fn new(replay: Replay, connect: Duration, bare: bool) -> io::Result<Self> {
+        let connector = Connector::new(connect)?;
         let mut client = Client::builder(TokioExecutor::new());
         let client = client.pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { client, replay, budget: Budget::new(replay.total), bare })

@@ -58,6 +58,7 @@ mod check;
 mod config;
 mod connection;
 mod connections;
+mod connector;
 mod error;
 mod forward;
 mod headers;

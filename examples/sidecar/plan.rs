@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) listen: SocketAddr,
     pub(crate) admission: Admission,
     pub(crate) drain: Duration,
+    /// How long connecting to an upstream may take.
+    pub(crate) connect: Duration,
     pub(crate) max_connections: u32,
     pub(crate) limits: Limits,
     pub(crate) replay: Replay,
@@ -49,6 +51,7 @@ impl Plan {
             listen: file.listen,
             admission: Admission::new(&file.hosts)?,
             drain: Duration::from_secs(file.drain_seconds),
+            connect: seconds("connect_seconds", file.connect_seconds)?,
             max_connections: max_connections(file.connections.max)?,
             limits: Limits {
                 headers: seconds("connections.header_seconds", file.connections.header_seconds)?,

@@ -47,7 +47,7 @@ enum Behind {
 pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     let metrics = meter::install()?;
-    let forwarder = Forwarder::new(plan.replay, bare)
+    let forwarder = Forwarder::new(plan.replay, plan.connect, bare)
         .map_err(|error| cannot("the root certificates cannot be read", &error))?;
     let mut stop = stop_signals().map_err(|error| cannot("no signal can be waited for", &error))?;
 

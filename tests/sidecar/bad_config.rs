@@ -114,6 +114,8 @@ async fn a_source_or_a_number_that_cannot_be_is_named() {
         let error = told(&format!("connections.{key} = {value}\n{SOURCE}{UPSTREAM}")).await;
         assert_eq!(error, expected);
     }
+    let error = told(&format!("connect_seconds = 0\n{SOURCE}{UPSTREAM}")).await;
+    assert_eq!(error, "`connect_seconds` must be from 1 to 86400");
     let error = told(&format!("hosts = [\"sidecar:80\"]\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`hosts`: \"sidecar:80\" is not a name or an address alone");
 }

@@ -327,6 +327,28 @@ async fn serve_nothing() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Linux drops what asks for a connection while the listener's queue is full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_a_connection_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let _first = soon(TcpStream::connect(address)).await.unwrap();
+
+    let world = World::mirroring().await;
+    let config = world.config("connect_seconds = 1");
+    let sidecar =
+        Sidecar::start(&config.replace(&world.api.to_string(), &address.to_string())).await;
+    let (status, said) = get(&sidecar.url("/api")).await;
+    assert_eq!(status, 502, "{said}");
+    assert!(
+        said.contains("no connection within 1 s") || said.contains("deadline has elapsed"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn the_environment_redirects_nothing() {
     let world = World::mirroring().await;
