@@ -13,7 +13,6 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use tower::{Layer, ServiceExt};
 use tower_bearer::{BoxError, TokenError};
 
 use crate::{
@@ -24,7 +23,8 @@ use crate::{
     connector::Connector,
     error::explain,
     headers,
-    held::Held,
+    held::Kept,
+    replay,
     upstream::Upstream,
 };
 
@@ -95,18 +95,19 @@ impl Forwarder {
         if self.bare {
             return Ok(self.client.request(request.map(Body::new)).await?);
         }
-        let (limit, client) = (self.limit(request.body()), self.client.clone());
-        let Some(reservation) = limit.and_then(|limit| self.budget.reserve(limit)) else {
+        let kept = self.keep(request.body());
+        if kept.is_none() {
             metrics::counter!("sidecar_unkept_total", "upstream" => upstream.name.clone())
                 .increment(1);
-            let service = upstream.layer.clone().no_replay().layer(client);
-            return service.oneshot(request.map(Body::new)).await;
-        };
-        let (limit, reservation) = (limit.unwrap_or_default() as usize, Arc::new(reservation));
-        let layer = upstream.layer.clone().buffer_body(limit, move |body| {
-            Body::new(Held::new(body, limit, Arc::clone(&reservation)))
-        });
-        layer.layer(client).oneshot(request).await
+        }
+        replay::send(&upstream.layer, self.client.clone(), request, kept.map(Arc::new)).await
+    }
+
+    /// Reserves what may have to be kept of a body; `None` if that is too much.
+    fn keep(&self, body: &impl HttpBody) -> Option<Kept> {
+        let limit = self.limit(body)?;
+        let reservation = self.budget.reserve(limit)?;
+        Some(Kept::new(limit as usize, reservation))
     }
 
     /// How much may have to be kept of a body; `None` if it is too large anyway.

@@ -67,6 +67,7 @@ mod meter;
 mod pages;
 mod path;
 mod plan;
+mod replay;
 mod server;
 mod upstream;
 
