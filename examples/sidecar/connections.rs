@@ -13,8 +13,12 @@ use tokio::{
 
 use crate::activity::{Activity, Limits, Why};
 
+/// How long a connection is left alone from its beginning or its last request: the next one is
+/// perhaps on its way.
+const LEFT_ALONE: Duration = Duration::from_millis(500);
+
 /// How long to wait for room before another connection is looked for that could make it.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(crate) struct Connections {
     max: u32,
@@ -65,8 +69,9 @@ impl Connections {
 
     /// Ends the connection that is needed least, if there is one that nobody uses.
     pub(crate) fn make_room(&self) {
-        let open = self.open();
+        let (open, now) = (self.open(), Instant::now());
         let ranks = open.activities.values().filter_map(|one| Some((one.rank()?, one)));
+        let ranks = ranks.filter(|((_, since), _)| now - *since >= LEFT_ALONE);
         if let Some((_, least)) = ranks.min_by_key(|(rank, _)| *rank) {
             least.tell_to_end(Why::Full);
         }
@@ -107,6 +112,8 @@ impl Drop for Listed {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     const LIMITS: Limits =
@@ -127,16 +134,34 @@ mod tests {
         drop(idle.activity.begin());
         let busy = add(&connections).await;
         let under_way = busy.activity.begin();
+        advance(LEFT_ALONE).await;
         let silent = add(&connections).await;
-        for _ in 0..2 {
-            connections.make_room();
-        }
-        assert!(is_told(&silent) && is_told(&idle));
+        advance(LEFT_ALONE).await;
+        connections.make_room();
+        assert!(is_told(&silent) && !is_told(&idle));
+        connections.make_room();
+        assert!(is_told(&idle));
         connections.make_room();
         assert!(busy.activity.end().is_none());
         drop(under_way);
+        advance(LEFT_ALONE).await;
         connections.make_room();
         assert!(is_told(&busy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_just_come_or_just_asked_is_left_alone() {
+        let connections = Arc::new(Connections::new(2, LIMITS));
+        let one = add(&connections).await;
+        connections.make_room();
+        assert!(!is_told(&one));
+        advance(LEFT_ALONE).await;
+        drop(one.activity.begin());
+        connections.make_room();
+        assert!(!is_told(&one));
+        advance(LEFT_ALONE).await;
+        connections.make_room();
+        assert!(is_told(&one));
     }
 
     #[tokio::test(start_paused = true)]
@@ -144,8 +169,9 @@ mod tests {
         let connections = Arc::new(Connections::new(2, LIMITS));
         let (first, second) = (add(&connections).await, add(&connections).await);
         drop(first.activity.begin());
-        tokio::time::advance(Duration::from_secs(1)).await;
+        advance(Duration::from_secs(1)).await;
         drop(second.activity.begin());
+        advance(Duration::from_secs(1)).await;
         connections.make_room();
         assert!(is_told(&first) && !is_told(&second));
     }
@@ -161,9 +187,9 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert!(!waiting.is_finished() && busy.activity.end().is_none());
-        // It is asked as soon as it is quiet, and told once.
+        // It is told once it has been quiet for a while.
         drop(under_way);
-        tokio::time::sleep(LOOK_AGAIN * 2).await;
+        tokio::time::sleep(LEFT_ALONE + LOOK_AGAIN).await;
         assert!(is_told(&busy));
         drop(busy);
         drop(waiting.await.unwrap());

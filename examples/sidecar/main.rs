@@ -33,8 +33,8 @@
 //! # Connections
 //!
 //! There is a limit to their number, to the time that headers take and to the time between
-//! requests (`connections`). Where there is no room for another, one on which nothing is under
-//! way makes it; where something is under way on all, whoever connects waits. HTTP/2 is spoken
+//! requests (`connections`). Where there is no room for another, one on which nothing has been under
+//! way for half a second makes it; if there is none, whoever connects waits. HTTP/2 is spoken
 //! with whoever begins with its preface; `PING` finds clients that do not answer.
 //!
 //! # Pages

@@ -384,5 +384,9 @@ async fn what_was_done_is_counted() {
     let fetched = "tower_bearer_fetches_total{reason=\"first\",outcome=\"ok\"} 1\n";
     assert!(page.contains(fetched), "{page}");
     assert!(page.contains("# HELP tower_bearer_fetches_total Flights"), "{page}");
+    let own = page.lines().filter_map(|line| line.strip_prefix("# TYPE sidecar_"));
+    for name in own.filter_map(|rest| rest.split(' ').next()) {
+        assert!(page.contains(&format!("# HELP sidecar_{name} ")), "{name} in {page}");
+    }
     assert!(page.contains("tower_bearer_token_left_seconds_bucket"), "{page}");
 }
