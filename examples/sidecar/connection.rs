@@ -215,7 +215,7 @@ mod tests {
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::Notify,
         task::JoinHandle,
-        time::sleep,
+        time::{sleep, timeout},
     };
 
     use super::*;
@@ -273,8 +273,10 @@ mod tests {
         assert!(answer.starts_with(ANSWER));
     }
 
+    /// Within a day, which takes no time here.
     async fn why(served: Served) -> Option<Why> {
-        served.await.unwrap().unwrap()
+        let served = timeout(Duration::from_secs(24 * 60 * 60), served).await;
+        served.expect("it ends").unwrap().unwrap()
     }
 
     #[tokio::test(start_paused = true)]

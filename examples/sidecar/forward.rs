@@ -137,8 +137,8 @@ fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
     };
     let text = format!("no access token for `{}`: {}", upstream.name, explain(error));
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
-    let rest = upstream.cache.status().cooldown_until();
-    let wait = rest.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+    let end = upstream.cache.status().cooldown_until();
+    let wait = end.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
     if let Some(wait) = wait {
         response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
     }

@@ -45,9 +45,9 @@
 //! this file shows the numbers in Grafana.
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
-//! with 0; it does not wait for connections on which nothing is under way. `--check` fetches a token from every source, says in a line each how that went, and
-//! exits with 1 if one failed. A configuration that cannot be is told in one line, with exit
-//! code 2, before anything listens.
+//! with 0; it does not wait for connections on which nothing is under way. `--check` fetches a
+//! token from every source, says in a line each how that went, and exits with 1 if one failed. A
+//! configuration that cannot be is told in one line, with exit code 2, before anything listens.
 
 mod activity;
 mod admission;
