@@ -6,6 +6,8 @@ use http::{
 };
 use tower_bearer::{BearerAuthLayer, Origin, TokenCache};
 
+use crate::path::climbs;
+
 pub(crate) struct Upstream {
     pub(crate) name: String,
     /// The name of its token source, and the tokens.
@@ -87,17 +89,6 @@ fn destination(to: &str) -> Result<(Uri, Origin), String> {
     Ok((uri, origin))
 }
 
-/// Whether a path has a `.` or `..` in it, however it is written, by which it could leave the
-/// part of the upstream that it was let into.
-pub(crate) fn climbs(path: &str) -> bool {
-    if !path.contains(['.', '%']) {
-        return false;
-    }
-    let path = path.to_ascii_lowercase().replace("%2e", ".");
-    let path = path.replace("%2f", "/").replace("%5c", "/").replace('\\', "/");
-    path.split('/').any(|segment| matches!(segment, "." | ".."))
-}
-
 #[cfg(test)]
 mod tests {
     use tower_bearer::local::StoredToken;
@@ -130,17 +121,5 @@ mod tests {
         }
         assert_eq!(target("/kms", "https://a.example", "/kmsx"), None);
         assert_eq!(target("/kms", "https://a.example", "/KMS"), None);
-    }
-
-    #[test]
-    fn a_path_that_climbs_is_known_in_every_spelling() {
-        for path in
-            ["/..", "/a/../b", "/./a", "/%2e%2E/", "/.%2e", "/a%2f..%2Fb", "/..%5cb", "/\\..\\"]
-        {
-            assert!(climbs(path), "{path}");
-        }
-        for path in ["/", "/a.b", "/...", "/a..", "/%20", "/v1.2/x"] {
-            assert!(!climbs(path), "{path}");
-        }
     }
 }
