@@ -303,9 +303,8 @@ impl TokenCache {
     }
 
     fn ready(&self) -> Option<AccessToken> {
-        let (token, _stamp) = self.core.published.token()?;
-        #[cfg(feature = "metrics")]
-        _stamp.observe_use();
+        let (token, stamp) = self.core.published.token()?;
+        stamp.observe_use();
         Some(token)
     }
 
@@ -341,7 +340,6 @@ impl Core {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
                 let granted = Granted::new(grant, change.now);
-                #[cfg(feature = "metrics")]
                 granted.stamp.observe_use();
                 return Asked::Token(granted);
             }

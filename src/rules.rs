@@ -231,10 +231,8 @@ impl Rules {
     /// [judges](Self::replay_if) requests.
     #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
-        let limit = match extensions.is_empty() {
-            true => None,
-            false => extensions.get::<ReplayLimit>().map(|limit| limit.0),
-        };
+        let limit = if extensions.is_empty() { None } else { extensions.get::<ReplayLimit>() };
+        let limit = limit.map(|limit| limit.0);
         let allowed = match (&self.replay_if, parts) {
             (Some(judge), Some(parts)) => judge(parts),
             _ => true,

@@ -150,6 +150,6 @@ impl<S: fmt::Debug, R: fmt::Debug> fmt::Debug for BearerAuth<S, R> {
             .field("inner", &self.inner)
             .field("rules", &self.rules)
             .field("replay", &self.replay)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

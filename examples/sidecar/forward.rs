@@ -100,7 +100,7 @@ impl Forwarder {
             metrics::counter!("sidecar_unkept_total", "upstream" => upstream.name.clone())
                 .increment(1);
         }
-        replay::send(&upstream.layer, self.client.clone(), request, kept.map(Arc::new)).await
+        replay::send(upstream.stack(&self.client), request, kept).await
     }
 
     /// Reserves what may have to be kept of a body; `None` if that is too much.

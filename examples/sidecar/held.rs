@@ -15,9 +15,9 @@ use http_body::{Frame, SizeHint};
 
 use crate::budget::Reservation;
 
-/// What is reserved for one request, as long as something may be kept of its body. Whoever keeps
-/// something has a share in it: the layer while the request has no answer, and then the body that
-/// is sent again until all that was kept has gone.
+/// What is reserved for one request, as long as something may be kept of its body. Two have a
+/// share in it: what the layer keeps, until the request has an answer, and the body that is sent
+/// again, until all that was kept has passed.
 pub(crate) struct Kept {
     limit: usize,
     reservation: Reservation,

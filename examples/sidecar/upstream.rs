@@ -1,19 +1,28 @@
 //! A place to forward to, and the paths that lead there.
 
+use std::sync::OnceLock;
+
+use axum::body::Body;
 use http::{
     Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use hyper_util::client::legacy::Client;
 use tower_bearer::{BearerAuthLayer, Origin, TokenCache};
 
-use crate::path::climbs;
+use crate::{
+    connector::Connector,
+    path::climbs,
+    replay::{self, Stack},
+};
 
 pub(crate) struct Upstream {
     pub(crate) name: String,
     /// The name of its token source, and the tokens.
     pub(crate) source: String,
     pub(crate) cache: TokenCache,
-    pub(crate) layer: BearerAuthLayer,
+    layer: BearerAuthLayer,
+    stack: OnceLock<Stack>,
     /// Without a slash at its end, so that it is empty for all paths.
     prefix: String,
     scheme: Scheme,
@@ -35,7 +44,7 @@ impl Upstream {
         }
         let (uri, origin) = destination(to).map_err(|problem| format!("`to` {problem}"))?;
         let layer = BearerAuthLayer::from_cache(cache.clone())
-            .origin(origin.to_string())
+            .origin(origin)
             .map_err(|error| format!("`to`: {error}"))?;
         let base = uri.path().trim_end_matches('/').to_owned();
         let parts = uri.into_parts();
@@ -44,11 +53,17 @@ impl Upstream {
             source: source.to_owned(),
             cache,
             layer,
+            stack: OnceLock::new(),
             prefix: prefix.trim_end_matches('/').to_owned(),
             scheme: parts.scheme.ok_or("`to` has no scheme")?,
             authority: parts.authority.ok_or("`to` has no host")?,
             base,
         })
+    }
+
+    /// What its requests go through.
+    pub(crate) fn stack(&self, client: &Client<Connector, Body>) -> &Stack {
+        self.stack.get_or_init(|| replay::stack(self.layer.clone(), client.clone()))
     }
 
     pub(crate) fn prefix(&self) -> &str {

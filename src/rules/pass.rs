@@ -89,7 +89,6 @@ impl Pass {
     #[inline]
     pub(super) fn holds(&self) -> bool {
         let holds = self.target.cache.holds(&self.stamp);
-        #[cfg(feature = "metrics")]
         if holds {
             self.stamp.observe_use();
         }

@@ -6,7 +6,8 @@ use http::Request;
 
 /// What is kept of a request's body while the request is on its way.
 ///
-/// There are three: [`CloneBody`], [`BufferBody`] and [`NoReplay`]; the trait is sealed. `Body`
+/// There are three: [`CloneBody`](crate::CloneBody), [`BufferBody`](crate::BufferBody) and
+/// [`NoReplay`](crate::NoReplay); the trait is sealed. `Body`
 /// is the type that the inner service is handed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep a body of type `{B}` to send it again after a 401",
