@@ -65,7 +65,7 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Whether something that the source is configured with has changed since its last
-    /// permanent failure, so that trying again makes sense before the rest is over. It is
+    /// permanent failure, so that trying again makes sense before the cooldown is over. It is
     /// asked once a second at most.
     fn recovered(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)

@@ -41,16 +41,16 @@ fn decoded(path: &[u8]) -> Option<Vec<u8>> {
 
 fn decoded_once(mut path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(path.len());
-    while let Some((first, rest)) = path.split_first() {
-        if let Some((byte, rest)) = encoded_byte(path) {
+    while let Some((first, tail)) = path.split_first() {
+        if let Some((byte, tail)) = encoded_byte(path) {
             decoded.push(byte);
-            path = rest;
-        } else if let Some((char, rest)) = encoded_char(path) {
+            path = tail;
+        } else if let Some((char, tail)) = encoded_char(path) {
             decoded.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes());
-            path = rest;
+            path = tail;
         } else {
             decoded.push(*first);
-            path = rest;
+            path = tail;
         }
     }
     decoded
@@ -58,16 +58,16 @@ fn decoded_once(mut path: &[u8]) -> Vec<u8> {
 
 /// `%2e`
 fn encoded_byte(path: &[u8]) -> Option<(u8, &[u8])> {
-    let (digits, rest) = path.strip_prefix(b"%")?.split_at_checked(2)?;
-    Some((u8::try_from(hex(digits)?).ok()?, rest))
+    let (digits, tail) = path.strip_prefix(b"%")?.split_at_checked(2)?;
+    Some((u8::try_from(hex(digits)?).ok()?, tail))
 }
 
 /// `%u002e`, which was never a standard.
 fn encoded_char(path: &[u8]) -> Option<(char, &[u8])> {
     let path = path.strip_prefix(b"%u").or_else(|| path.strip_prefix(b"%U"))?;
-    let (digits, rest) = path.split_at_checked(4)?;
+    let (digits, tail) = path.split_at_checked(4)?;
     let char = char::from_u32(hex(digits)?).unwrap_or(char::REPLACEMENT_CHARACTER);
-    Some((char, rest))
+    Some((char, tail))
 }
 
 fn hex(digits: &[u8]) -> Option<u32> {
@@ -78,36 +78,36 @@ fn hex(digits: &[u8]) -> Option<u32> {
 /// A byte that begins nothing stands for itself.
 fn characters(mut bytes: &[u8]) -> Vec<char> {
     let mut characters = Vec::with_capacity(bytes.len());
-    while let Some((first, rest)) = bytes.split_first() {
+    while let Some((first, tail)) = bytes.split_first() {
         let (more, bits) = match first {
             0xc0..=0xdf => (1, first & 0x1f),
             0xe0..=0xef => (2, first & 0x0f),
             0xf0..=0xf7 => (3, first & 0x07),
             _ => (0, *first),
         };
-        let code = continued(u32::from(bits), rest, more);
-        let code = code.or_else(|| unchecked(bits, rest).filter(|_| matches!(first, 0xc0 | 0xc1)));
+        let code = continued(u32::from(bits), tail, more);
+        let code = code.or_else(|| unchecked(bits, tail).filter(|_| matches!(first, 0xc0 | 0xc1)));
         let (code, used) = code.unwrap_or((u32::from(*first), 0));
         // What is no ASCII by itself is no control character either.
         let is_stray = used == 0 && !first.is_ascii();
         let char = char::from_u32(code).filter(|_| !is_stray);
         characters.push(char.unwrap_or(char::REPLACEMENT_CHARACTER));
-        bytes = &rest[used..];
+        bytes = &tail[used..];
     }
     characters
 }
 
 /// The character that begins with those bits and goes on in so many bytes, and their number.
-fn continued(bits: u32, rest: &[u8], more: usize) -> Option<(u32, usize)> {
-    let code = rest.get(..more)?.iter().try_fold(bits, |code, byte| {
+fn continued(bits: u32, tail: &[u8], more: usize) -> Option<(u32, usize)> {
+    let code = tail.get(..more)?.iter().try_fold(bits, |code, byte| {
         (byte & 0xc0 == 0x80).then_some(code << 6 | u32::from(byte & 0x3f))
     });
     Some((code?, more))
 }
 
 /// Some decoders do not even look whether the second byte continues the first: `C0 2E`.
-fn unchecked(bits: u8, rest: &[u8]) -> Option<(u32, usize)> {
-    let byte = (bits << 6) | (rest.first()? & 0x3f);
+fn unchecked(bits: u8, tail: &[u8]) -> Option<(u32, usize)> {
+    let byte = (bits << 6) | (tail.first()? & 0x3f);
     matches!(byte, b'.' | b'/' | b'\\').then_some((byte.into(), 1))
 }
 

@@ -72,11 +72,11 @@ impl Upstream {
 
     /// Where a request for that goes; `None` if it is not for this upstream.
     pub(crate) fn target(&self, uri: &Uri) -> Option<Uri> {
-        let rest = uri.path().strip_prefix(&self.prefix)?;
-        if !rest.is_empty() && !rest.starts_with('/') {
+        let tail = uri.path().strip_prefix(&self.prefix)?;
+        if !tail.is_empty() && !tail.starts_with('/') {
             return None;
         }
-        let path = format!("{}{rest}", self.base);
+        let path = format!("{}{tail}", self.base);
         let path = if path.is_empty() { "/" } else { &path };
         let path: PathAndQuery = match uri.query() {
             Some(query) => format!("{path}?{query}").parse().ok()?,

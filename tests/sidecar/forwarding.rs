@@ -260,7 +260,7 @@ async fn what_must_not_be_forwarded_is_refused() {
 #[tokio::test]
 async fn a_path_that_some_server_could_read_as_climbing_is_refused() {
     let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
-    for rest in [
+    for tail in [
         "..;",
         "..;/x",
         "%2e%2e%3b/x",
@@ -272,12 +272,12 @@ async fn a_path_that_some_server_could_read_as_climbing_is_refused() {
         "..\\x",
         "%c0%ae%c0%ae/x",
     ] {
-        let (status, said) = get(&sidecar.url(&format!("/api/{rest}"))).await;
-        assert!(status == 400 && said.contains("the path"), "{rest}: {status} {said}");
+        let (status, said) = get(&sidecar.url(&format!("/api/{tail}"))).await;
+        assert!(status == 400 && said.contains("the path"), "{tail}: {status} {said}");
     }
-    for rest in ["a..b", "%20x", "a;b=1", "...", "a%2Fb", "%E2%82%AC"] {
-        let (status, seen) = get(&sidecar.url(&format!("/api/{rest}"))).await;
-        assert!(status == 200 && seen.starts_with(&format!("GET /base/{rest}\n")), "{seen}");
+    for tail in ["a..b", "%20x", "a;b=1", "...", "a%2Fb", "%E2%82%AC"] {
+        let (status, seen) = get(&sidecar.url(&format!("/api/{tail}"))).await;
+        assert!(status == 200 && seen.starts_with(&format!("GET /base/{tail}\n")), "{seen}");
     }
 }
 
@@ -385,7 +385,7 @@ async fn what_was_done_is_counted() {
     assert!(page.contains(fetched), "{page}");
     assert!(page.contains("# HELP tower_bearer_fetches_total Flights"), "{page}");
     let own = page.lines().filter_map(|line| line.strip_prefix("# TYPE sidecar_"));
-    for name in own.filter_map(|rest| rest.split(' ').next()) {
+    for name in own.filter_map(|tail| tail.split(' ').next()) {
         assert!(page.contains(&format!("# HELP sidecar_{name} ")), "{name} in {page}");
     }
     assert!(page.contains("tower_bearer_token_left_seconds_bucket"), "{page}");

@@ -168,9 +168,9 @@ impl Sidecar {
     /// The code that it exits with, and that it has said no more.
     pub(crate) async fn ended(mut self) -> Option<i32> {
         let status = soon(self.child.wait()).await.expect("it can be waited for");
-        let mut rest = String::new();
-        self.out.into_inner().read_to_string(&mut rest).await.expect("it is text");
-        assert_eq!(rest, "");
+        let mut remaining = String::new();
+        self.out.into_inner().read_to_string(&mut remaining).await.expect("it is text");
+        assert_eq!(remaining, "");
         status.code()
     }
 
