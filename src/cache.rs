@@ -336,6 +336,7 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
+        self.ensure_keeper();
         let (lost_at, ask_again) = match answer {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
@@ -381,14 +382,20 @@ impl Core {
         }
     }
 
+    /// Leaves a keeper on this runtime, if the policy wants one and there is none.
+    fn ensure_keeper(self: &Arc<Self>) {
+        if self.policy.keep_warm && !self.keeper.is_taken() {
+            if let Ok(runtime) = clock::runtime() {
+                keeper::ensure(self, &runtime);
+            }
+        }
+    }
+
     fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
         match clock::runtime() {
             Ok(runtime) => {
                 flight.spawn(&runtime);
-                if self.policy.keep_warm {
-                    keeper::ensure(self, &runtime);
-                }
                 self.tell();
                 Ok(())
             }
