@@ -34,10 +34,14 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Whether it is by `https`, and the authority.
+    /// Whether it is by `https`, and the authority: not one with user info, which may be secret.
     pub(super) fn written(self) -> Option<(bool, Box<str>)> {
         match self {
-            Self::Host { is_https, authority } => Some((is_https, authority.into())),
+            Self::Host { is_https, authority } if !authority.contains('@') => {
+                Some((is_https, authority.into()))
+            }
+            // Nothing is written like that.
+            Self::Host { is_https, .. } => Some((is_https, "".into())),
             _ => None,
         }
     }
