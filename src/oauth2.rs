@@ -65,88 +65,18 @@ mod response;
 mod text;
 mod transport;
 
-use std::{fmt, sync::Arc, time::Duration};
-
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub use self::config::Config;
-#[cfg(feature = "reqwest-middleware")]
-pub(crate) use self::reqwest_service::final_uri;
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
     builder::{InvalidEndpoint, TokenEndpointBuilder},
     client_auth::ClientAuth,
+    endpoint::TokenEndpoint,
     error::{EndpointError, EndpointErrorKind},
     request::BodyFormat,
     response::Field,
     text::HeaderText,
 };
-
-use self::{endpoint::Endpoint, refresh::Grant};
-use crate::{
-    error::TokenError,
-    source::{TokenRequest, TokenSource},
-    token::AccessToken,
-};
-
-/// Fetches access tokens from the token endpoint of an OAuth 2.0 authorization server.
-///
-/// It is made by [`TokenEndpoint::builder`] or by one of the [`providers`]. Its errors hold an
-/// [`EndpointError`]. It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache) does.
-pub struct TokenEndpoint {
-    endpoint: Arc<Endpoint>,
-}
-
-// ===== impl TokenEndpoint =====
-
-impl TokenEndpoint {
-    /// Starts with the URL of the endpoint: absolute, `https` unless it is on this machine,
-    /// without user info and fragment.
-    pub fn builder(url: impl Into<String>) -> TokenEndpointBuilder {
-        TokenEndpointBuilder::new(url.into())
-    }
-
-    /// Waits until the [hook](TokenEndpointBuilder::on_new_refresh_token) has ended for each new
-    /// refresh token that has come so far.
-    ///
-    /// A program that ends right after a fetch waits for it, because the hook ends with the
-    /// runtime. The endpoint can be shared with a cache by an [`Arc`]. A hook that hangs
-    /// keeps this waiting.
-    pub async fn refresh_tokens_stored(&self) {
-        if let Grant::Refresh(refresh) = &self.endpoint.grant {
-            refresh.hooks_ended().await;
-        }
-    }
-}
-
-impl TokenSource for TokenEndpoint {
-    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
-        self.endpoint.fetch(request).await
-    }
-
-    /// Two exchanges, if each has a [timeout](TokenEndpointBuilder::timeout): a fetch may
-    /// need a second one.
-    fn attempt_timeout(&self) -> Option<Duration> {
-        self.endpoint.attempt_timeout()
-    }
-
-    /// Whether a [`Secret`](crate::Secret) reads differently than at the last permanent failure.
-    /// One that reads differently each time never does.
-    async fn recovered(&self) -> bool {
-        self.endpoint.recovered().await
-    }
-}
-
-impl fmt::Debug for TokenEndpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { origin, template, .. } = &*self.endpoint;
-        f.debug_struct("TokenEndpoint")
-            .field("origin", origin)
-            .field("grant_type", &template.grant_type)
-            .field("client_id", &template.client_id)
-            .field("client_auth", &template.client_auth)
-            .finish_non_exhaustive()
-    }
-}

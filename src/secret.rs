@@ -9,12 +9,10 @@ use std::{ffi::OsString, fmt, path::PathBuf, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
+use self::error::MAX_LEN;
 use crate::{error::BoxError, token::Redacted};
 
-pub use error::{SecretError, SecretErrorKind};
-
-/// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
-const MAX_LEN: usize = 64 * 1024;
+pub use self::error::{SecretError, SecretErrorKind};
 
 /// A client secret, an API key, a refresh token: whatever has to be shown to get a token.
 ///

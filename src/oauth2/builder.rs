@@ -2,7 +2,7 @@
 
 mod checks;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,10 +12,9 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::{
-    TokenEndpoint,
     changes::Refusals,
     client_auth::ClientAuth,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, TokenEndpoint},
     refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
@@ -60,10 +59,20 @@ pub struct TokenEndpointBuilder {
     transport: Option<Box<dyn Transport>>,
 }
 
+// ===== impl TokenEndpoint =====
+
+impl TokenEndpoint {
+    /// Starts with the URL of the endpoint: absolute, `https` unless it is on this machine,
+    /// without user info and fragment.
+    pub fn builder(url: impl Into<String>) -> TokenEndpointBuilder {
+        TokenEndpointBuilder::new(url.into())
+    }
+}
+
 // ===== impl TokenEndpointBuilder =====
 
 impl TokenEndpointBuilder {
-    pub(super) fn new(url: String) -> Self {
+    fn new(url: String) -> Self {
         Self {
             url,
             allow_plaintext: false,
@@ -313,7 +322,7 @@ impl TokenEndpointBuilder {
             transport,
             refusals: Refusals::default(),
         };
-        Ok(TokenEndpoint { endpoint: Arc::new(endpoint) })
+        Ok(TokenEndpoint::new(endpoint))
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
@@ -400,7 +409,7 @@ fn ready_made(
         client = client.no_proxy();
     }
     let client = client.build().map_err(|error| InvalidEndpoint::Transport(error.to_string()))?;
-    Ok(Box::new(ServiceTransport(super::ReqwestService::new(client))))
+    Ok(Box::new(ServiceTransport(super::reqwest_service::ReqwestService::new(client))))
 }
 
 #[cfg(not(feature = "reqwest"))]

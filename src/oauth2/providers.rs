@@ -15,7 +15,10 @@
 
 use std::{fmt::Display, time::Duration};
 
-use super::{BodyFormat, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
+use super::{
+    builder::TokenEndpointBuilder, client_auth::ClientAuth, endpoint::TokenEndpoint,
+    request::BodyFormat,
+};
 use crate::secret::Secret;
 
 /// How long Ianum's own sample waits for a connection, and again for the answer.

@@ -44,7 +44,7 @@ pub enum Field {
 
 /// The names that were configured; the usual ones stand for the rest.
 #[derive(Clone, Debug, Default)]
-pub(in crate::oauth2) struct FieldNames {
+pub(crate) struct FieldNames {
     configured: Vec<(Field, String)>,
 }
 
@@ -101,12 +101,12 @@ impl Field {
 
 impl FieldNames {
     /// Has a field looked for under that name, and under that name alone.
-    pub(in crate::oauth2) fn set(&mut self, field: Field, name: String) {
+    pub(crate) fn set(&mut self, field: Field, name: String) {
         self.configured.retain(|(configured, _)| *configured != field);
         self.configured.push((field, name));
     }
 
-    pub(in crate::oauth2) fn configured(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn configured(&self) -> impl Iterator<Item = &str> {
         self.configured.iter().map(|(_, name)| name.as_str())
     }
 
