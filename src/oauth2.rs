@@ -1,4 +1,4 @@
-//! A [`TokenSource`] for an OAuth 2.0 token endpoint (RFC 6749 §3.2).
+//! A [`TokenSource`](crate::TokenSource) for an OAuth 2.0 token endpoint (RFC 6749 §3.2).
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -31,22 +31,25 @@
 //! # A refresh token
 //!
 //! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the last
-//! refresh token (RFC 6749 §6). If the answer has a new one it takes its place, and the
-//! [hook](TokenEndpointBuilder::on_new_refresh_token) can store it, in its own time; if not,
-//! the old one is kept. A service that rotates refresh tokens takes each of them once. So there
-//! is one exchange at a time, whoever asks meanwhile waits for it, and it is seen through on
-//! a task of its own even if the fetch is given up. And an exchange whose outcome never became
-//! known (a connection that broke, a timeout, a 5xx) is repeated once, at once, and then not
-//! again. If the service has forgotten the refresh token by then, the error is
+//! refresh token (RFC 6749 §6). If the answer has a new one, the endpoint sends that one next,
+//! and the [hook](TokenEndpointBuilder::on_new_refresh_token) can store it, in its own time; if
+//! not, the endpoint keeps the old one.
+//!
+//! A service that rotates refresh tokens takes each of them once. So there is one exchange at a
+//! time, and whoever asks meanwhile waits for it. It runs on a task of its own and goes on even
+//! if the fetch is dropped. If its outcome never becomes known (a connection that broke, a
+//! timeout, a 5xx), the endpoint repeats it once, at once, and then not again. If the service
+//! has forgotten the refresh token by then, the error is
 //! [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
 //!
 //! # Secrets that change
 //!
-//! Every [`Secret`](crate::Secret) is read anew for each fetch. If the service refuses, they are
-//! read once more, and if one has changed, the request is made again at once (after a second, if
-//! a function returned it): the secret had just been rotated. Later the cooldown ends early when a secret has changed. What a function
-//! makes anew each time that it is read, such as a signed assertion, has not changed; and if
-//! the service goes on refusing, such early tries get rarer.
+//! Each fetch reads every [`Secret`](crate::Secret) anew. If the service refuses, the endpoint
+//! reads them once more. If one has changed, it had just been rotated, and the endpoint makes the
+//! request again: at once, or after a second if a function returned the secret. Later the
+//! cooldown ends early when a secret has changed. What a function makes anew at each reading,
+//! such as a signed assertion, does not count as changed; and if the service goes on refusing,
+//! such early tries get rarer.
 
 mod builder;
 mod changes;

@@ -224,7 +224,7 @@ impl Endpoint {
         read.await.map_err(|error| EndpointError::credential(&error, &self.origin))
     }
 
-    /// Has the grant redeemed; one that may be good for one exchange only, with care.
+    /// Redeems the grant, with care if it may be good for one exchange only.
     async fn redeem(&self, readings: &Readings) -> Outcome<AccessToken> {
         let (Grant::Refresh(refresh), Some(sent)) = (&self.grant, &readings.refresh_token) else {
             return self.exchange(readings).await.map(|(token, _)| token);
@@ -242,7 +242,7 @@ impl Endpoint {
         }
     }
 
-    /// Exchanges a refresh token, and sees to it that what came of it is not forgotten.
+    /// Exchanges a refresh token, and notes what came of it.
     async fn refresh(
         &self,
         refresh: &Refresh,

@@ -146,7 +146,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_command_that_the_system_has_no_room_for_or_that_is_being_written_may_start_later() {
+    fn a_command_that_there_is_no_room_for_or_that_is_being_written_may_start_later() {
         use rustix::io::Errno;
 
         for errno in

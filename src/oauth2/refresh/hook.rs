@@ -59,7 +59,7 @@ impl Hooks {
         Self { hook, queue: Mutex::default(), is_idle: Notify::new() }
     }
 
-    /// Has a token handed over once those before it are.
+    /// Queues a token, and hands it over once those before it are.
     pub(super) fn push(self: &Arc<Self>, token: Token) {
         let dropped = {
             let mut queue = self.queue();

@@ -42,7 +42,7 @@ pub enum Field {
     ErrorDescription,
 }
 
-/// The names that were configured; the usual ones stand for the rest.
+/// The names that were configured. Any other field has its usual ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FieldNames {
     configured: Vec<(Field, String)>,
@@ -100,7 +100,7 @@ impl Field {
 // ===== impl FieldNames =====
 
 impl FieldNames {
-    /// Has a field looked for under that name, and under that name alone.
+    /// Looks for a field under that name, and under that name alone.
     pub(crate) fn set(&mut self, field: Field, name: String) {
         self.configured.retain(|(configured, _)| *configured != field);
         self.configured.push((field, name));
