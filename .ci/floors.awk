@@ -72,10 +72,10 @@ function skip(line,    name) {
   skipping = line !~ /[;}][ \t]*$/
 }
 
-function ends_skipped(line,    rest) {
+function ends_skipped(line,    tail) {
   if (substr(line, 1, length(skipped_indent)) != skipped_indent) return 0
-  rest = substr(line, length(skipped_indent) + 1)
-  return rest ~ /^[^ \t].*[;}][ \t]*$/ || rest ~ /^[})]/
+  tail = substr(line, length(skipped_indent) + 1)
+  return tail ~ /^[^ \t].*[;}][ \t]*$/ || tail ~ /^[})]/
 }
 
 # In `mod x { … }` the word `super` means the file.
@@ -236,10 +236,10 @@ function forbidden(a, b) {
 function is_within(module, parent) { return substr(module, 1, length(parent) + 2) == parent "::" }
 
 # The child of `parent` on the way to `module`, or the parent itself.
-function step(parent, module,    rest) {
+function step(parent, module,    tail) {
   if (module == parent) return parent
-  rest = substr(module, length(parent) + 3); sub(/::.*/, "", rest)
-  return parent "::" rest
+  tail = substr(module, length(parent) + 3); sub(/::.*/, "", tail)
+  return parent "::" tail
 }
 
 # The module that defines what a path names; "" if that is not of this crate.

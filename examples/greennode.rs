@@ -7,7 +7,7 @@
 //!     cargo run --example greennode -- "Why is the sky blue?"
 //! ```
 //!
-//! `GREENNODE_TOKEN_URL` has the token fetched elsewhere than from
+//! `GREENNODE_TOKEN_URL` has the token fetched from another place than
 //! `https://iam.api.greennode.ai/accounts/v2/auth/token`.
 
 mod common;

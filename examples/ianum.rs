@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The client id may be an alias. The API is called by `GET`. `IANUM_TOKEN_URL` has the token
-//! fetched elsewhere than from `https://api-auth.ianum.com/v1_3/oauth/token`.
+//! fetched from another place than `https://api-auth.ianum.com/v1_3/oauth/token`.
 
 mod common;
 

@@ -7,7 +7,7 @@
 //! `IBMCLOUD_KEY_FILE=key.json` does instead of the API key: the file that
 //! `ibmcloud iam service-api-key-create … --file key.json` writes. The instance is in us-south
 //! unless `IBMCLOUD_API_URL` is another one's `https://….kms.cloud.ibm.com/api/v2/keys`.
-//! `IBMCLOUD_TOKEN_URL` has the token fetched elsewhere than from
+//! `IBMCLOUD_TOKEN_URL` has the token fetched from another place than
 //! `https://iam.cloud.ibm.com/identity/token`.
 
 mod common;

@@ -6,7 +6,7 @@
 //!     cargo run --example ibm_verify
 //! ```
 //!
-//! The API is called by `GET`. `IBM_VERIFY_TOKEN_URL` has the token fetched elsewhere than from
+//! The API is called by `GET`. `IBM_VERIFY_TOKEN_URL` has the token fetched from another place than
 //! the tenant's `/v1.0/endpoint/default/token`.
 
 mod common;

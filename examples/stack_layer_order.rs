@@ -5,11 +5,11 @@
 //! 1. `LoadShed` first: it turns away whom the queue under it has no place for. Under the layer
 //!    it would turn away a replay, for which a token was just fetched.
 //! 2. `Timeout` for the whole: what the caller waits for, a token and a replay included. When it
-//!    strikes, the fetch goes on by itself, for whoever comes next.
+//!    ends, the fetch goes on by itself, for whoever comes next.
 //! 3. `Buffer` above the layer: one queue, and a service that is `Clone` whatever is under it.
 //! 4. `Retry` above the layer, so that each try is given the token of its time. It leaves alone
 //!    what is dealt with already: a 401 (the layer has sent that request again), and an error
-//!    that is a `TokenError` (the cache retries, and rests when that is no use).
+//!    that is a `TokenError` (the cache retries, and cools down when that is no use).
 //! 5. `BearerAuthLayer`.
 //! 6. `ConcurrencyLimit` under the layer: a permit is held while a call is on the wire, not while
 //!    a request waits for its token. So the token transport may share the limit, even a limit

@@ -35,8 +35,8 @@ fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
 async fn main() -> Result<(), BoxError> {
     let (tokens, others) = (loopback::Tokens::default(), loopback::Tokens::default());
     let token_origin = loopback::serve(loopback::token_service(&tokens)).await?;
-    let elsewhere = loopback::serve(loopback::protected_api(&others)).await?;
-    let away = get(move || async move { Redirect::temporary(&elsewhere) });
+    let other_host = loopback::serve(loopback::protected_api(&others)).await?;
+    let away = get(move || async move { Redirect::temporary(&other_host) });
     let api = loopback::serve(Router::new().route("/moved", away)).await?;
 
     let cache = TokenCache::new(loopback::endpoint(&format!("{token_origin}/token"))?);

@@ -34,7 +34,7 @@ usage: token SOURCE
   greennode                      GREENNODE_CLIENT_ID, GREENNODE_CLIENT_SECRET
   ianum                          IANUM_CLIENT_ID, IANUM_CLIENT_SECRET
 (*) needs `--features command`. IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL and
-IANUM_TOKEN_URL have the token fetched elsewhere.";
+IANUM_TOKEN_URL have the token fetched from another place.";
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -303,9 +303,8 @@ impl TokenCache {
     }
 
     fn ready(&self) -> Option<AccessToken> {
-        let (token, _stamp) = self.core.published.token()?;
-        #[cfg(feature = "metrics")]
-        _stamp.observe_use();
+        let (token, stamp) = self.core.published.token()?;
+        stamp.observe_use();
         Some(token)
     }
 
@@ -337,11 +336,11 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
+        self.ensure_keeper();
         let (lost_at, ask_again) = match answer {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
                 let granted = Granted::new(grant, change.now);
-                #[cfg(feature = "metrics")]
                 granted.stamp.observe_use();
                 return Asked::Token(granted);
             }
@@ -383,14 +382,20 @@ impl Core {
         }
     }
 
+    /// Leaves a keeper on this runtime, if the policy wants one and there is none.
+    fn ensure_keeper(self: &Arc<Self>) {
+        if self.policy.keep_warm && !self.keeper.is_taken() {
+            if let Ok(runtime) = clock::runtime() {
+                keeper::ensure(self, &runtime);
+            }
+        }
+    }
+
     fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
         match clock::runtime() {
             Ok(runtime) => {
                 flight.spawn(&runtime);
-                if self.policy.keep_warm {
-                    keeper::ensure(self, &runtime);
-                }
                 self.tell();
                 Ok(())
             }

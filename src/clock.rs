@@ -43,7 +43,6 @@ impl Moment {
     }
 
     /// How long it is from now until then; `None` if it never comes.
-    #[cfg(feature = "metrics")]
     pub(crate) fn left(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| self.0.duration_since(Self::now().0).into())
     }
@@ -144,6 +143,7 @@ mod pausable {
 
     struct NoBuilder;
 
+    #[expect(clippy::unused_self, reason = "it is called like the other one")]
     impl NoBuilder {
         fn is_pausable(&self) -> No {
             No
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn these_tests_may_pause_time_and_the_crate_knows() {
-        assert!(CAN_PAUSE);
+        const { assert!(CAN_PAUSE) }
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@
 //! A failed fetch takes nothing away: a token is used until it expires, even after a 401 if no
 //! other can be had, and then the 401 is what the caller gets, with its body. Without a token
 //! the request fails with the [`TokenError`] of the last fetch, and nothing is sent; the
-//! source rests between fetches, and no failure is for ever.
+//! source cools down between fetches, and every failure is eventually retried.
 //!
 //! A token goes only to the origins that were named, only over TLS or to this machine, and is
 //! never shown: see [`BearerAuthLayer`].
@@ -61,7 +61,7 @@
 //! - this machine: a variable, a file, a command: [`local`]
 //! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
 //!   one attempt, and says by [`TokenError::transient`] or [`TokenError::permanent`] how that
-//!   went; all the rest is done for it.
+//!   went; the cache does all else.
 //!
 //! Credentials are [`Secret`]s, read anew for each fetch, so that a rotated one needs no
 //! restart.

@@ -37,7 +37,7 @@ use crate::{
 ///
 /// A rejected request is sent again if reqwest can clone it
 /// ([`Request::try_clone`]): a streaming body cannot be. A request that brings its own
-/// `Authorization`, or the extension [`SkipAuth`]
+/// `Authorization`, or the extension [`SkipAuth`](crate::SkipAuth)
 /// ([`with_extension`](reqwest_middleware::RequestBuilder::with_extension)), passes untouched.
 ///
 /// # Redirects

@@ -121,14 +121,17 @@ pub(crate) fn waited(time: Duration) {
     metrics::histogram!(names::WAIT_SECONDS).record(time);
 }
 
-/// A token is used that has so much left.
-#[cfg(feature = "metrics")]
-pub(crate) fn used(is_suspect: bool, left: Option<Duration>) {
-    if is_suspect {
-        metrics::counter!(names::SUSPECT_USES).increment(1);
-    }
-    if let Some(left) = left {
-        metrics::histogram!(names::SECONDS_LEFT).record(left);
+/// A token is used that has so much left, if it ever expires.
+#[inline]
+pub(crate) fn used(is_suspect: bool, left: impl FnOnce() -> Option<Duration>) {
+    #[cfg(feature = "metrics")]
+    {
+        if is_suspect {
+            metrics::counter!(names::SUSPECT_USES).increment(1);
+        }
+        if let Some(left) = left() {
+            metrics::histogram!(names::SECONDS_LEFT).record(left);
+        }
     }
 }
 

@@ -4,39 +4,36 @@
 //! Nothing here waits or sends: an [`Exchange`](crate::exchange::Exchange) asks, and
 //! [`service`](crate::service) or [`middleware`](crate::middleware) drive that.
 
+mod destination;
 mod pass;
 mod recent;
 mod routes;
+mod tokens;
 mod verdict;
 
 use std::{fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, Request, Uri, header::AUTHORIZATION, request, uri::Scheme};
+use http::{Extensions, HeaderMap, Request, header::AUTHORIZATION, request};
 
-use self::{
-    pass::Target,
-    routes::{Assumed, Routes, Slot, Slots},
-    verdict::Verdicts,
-};
+pub use self::tokens::Tokens;
 pub(crate) use self::{
+    destination::Destination,
     pass::{Pass, Recheck, Waiting},
     recent::Recent,
     verdict::{ResponseHead, Verdict},
 };
+use self::{
+    pass::Target,
+    routes::{Assumed, Routes, Slot, Slots},
+    verdict::{Judge, Verdicts},
+};
 use crate::{
-    cache::{Asked, TokenCache},
+    cache::Asked,
     error::{Refused, TokenError},
     observe,
     origin::{InvalidOrigin, Origin},
     token::AccessToken,
 };
-
-/// Where the tokens of an origin come from: a [`TokenCache`].
-///
-/// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
-/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
-#[derive(Clone, Debug)]
-pub struct Tokens(TokenCache);
 
 /// What happens to a request for an origin that was not named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,25 +88,12 @@ pub(crate) struct Rules {
     verdicts: Arc<Verdicts>,
 }
 
-pub(crate) type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
-
 /// What is looked at of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestHead<'a> {
     pub(crate) destination: Destination<'a>,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) extensions: &'a Extensions,
-}
-
-/// Where a request goes, as it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Destination<'a> {
-    /// A host, by `https` or else by `http`.
-    Host { is_https: bool, authority: &'a str },
-    /// It does not say: there is neither a scheme nor an authority.
-    Unsaid,
-    /// Another scheme, or only one of the two.
-    Other,
 }
 
 /// What becomes of a request.
@@ -247,10 +231,8 @@ impl Rules {
     /// [judges](Self::replay_if) requests.
     #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
-        let limit = match extensions.is_empty() {
-            true => None,
-            false => extensions.get::<ReplayLimit>().map(|limit| limit.0),
-        };
+        let limit = if extensions.is_empty() { None } else { extensions.get::<ReplayLimit>() };
+        let limit = limit.map(|limit| limit.0);
         let allowed = match (&self.replay_if, parts) {
             (Some(judge), Some(parts)) => judge(parts),
             _ => true,
@@ -339,60 +321,5 @@ impl<'a> RequestHead<'a> {
             headers: request.headers(),
             extensions: request.extensions(),
         }
-    }
-}
-
-// ===== impl Tokens =====
-
-impl From<TokenCache> for Tokens {
-    fn from(cache: TokenCache) -> Self {
-        Self(cache)
-    }
-}
-
-impl From<&TokenCache> for Tokens {
-    fn from(cache: &TokenCache) -> Self {
-        Self(cache.clone())
-    }
-}
-
-impl Tokens {
-    fn is_same(&self, other: &Self) -> bool {
-        self.0.is_same(&other.0)
-    }
-}
-
-// ===== impl Destination =====
-
-impl<'a> Destination<'a> {
-    pub(crate) fn of(uri: &'a Uri) -> Self {
-        match (uri.scheme(), uri.authority()) {
-            (Some(scheme), Some(authority)) => Self::of_parts(scheme.as_str(), authority.as_str()),
-            (None, None) => Self::Unsaid,
-            _ => Self::Other,
-        }
-    }
-
-    pub(crate) fn of_parts(scheme: &str, authority: &'a str) -> Self {
-        match scheme {
-            "https" => Self::Host { is_https: true, authority },
-            "http" => Self::Host { is_https: false, authority },
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether it is by `https`, and the authority.
-    fn written(self) -> Option<(bool, Box<str>)> {
-        match self {
-            Self::Host { is_https, authority } => Some((is_https, authority.into())),
-            _ => None,
-        }
-    }
-
-    fn origin(self) -> Option<Origin> {
-        let Self::Host { is_https, authority } = self else { return None };
-        let scheme = if is_https { Scheme::HTTPS } else { Scheme::HTTP };
-        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
-        Origin::of(&uri.ok()?)
     }
 }

@@ -3,6 +3,7 @@
 mod detour;
 mod future;
 mod replay;
+mod walk;
 
 use std::{
     fmt,
@@ -15,7 +16,7 @@ use tower_service::Service;
 
 use self::{
     detour::Detour,
-    future::{Walk, how_much_to_keep, set_out},
+    walk::{Walk, how_much_to_keep, set_out},
 };
 pub use self::{
     future::ResponseFuture,
@@ -24,7 +25,7 @@ pub use self::{
 use crate::{
     error::BoxError,
     exchange::Exchange,
-    rules::{Admission, Recent, RequestHead, Rules, Waiting},
+    rules::{Admission, Destination, Recent, RequestHead, Rules, Waiting},
 };
 
 /// The service of a [`BearerAuthLayer`](crate::BearerAuthLayer).
@@ -86,7 +87,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let pass = match self.recent.ready(&self.rules, request.uri(), request.extensions()) {
+        let (rules, extensions) = (&self.rules, request.extensions());
+        let look_up = |destination: Destination<'_>| rules.ready(destination, extensions);
+        let pass = match self.recent.ready(request.uri(), extensions, look_up) {
             Some(pass) => Some(pass),
             None => match self.rules.admit(&RequestHead::of(&request)) {
                 Admission::Ready(pass) => Some(pass),
@@ -147,6 +150,6 @@ impl<S: fmt::Debug, R: fmt::Debug> fmt::Debug for BearerAuth<S, R> {
             .field("inner", &self.inner)
             .field("rules", &self.rules)
             .field("replay", &self.replay)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! What a user with a body that is not `Clone` is told by the compiler.
 //!
-//! The sentences are ours, so they are looked for by themselves: the rest of what a compiler
+//! The sentences are ours, so they are looked for by themselves: what else a compiler
 //! prints changes from release to release.
 
 use std::{path::Path, process::Command};
@@ -37,10 +37,10 @@ fn a_body_that_is_not_clone_is_told_which_method_to_call() {
 fn copy_fixture(root: &Path, to: &Path) {
     let from = root.join("tests/unclonable");
     std::fs::create_dir_all(to.join("src")).unwrap();
-    let manifest = std::fs::read_to_string(from.join("Cargo.toml")).unwrap();
-    let path = root.to_str().expect("a path that a manifest can hold");
-    let manifest = manifest.replace("\"../..\"", &format!("{path:?}"));
-    std::fs::write(to.join("Cargo.toml"), manifest).unwrap();
+    let cargo_toml = std::fs::read_to_string(from.join("Cargo.toml")).unwrap();
+    let path = root.to_str().expect("a path that a cargo_toml can hold");
+    let cargo_toml = cargo_toml.replace("\"../..\"", &format!("{path:?}"));
+    std::fs::write(to.join("Cargo.toml"), cargo_toml).unwrap();
     std::fs::copy(from.join("src/main.rs"), to.join("src/main.rs")).unwrap();
     std::fs::copy(root.join("Cargo.lock"), to.join("Cargo.lock")).unwrap();
 }

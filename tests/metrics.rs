@@ -97,13 +97,13 @@ async fn every_number_counts_what_its_name_says() {
     *world.revoked.lock().unwrap() = 2;
     *world.fails.lock().unwrap() = true;
     assert_eq!(get(&stack, API).await, Some(401), "not renewed");
-    assert_eq!(get(&stack, API).await, Some(401), "suspect, and the source rests");
-    assert_eq!(get(&stack, "https://elsewhere.example").await, None);
+    assert_eq!(get(&stack, API).await, Some(401), "suspect, and the source cools down");
+    assert_eq!(get(&stack, "https://unlisted.example").await, None);
 
     let endless = World::default();
     *endless.revoked.lock().unwrap() = usize::MAX;
     let unfriendly = endless.stack();
-    assert_eq!(get(&unfriendly, API).await, Some(401), "a strike");
+    assert_eq!(get(&unfriendly, API).await, Some(401), "a backoff");
 
     let counted = counted(&snapshotter);
     let expected = [

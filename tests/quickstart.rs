@@ -32,12 +32,12 @@ async fn it_shows_a_cold_start_a_revocation_an_expiry_and_an_outage() {
     // Calls, fetches, replays, waited, failures.
     assert_eq!(row(&out, "cold start"), [1000, 1, 0, 1000, 0]);
     assert_eq!(row(&out, "revocation"), [1000, 1, 1000, 0, 0]);
-    let [calls, fetches, rest @ ..] = row(&out, "expiry");
+    let [calls, fetches, others @ ..] = row(&out, "expiry");
     assert!(calls > 1000 && fetches >= 3, "{out}");
-    assert_eq!(rest, [0, 0, 0]);
-    let [calls, rest @ ..] = row(&out, "outage");
+    assert_eq!(others, [0, 0, 0]);
+    let [calls, others @ ..] = row(&out, "outage");
     assert!(calls > 100, "{out}");
-    assert_eq!(rest, [1, 0, 0, 0]);
+    assert_eq!(others, [1, 0, 0, 0]);
 }
 
 #[tokio::test]

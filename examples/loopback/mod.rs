@@ -1,5 +1,5 @@
 //! A token service and an API that wants its tokens, both on this machine: so that an example
-//! shows something without an account. Yours are elsewhere, and none of this is needed.
+//! shows something without an account. Yours are somewhere else, and none of this is needed.
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 pub(crate) mod grpc;

@@ -137,7 +137,7 @@ async fn outage(world: &World, name: Name) -> Result<Phase, BoxError> {
     let end = async {
         world.tokens.reached(|counts| counts.refused > refused).await;
         scene.tell("the token is due, and its refresh is refused");
-        // Three attempts are one flight; a fourth is another, after a rest.
+        // Three attempts are one flight; a fourth is another, after a cooldown.
         world.tokens.reached(|counts| counts.refused > refused + 3).await;
         world.tokens.set_down(false);
         scene.tell("four attempts were refused; the token service is back");

@@ -1,58 +1,120 @@
 //! What is let in: requests that are meant for this sidecar and can be forwarded.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header::HOST, uri::Authority};
+use http::{
+    HeaderMap, Method, Request, StatusCode, Uri,
+    header::{HOST, ORIGIN},
+    uri::Authority,
+};
 use tower_bearer::Origin;
 
-use crate::{answer::Refusal, upstream::climbs};
+use crate::{answer::Refusal, headers::has_unknown_coding, path::climbs};
 
+/// Decides by the names that a request uses for this sidecar. A page in a browser can send
+/// requests to any address, and its owner can point any name at any address; but it cannot hide
+/// the name from this sidecar, nor that it is another's page.
 pub(crate) struct Admission {
-    /// Names of this sidecar, beside those of the loopback.
-    hosts: Vec<String>,
+    /// Names of this sidecar, beside those of the loopback and its own address.
+    hosts: Vec<Host>,
 }
 
+#[derive(PartialEq)]
+enum Host {
+    Address(IpAddr),
+    /// In lower case.
+    Name(String),
+}
+
+// ===== impl Admission =====
+
 impl Admission {
-    pub(crate) fn new(hosts: Vec<String>) -> Self {
-        Self { hosts }
+    /// `hosts` are names or addresses, without ports.
+    pub(crate) fn new(hosts: &[String]) -> Result<Self, String> {
+        let hosts = hosts.iter().map(|host| {
+            let authority = host.parse::<Authority>().ok().or_else(|| bracketed(host));
+            let bare = authority.filter(|name| name.port().is_none() && !has_user(name));
+            match bare.map(|name| Host::of(&name)) {
+                // Every page can use it, and it is nobody's address.
+                Some(Host::Address(address)) if address.is_unspecified() => {
+                    Err(format!("`hosts`: {host} is the address of no host"))
+                }
+                Some(host) => Ok(host),
+                None => Err(format!("`hosts`: {host:?} is not a name or an address alone")),
+            }
+        });
+        Ok(Self { hosts: hosts.collect::<Result<_, _>>()? })
     }
 
-    /// Refuses what must not be forwarded, wherever it goes.
-    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    /// Refuses what must not be forwarded, wherever it goes. `local` is the address at which the
+    /// client has connected.
+    pub(crate) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), Refusal> {
         let names = names(request.uri(), request.headers());
         let names = names.ok_or(Refusal(StatusCode::BAD_REQUEST, "there is no single Host"))?;
-        if !names.iter().all(|name| self.is_known(name)) {
+        if !names.iter().all(|name| self.is_own(name, local)) {
             let problem = "the request names a host that is not this sidecar's: use the \
                            sidecar's own address, or add the name to `hosts`";
             return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, problem));
         }
-        if is_from_another_site(request.headers()) {
-            let problem = "a page of another site must not use the sidecar";
+        if !self.is_from_here(request.headers(), &names) {
+            let problem = "a page of another origin must not use the sidecar";
             return Err(Refusal(StatusCode::FORBIDDEN, problem));
         }
-        // A TRACE would show the client the token; a CONNECT names a host.
-        if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-            let problem = "TRACE and CONNECT are not forwarded";
-            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, problem));
-        }
-        if !request.uri().path().starts_with('/') || climbs(request.uri().path()) {
-            return Err(Refusal(
-                StatusCode::BAD_REQUEST,
-                "the path is not absolute, or has `.` or `..` in it",
-            ));
-        }
-        Ok(())
+        forwardable(request)
     }
 
-    /// Whether a name is this machine's: an address cannot be made to mean something else, as a
-    /// name in somebody's DNS can.
-    fn is_known(&self, name: &Authority) -> bool {
-        let host = name.host();
-        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        let is_loopback =
-            format!("http://{host}").parse::<Origin>().is_ok_and(|origin| origin.is_loopback());
-        is_address || is_loopback || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host))
+    /// Whether a name can only mean this sidecar. Loopback names and the address that the client
+    /// has connected to can; other names may be in somebody's DNS, and `0.0.0.0` is how a page
+    /// gets around the browser's care for the loopback.
+    fn is_own(&self, name: &Authority, local: IpAddr) -> bool {
+        let host = Host::of(name);
+        let is_ours = match &host {
+            Host::Address(address) => address.is_loopback() || *address == local.to_canonical(),
+            Host::Name(name) => name.rsplit('.').next() == Some("localhost"),
+        };
+        is_ours || self.hosts.contains(&host)
     }
+
+    /// Whether no page sent it, or one of the sidecar's own. Browsers send `Sec-Fetch-Site` to
+    /// trustworthy URLs alone, and `Origin` with what a page could do harm with.
+    fn is_from_here(&self, headers: &HeaderMap, names: &[Authority]) -> bool {
+        let mut sites = headers.get_all("sec-fetch-site").iter();
+        let mut origins = headers.get_all(ORIGIN).iter();
+        sites.all(|site| site == "none" || site == "same-origin")
+            && origins.all(|origin| {
+                let origin = origin.to_str().ok().and_then(|origin| origin.parse().ok());
+                origin.is_some_and(|origin| names.iter().all(|name| self.is_at(name, &origin)))
+            })
+    }
+
+    /// Whether a page of that origin came from here: by the name that it now uses, or, if that
+    /// name is in the configuration, from something in front that speaks TLS.
+    fn is_at(&self, name: &Authority, origin: &Origin) -> bool {
+        let is = |scheme: &str| {
+            format!("{scheme}://{name}").parse().is_ok_and(|own: Origin| own == *origin)
+        };
+        is("http") || (is("https") && self.hosts.contains(&Host::of(name)))
+    }
+}
+
+// ===== impl Host =====
+
+impl Host {
+    fn of(name: &Authority) -> Self {
+        let host = name.host();
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        match bare.unwrap_or(host).parse::<IpAddr>() {
+            // `[::ffff:127.0.0.1]` is 127.0.0.1.
+            Ok(address) => Self::Address(address.to_canonical()),
+            Err(_) => Self::Name(host.to_ascii_lowercase()),
+        }
+    }
+}
+
+/// An IPv6 address as people write it where there is no port.
+fn bracketed(host: &str) -> Option<Authority> {
+    let address: Ipv6Addr = host.parse().ok()?;
+    format!("[{address}]").parse().ok()
 }
 
 /// Every host that the request names; `None` if there is none, or more than one `Host`.
@@ -62,11 +124,181 @@ fn names(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
     if let Some(host) = hosts.next() {
         names.push(host.to_str().ok()?.parse().ok()?);
     }
-    (hosts.next().is_none() && !names.is_empty()).then_some(names)
+    let is_clear = hosts.next().is_none() && !names.is_empty() && !names.iter().any(has_user);
+    is_clear.then_some(names)
 }
 
-/// Browsers say so of every request, and let a page send some to anywhere.
-fn is_from_another_site(headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site");
-    site.is_some_and(|site| site != "none" && site != "same-origin")
+/// A host has none (RFC 9110 §4.2.4, §7.2).
+fn has_user(name: &Authority) -> bool {
+    name.as_str().contains('@')
+}
+
+fn forwardable<B>(request: &Request<B>) -> Result<(), Refusal> {
+    // A TRACE would show the client the token; a CONNECT names a host.
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        let problem = "TRACE and CONNECT are not forwarded";
+        return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, problem));
+    }
+    if !request.uri().path().starts_with('/') || climbs(request.uri().path()) {
+        let problem = "the path is not absolute, or some server could read `.`, `..` or a control \
+                       character in it";
+        return Err(Refusal(StatusCode::BAD_REQUEST, problem));
+    }
+    if has_unknown_coding(request.headers()) {
+        let problem = "of the transfer codings only `chunked` is understood";
+        return Err(Refusal(StatusCode::NOT_IMPLEMENTED, problem));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    /// With `sidecar.internal`, `10.0.0.9` and `fd00::9` in the configuration.
+    fn status(uri: &str, fields: &[(&str, &str)], local: IpAddr) -> u16 {
+        let hosts = ["Sidecar.internal", "10.0.0.9", "fd00::9"].map(ToOwned::to_owned);
+        let mut request = Request::get(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let admission = Admission::new(&hosts).unwrap();
+        let checked = admission.check(&request.body(()).unwrap(), local);
+        checked.map_or_else(|Refusal(status, _)| status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn a_name_that_can_mean_this_sidecar_alone_is_let_in() {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "[::1]",
+            "[0:0:0:0:0:0:0:1]:8080",
+            "[::ffff:127.0.0.1]",
+            "sidecar.INTERNAL:8080",
+            "10.0.0.9",
+            "[fd00::9]:8080",
+        ] {
+            assert_eq!(status("/", &[("host", host)], LOOPBACK), 200, "{host}");
+            // The same, as HTTP/2 has it.
+            assert_eq!(status(&format!("http://{host}/"), &[], LOOPBACK), 200, "{host}");
+        }
+        let local = "192.168.1.5".parse().unwrap();
+        assert_eq!(status("/", &[("host", "192.168.1.5:8080")], local), 200);
+        let dual_stack = "::ffff:192.168.1.5".parse().unwrap();
+        assert_eq!(status("/", &[("host", "192.168.1.5:8080")], dual_stack), 200);
+    }
+
+    #[test]
+    fn a_name_that_could_mean_another_host_is_refused() {
+        for host in [
+            "0.0.0.0",
+            "0.0.0.0:8080",
+            "[::]",
+            "[::]:8080",
+            "[::ffff:0.0.0.0]",
+            "0",
+            "0x0",
+            "0.0.0.0.",
+            "2130706433",
+            "192.168.1.5",
+            "[fe80::1]",
+            "evil.example",
+            "evillocalhost",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "sidecar.internal.evil.example",
+            "localhost.",
+        ] {
+            assert_eq!(status("/", &[("host", host)], LOOPBACK), 421, "{host}");
+            assert_eq!(status(&format!("http://{host}/"), &[], LOOPBACK), 421, "{host}");
+            // Beside one that is known, whichever of them another would believe.
+            let absolute = format!("http://{host}/");
+            assert_eq!(status(&absolute, &[("host", "localhost")], LOOPBACK), 421, "{host}");
+            let own = "http://localhost/";
+            assert_eq!(status(own, &[("host", host)], LOOPBACK), 421, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_single_clear_host_is_refused() {
+        for fields in [
+            &[][..],
+            &[("host", "localhost"), ("host", "localhost")],
+            &[("host", "")],
+            &[("host", "me@localhost")],
+            &[("host", "evil.example/@localhost")],
+        ] {
+            assert_eq!(status("/", fields, LOOPBACK), 400, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_refused() {
+        for origin in [
+            "null",
+            "http://evil.example",
+            "https://evil.example",
+            // Another program of this machine, and perhaps another's page.
+            "http://localhost:3000",
+            "http://localhost",
+            "https://localhost:8080",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+            "http://0.0.0.0:8080",
+            "http://localhost:8080.evil.example",
+            "http://evil.example#localhost:8080",
+            "chrome-extension://abc",
+            "file://",
+            "",
+            "http://localhost:8080, http://evil.example",
+        ] {
+            let fields = [("host", "localhost:8080"), ("origin", origin)];
+            assert_eq!(status("/", &fields, LOOPBACK), 403, "{origin}");
+            let fields = [("origin", origin)];
+            assert_eq!(status("http://localhost:8080/", &fields, LOOPBACK), 403, "{origin}");
+        }
+        for sites in [&["cross-site"][..], &["same-site"], &["none", "cross-site"], &["what"]] {
+            let mut fields = vec![("host", "localhost:8080")];
+            fields.extend(sites.iter().map(|site| ("sec-fetch-site", *site)));
+            assert_eq!(status("/", &fields, LOOPBACK), 403, "{sites:?}");
+        }
+        let two = ["http://localhost:8080", "http://evil.example"];
+        let fields = two.map(|origin| ("origin", origin));
+        assert_eq!(status("http://localhost:8080/", &fields, LOOPBACK), 403);
+    }
+
+    #[test]
+    fn a_page_of_the_sidecars_own_is_let_in() {
+        for (host, origin) in [
+            ("localhost:8080", "http://LOCALHOST:8080"),
+            ("localhost", "http://localhost:80"),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("[::1]:8080", "http://[::1]:8080"),
+            ("sidecar.internal", "http://sidecar.internal"),
+            ("sidecar.internal", "https://sidecar.internal"),
+        ] {
+            let fields = [("host", host), ("origin", origin)];
+            assert_eq!(status("/", &fields, LOOPBACK), 200, "{origin}");
+        }
+        for site in ["none", "same-origin"] {
+            let fields = [("host", "localhost"), ("sec-fetch-site", site)];
+            assert_eq!(status("/", &fields, LOOPBACK), 200, "{site}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_is_told() {
+        for host in ["", "a:80", "http://a", "a/b", "0.0.0.0", "::", "[::]", "[::1]:80", "me@a"] {
+            let error = Admission::new(&[host.to_owned()]).err();
+            assert!(error.is_some_and(|error| error.starts_with("`hosts`: ")), "{host}");
+        }
+    }
 }

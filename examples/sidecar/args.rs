@@ -1,6 +1,9 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 pub(crate) const USAGE: &str = "\
 usage: sidecar --config FILE [--check] [--allow-commands] [--bare]
@@ -8,8 +11,21 @@ usage: sidecar --config FILE [--check] [--allow-commands] [--bare]
   --config FILE     what to forward where, and where the tokens come from (TOML)
   --check           fetch a token from every source, say how that went, and end
   --allow-commands  let the file name commands that print a token
-  --bare            forward without tokens, to measure what they cost";
+  --bare            forward without tokens, to measure what they cost
+  --help, -h        print this, and end
+  --version, -V     print the version, and end";
 
+pub(crate) const VERSION: &str = concat!("sidecar ", env!("CARGO_PKG_VERSION"));
+
+/// What the program is to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Command {
+    Serve(Args),
+    /// Print this, and end.
+    Print(&'static str),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Args {
     pub(crate) config: PathBuf,
     pub(crate) check: bool,
@@ -17,28 +33,85 @@ pub(crate) struct Args {
     pub(crate) bare: bool,
 }
 
-impl Args {
-    /// `None` if only help was asked for.
-    pub(crate) fn parse(
-        mut args: impl Iterator<Item = OsString>,
-    ) -> Result<Option<Self>, &'static str> {
-        let mut parsed =
-            Self { config: PathBuf::new(), check: false, allow_commands: false, bare: false };
+impl Command {
+    pub(crate) fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let mut parsed = Args::default();
         while let Some(arg) = args.next() {
             match arg.to_str() {
-                Some("--help" | "-h") => return Ok(None),
+                Some("--help" | "-h") => return Ok(Self::Print(USAGE)),
+                Some("--version" | "-V") => return Ok(Self::Print(VERSION)),
                 Some("--check") => parsed.check = true,
                 Some("--allow-commands") => parsed.allow_commands = true,
                 Some("--bare") => parsed.bare = true,
-                Some("--config") => {
-                    parsed.config = args.next().ok_or("--config needs a file: see --help")?.into();
+                Some("--config") => parsed.config = file(args.next())?,
+                Some(known) if known.starts_with("--config=") => {
+                    parsed.config = file(Some(known["--config=".len()..].into()))?;
                 }
-                _ => return Err("there is an argument that is not known: see --help"),
+                _ => return Err(unknown(&arg)),
             }
         }
         if parsed.config.as_os_str().is_empty() {
-            return Err("--config is missing: see --help");
+            return Err("--config is missing: see --help".to_owned());
         }
-        Ok(Some(parsed))
+        Ok(Self::Serve(parsed))
+    }
+}
+
+fn file(arg: Option<OsString>) -> Result<PathBuf, String> {
+    let file = arg.filter(|file| !file.is_empty());
+    file.map(PathBuf::from).ok_or_else(|| "--config needs a file: see --help".to_owned())
+}
+
+/// Names the argument without its value, which may be a secret.
+fn unknown(arg: &OsStr) -> String {
+    let arg = arg.to_string_lossy();
+    let name = arg.split('=').next().unwrap_or_default();
+    // Escaped: it may hold anything.
+    format!("there is no argument {name:?}: see --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Command, String> {
+        Command::parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn help_and_the_version_need_no_configuration() {
+        for args in [&["--help"][..], &["-h"], &["--check", "--help"], &["--config", "a", "-h"]] {
+            assert_eq!(parse(args), Ok(Command::Print(USAGE)), "{args:?}");
+        }
+        for args in [&["--version"][..], &["-V"]] {
+            assert_eq!(parse(args), Ok(Command::Print(VERSION)), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_an_argument_of_its_own_or_follows_a_sign() {
+        let args = Args { config: "a.toml".into(), check: true, ..Args::default() };
+        for config in [&["--config", "a.toml", "--check"][..], &["--check", "--config=a.toml"]] {
+            assert_eq!(parse(config), Ok(Command::Serve(args.clone())), "{config:?}");
+        }
+        for config in [&["--config"][..], &["--config", ""], &["--config="]] {
+            let error = parse(config).unwrap_err();
+            assert_eq!(error, "--config needs a file: see --help", "{config:?}");
+        }
+        assert_eq!(parse(&[]).unwrap_err(), "--config is missing: see --help");
+    }
+
+    #[test]
+    fn an_argument_that_is_not_known_is_named_without_its_value() {
+        for (arg, name) in [
+            ("--loud", "\"--loud\""),
+            ("--secret=hunter2", "\"--secret\""),
+            ("file.toml", "\"file.toml\""),
+            ("a\nb", "\"a\\nb\""),
+            ("--configs", "\"--configs\""),
+        ] {
+            let error = parse(&["--config", "a", arg]).unwrap_err();
+            assert_eq!(error, format!("there is no argument {name}: see --help"));
+        }
     }
 }

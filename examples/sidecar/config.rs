@@ -19,15 +19,28 @@ const MAX_LEN: u64 = 1024 * 1024;
 pub(crate) struct File {
     #[serde(default = "loopback")]
     pub(crate) listen: SocketAddr,
-    /// Names of this sidecar, beside those of the loopback.
+    /// Names of this sidecar, beside those of the loopback and its own address.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
     #[serde(default = "half_a_minute")]
     pub(crate) drain_seconds: u64,
+    #[serde(default = "ten_seconds")]
+    pub(crate) connect_seconds: u64,
+    #[serde(default)]
+    pub(crate) connections: Connections,
     #[serde(default)]
     pub(crate) replay: Replay,
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+}
+
+/// The clients' connections.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Connections {
+    pub(crate) max: Option<u32>,
+    pub(crate) header_seconds: u64,
+    pub(crate) idle_seconds: u64,
 }
 
 /// What may be kept of requests that may have to be sent again, in bytes.
@@ -58,6 +71,12 @@ pub(crate) struct Upstream {
     pub(crate) listen: Option<SocketAddr>,
 }
 
+impl Default for Connections {
+    fn default() -> Self {
+        Self { max: None, header_seconds: 10, idle_seconds: 120 }
+    }
+}
+
 impl Default for Replay {
     fn default() -> Self {
         Self { per_request: 64 * 1024, total: 64 * 1024 * 1024 }
@@ -66,6 +85,10 @@ impl Default for Replay {
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 8080).into()
+}
+
+fn ten_seconds() -> u64 {
+    10
 }
 
 fn half_a_minute() -> u64 {

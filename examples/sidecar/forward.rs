@@ -9,29 +9,27 @@ use std::{
 use axum::body::{Body, HttpBody};
 use http::{Request, Response, StatusCode, Uri, Version, header::RETRY_AFTER};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use tower::{Layer, ServiceExt};
 use tower_bearer::{BoxError, TokenError};
 
 use crate::{
     answer::{Refusal, answer},
     budget::Budget,
     config::Replay,
+    connection::Asked,
+    connector::Connector,
     error::explain,
     headers,
-    held::Held,
+    held::Kept,
+    replay,
     upstream::Upstream,
 };
 
-/// How long connecting may take. How long an answer may take is for the client to say.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 pub(crate) struct Forwarder {
-    client: Client<HttpsConnector<HttpConnector>, Body>,
+    client: Client<Connector, Body>,
     replay: Replay,
     budget: Budget,
     /// Without tokens, to measure what they cost.
@@ -39,13 +37,10 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(replay: Replay, bare: bool) -> io::Result<Self> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http();
-        let connector = tls.enable_http1().enable_http2().wrap_connector(tcp);
+    /// `connect` is how long connecting may take. How long an answer may take is for the client
+    /// to say.
+    pub(crate) fn new(replay: Replay, connect: Duration, bare: bool) -> io::Result<Self> {
+        let connector = Connector::new(connect)?;
         let mut client = Client::builder(TokioExecutor::new());
         let client = client.pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { client, replay, budget: Budget::new(replay.total), bare })
@@ -60,7 +55,7 @@ impl Forwarder {
     pub(crate) async fn forward(
         &self,
         upstreams: &[Arc<Upstream>],
-        request: Request<Incoming>,
+        request: Request<Asked>,
     ) -> Response<Body> {
         let started = Instant::now();
         let wants = |upstream: &Arc<Upstream>| {
@@ -71,6 +66,9 @@ impl Forwarder {
         };
         let request = outbound(request, target);
         let response = match self.send(&upstream, request).await {
+            Ok(response) if headers::has_unknown_coding(response.headers()) => {
+                broken(&upstream, "its answer is in a transfer coding that is not understood")
+            }
             Ok(mut response) => {
                 headers::end_of_hop(response.headers_mut());
                 *response.version_mut() = Version::default();
@@ -92,36 +90,40 @@ impl Forwarder {
     async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<Incoming>,
+        request: Request<Asked>,
     ) -> Result<Response<Incoming>, BoxError> {
         if self.bare {
             return Ok(self.client.request(request.map(Body::new)).await?);
         }
-        let (limit, client) = (self.limit(request.body()), self.client.clone());
-        let Some(reservation) = limit.and_then(|limit| self.budget.reserve(limit)) else {
+        let kept = self.keep(request.body());
+        if kept.is_none() {
             metrics::counter!("sidecar_unkept_total", "upstream" => upstream.name.clone())
                 .increment(1);
-            let service = upstream.layer.clone().no_replay().layer(client);
-            return service.oneshot(request.map(Body::new)).await;
-        };
-        let (limit, reservation) = (limit.unwrap_or_default() as usize, Arc::new(reservation));
-        let layer = upstream.layer.clone().buffer_body(limit, move |body| {
-            Body::new(Held::new(body, limit, Arc::clone(&reservation)))
-        });
-        layer.layer(client).oneshot(request).await
+        }
+        replay::send(upstream.stack(&self.client), request, kept).await
+    }
+
+    /// Reserves what may have to be kept of a body; `None` if that is too much.
+    fn keep(&self, body: &impl HttpBody) -> Option<Kept> {
+        let limit = self.limit(body)?;
+        let reservation = self.budget.reserve(limit)?;
+        Some(Kept::new(limit as usize, reservation))
     }
 
     /// How much may have to be kept of a body; `None` if it is too large anyway.
-    fn limit(&self, body: &Incoming) -> Option<u32> {
+    fn limit(&self, body: &impl HttpBody) -> Option<u32> {
         let hint = body.size_hint();
         let most = hint.upper().unwrap_or(u64::MAX).min(self.replay.per_request.into());
         if hint.lower() > most { None } else { u32::try_from(most).ok() }
     }
 }
 
-fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
+fn outbound(request: Request<Asked>, target: Uri) -> Request<Asked> {
     let (mut parts, body) = request.into_parts();
     headers::onward(&mut parts.headers);
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        headers::announce_chunks(&mut parts.headers);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = target;
@@ -131,16 +133,19 @@ fn outbound(request: Request<Incoming>, target: Uri) -> Request<Incoming> {
 
 fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
     let Some(error) = error.downcast_ref::<TokenError>() else {
-        tracing::warn!(upstream = upstream.name, error = explain(&**error), "not forwarded");
-        let text = format!("the upstream `{}` failed: {}", upstream.name, explain(&**error));
-        return answer(StatusCode::BAD_GATEWAY, text);
+        return broken(upstream, &explain(&**error));
     };
     let text = format!("no access token for `{}`: {}", upstream.name, explain(error));
     let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
-    let rest = upstream.cache.status().cooldown_until();
-    let wait = rest.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+    let end = upstream.cache.status().cooldown_until();
+    let wait = end.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
     if let Some(wait) = wait {
         response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
     }
     response
+}
+
+fn broken(upstream: &Upstream, error: &str) -> Response<Body> {
+    tracing::warn!(upstream = upstream.name, error, "not forwarded");
+    answer(StatusCode::BAD_GATEWAY, format!("the upstream `{}` failed: {error}", upstream.name))
 }

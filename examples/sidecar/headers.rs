@@ -1,9 +1,10 @@
-//! Header fields that are meant for one hop (RFC 9110 §7.6.1).
+//! Header fields that are meant for one hop (RFC 9110 §7.6.1), and those that differ between the
+//! versions of HTTP on either side.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        AUTHORIZATION, CONNECTION, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        AUTHORIZATION, CONNECTION, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
         TRANSFER_ENCODING, UPGRADE, VIA,
     },
 };
@@ -11,6 +12,7 @@ use http::{
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 /// What goes to the upstream. `Host` is written anew from the URI, and the client's own
 /// `Authorization` makes room for the token.
@@ -27,6 +29,42 @@ pub(crate) fn onward(headers: &mut HeaderMap) {
     if takes_trailers {
         headers.insert(TE, TRAILERS);
     }
+    join_cookies(headers);
+}
+
+/// Announces a body of unknown length. The client leaves the body of a `GET` or a `HEAD` away over
+/// HTTP/1 unless this says that there is one; over HTTP/2 it leaves this field away.
+pub(crate) fn announce_chunks(headers: &mut HeaderMap) {
+    headers.insert(TRANSFER_ENCODING, CHUNKED);
+}
+
+/// Whether the message is in a transfer coding that nobody here takes off. It is meant for one
+/// hop, so that the next one would take the coded body for the body (RFC 9112 §6.1).
+pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
+    let mut is_chunked = false;
+    headers.get_all(TRANSFER_ENCODING).iter().any(|value| {
+        let Ok(codings) = value.to_str() else { return true };
+        codings.split(',').map(str::trim).any(|coding| match coding.to_ascii_lowercase().as_str() {
+            // Once: only the outermost is taken off.
+            "chunked" => std::mem::replace(&mut is_chunked, true),
+            // No coding at all, in older standards.
+            "" | "identity" => false,
+            _ => true,
+        })
+    })
+}
+
+/// HTTP/2 may split the field into one for each cookie; no other version knows that
+/// (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    let mut joined = joined.expect("what was in header values can be in one");
+    joined.set_sensitive(headers.get_all(COOKIE).iter().any(HeaderValue::is_sensitive));
+    headers.insert(COOKIE, joined);
 }
 
 /// What goes back to the client, or is common to both ways.
@@ -89,5 +127,42 @@ mod tests {
             ("via", "1.1 sidecar"),
         ]);
         assert_eq!(headers, expected);
+    }
+    #[test]
+    fn crumbs_of_cookies_are_joined() {
+        let mut headers = map(&[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2; c=3")]);
+        headers.append(COOKIE, HeaderValue::from_bytes(b"d=\xff").unwrap());
+        onward(&mut headers);
+        let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        assert_eq!(cookies, [b"a=1; b=2; c=3; d=\xff"]);
+        assert!(!headers[COOKIE].is_sensitive());
+
+        let mut secret = HeaderValue::from_static("e=5");
+        secret.set_sensitive(true);
+        headers.append(COOKIE, secret);
+        onward(&mut headers);
+        assert!(headers[COOKIE].is_sensitive());
+    }
+
+    #[test]
+    fn one_chunked_is_understood_and_no_other_coding() {
+        for lines in [&[][..], &["chunked"], &["Chunked"], &[" , chunked ,"], &["identity"]] {
+            assert!(!has_unknown_coding(&codings(lines)), "{lines:?}");
+        }
+        for lines in [
+            &["gzip, chunked"][..],
+            &["gzip", "chunked"],
+            &["chunked", "gzip"],
+            &["chunked, chunked"],
+            &["chunked", "chunked"],
+            &["chunked;q=1"],
+            &["x"],
+        ] {
+            assert!(has_unknown_coding(&codings(lines)), "{lines:?}");
+        }
+    }
+
+    fn codings(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (TRANSFER_ENCODING, HeaderValue::from_static(line))).collect()
     }
 }

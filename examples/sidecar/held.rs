@@ -1,8 +1,11 @@
-//! A request's body on its way, and the budget for what is kept of it.
+//! A request's body on its way, and the part of the budget for what is kept of it.
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -12,17 +15,86 @@ use http_body::{Frame, SizeHint};
 
 use crate::budget::Reservation;
 
-/// The body that the client is handed. A clone of the reservation is with what is kept of the
-/// body, so it ends when both are gone; or here, past the limit, where nothing is kept.
-pub(crate) struct Held<B> {
-    body: B,
-    room: usize,
-    reservation: Arc<Reservation>,
+/// What is reserved for one request, as long as something may be kept of its body. Two have a
+/// share in it: what the layer keeps, until the request has an answer, and the body that is sent
+/// again, until all that was kept has passed.
+pub(crate) struct Kept {
+    limit: usize,
+    reservation: Reservation,
+    /// How many bytes of the body have passed the first time.
+    recorded: AtomicUsize,
+    is_replay: AtomicBool,
 }
 
-impl<B> Held<B> {
-    pub(crate) fn new(body: B, limit: usize, reservation: Arc<Reservation>) -> Self {
-        Self { body, room: limit, reservation }
+/// The body that the client is handed, the first time or the second.
+pub(crate) struct Held<B> {
+    body: B,
+    role: Role,
+}
+
+enum Role {
+    /// So many more bytes may be kept of what passes. Of an answered request nothing is, even if
+    /// its body goes on.
+    Recorded { room: usize, kept: Weak<Kept> },
+    /// So many of the bytes to come were kept.
+    Replayed { left: usize, kept: Option<Arc<Kept>> },
+}
+
+// ===== impl Kept =====
+
+impl Kept {
+    pub(crate) fn new(limit: usize, reservation: Reservation) -> Self {
+        Self {
+            limit,
+            reservation,
+            recorded: AtomicUsize::new(0),
+            is_replay: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// The request's body, and then its replay.
+    pub(crate) fn hold<B>(self: &Arc<Self>, body: B) -> Held<B> {
+        let role = if self.is_replay.swap(true, Relaxed) {
+            let left = self.recorded.load(Relaxed);
+            Role::Replayed { left, kept: (left > 0).then(|| Arc::clone(self)) }
+        } else {
+            Role::Recorded { room: self.limit, kept: Arc::downgrade(self) }
+        };
+        Held { body, role }
+    }
+}
+
+// ===== impl Role =====
+
+impl Role {
+    fn passed(&mut self, bytes: usize) {
+        match self {
+            Self::Recorded { room, kept } => {
+                let Some(kept) = kept.upgrade() else { return };
+                kept.recorded.fetch_add(bytes, Relaxed);
+                match room.checked_sub(bytes) {
+                    Some(less) => *room = less,
+                    None => kept.reservation.release(),
+                }
+            }
+            Self::Replayed { left, kept } => {
+                *left = left.saturating_sub(bytes);
+                if *left == 0 {
+                    *kept = None;
+                }
+            }
+        }
+    }
+
+    /// A body that breaks is not sent again.
+    fn broke(&mut self) {
+        if let Self::Recorded { kept, .. } = self {
+            kept.upgrade().into_iter().for_each(|kept| kept.reservation.release());
+        }
     }
 }
 
@@ -35,10 +107,10 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Held<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-        match self.room.checked_sub(data.map_or(0, Bytes::len)) {
-            Some(room) => self.room = room,
-            None => self.reservation.release(),
+        match &frame {
+            Some(Ok(frame)) => self.role.passed(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => self.role.broke(),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -49,5 +121,92 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Held<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use futures_util::{FutureExt, stream};
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::budget::Budget;
+
+    /// 10 bytes of 100 are reserved.
+    fn reserved() -> (Budget, Arc<Kept>) {
+        let budget = Budget::new(100);
+        let reservation = budget.reserve(10).unwrap();
+        (budget, Arc::new(Kept::new(10, reservation)))
+    }
+
+    fn pieces(pieces: &'static [&'static str]) -> Body {
+        let pieces = pieces.iter().map(|piece| match *piece {
+            "broken" => Err("broken"),
+            piece => Ok(piece),
+        });
+        Body::from_stream(stream::iter(pieces))
+    }
+
+    fn next(body: &mut Held<Body>) {
+        drop(body.frame().now_or_never().expect("the body is ready"));
+    }
+
+    #[test]
+    fn what_is_kept_is_charged_until_the_answer_and_no_longer() {
+        let (budget, kept) = reserved();
+        let mut body = kept.hold(pieces(&["12345", "67890", ""]));
+        next(&mut body);
+        next(&mut body);
+        assert_eq!(budget.free(), 90);
+        // The layer lets go of its share when there is an answer; the body goes on.
+        drop(kept);
+        assert_eq!(budget.free(), 100);
+        next(&mut body);
+    }
+
+    #[test]
+    fn past_the_limit_or_an_error_nothing_is_charged() {
+        for body in [&["1234567890", "1"][..], &["1", "broken"]] {
+            let (budget, kept) = reserved();
+            let mut body = kept.hold(pieces(body));
+            next(&mut body);
+            assert_eq!(budget.free(), 90);
+            next(&mut body);
+            assert_eq!(budget.free(), 100);
+        }
+    }
+
+    #[test]
+    fn a_replay_is_charged_until_what_was_kept_has_passed() {
+        let (budget, kept) = reserved();
+        let mut first = kept.hold(pieces(&["123", "45", "6"]));
+        next(&mut first);
+        next(&mut first);
+        drop(first);
+        let mut replay = kept.hold(pieces(&["123", "45", "6"]));
+        drop(kept);
+        next(&mut replay);
+        assert_eq!(budget.free(), 90);
+        next(&mut replay);
+        assert_eq!(budget.free(), 100);
+    }
+
+    #[test]
+    fn a_replay_of_which_nothing_was_kept_is_not_charged_and_one_that_is_dropped_neither() {
+        let (budget, kept) = reserved();
+        drop(kept.hold(pieces(&["123"])));
+        let replay = kept.hold(pieces(&["123"]));
+        drop(kept);
+        assert_eq!(budget.free(), 100);
+        drop(replay);
+
+        let (budget, kept) = reserved();
+        next(&mut kept.hold(pieces(&["123"])));
+        let replay = kept.hold(pieces(&["123"]));
+        drop(kept);
+        assert_eq!(budget.free(), 90);
+        drop(replay);
+        assert_eq!(budget.free(), 100);
     }
 }

@@ -10,8 +10,9 @@
 //! # What it does with a request
 //!
 //! - The path's first part, or the port, says which upstream it is for, and that alone: never
-//!   a `Host` or an absolute URI. A request that names another host than this machine is
-//!   refused with 421, and one that a browser sends for a page of another site with 403.
+//!   a `Host` or an absolute URI. A request that names another host than the loopback, the
+//!   address that it came in by, or one of `hosts`, is refused with 421, and one that a browser
+//!   sends for a page of another origin (`Origin`, `Sec-Fetch-Site`) with 403.
 //! - `Authorization` is replaced. Many clients insist on sending one, and whatever they send is
 //!   not meant for the upstream.
 //! - Method, query, header fields, bodies and trailers go on as they are, both ways and as they
@@ -24,10 +25,17 @@
 //!
 //! | answer | why |
 //! | --- | --- |
-//! | 400, 403, 405, 421 | the request cannot be forwarded |
+//! | 400, 403, 405, 421, 501 | the request cannot be forwarded |
 //! | 404 | no upstream has this path |
 //! | 502 | the upstream cannot be reached, or broke off |
 //! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |
+//!
+//! # Connections
+//!
+//! There is a limit to their number, to the time that headers take and to the time between
+//! requests (`connections`). Where there is no room for another, one on which nothing has been under
+//! way for half a second makes it; if there is none, whoever connects waits. HTTP/2 is spoken
+//! with whoever begins with its preface; `PING` finds clients that do not answer.
 //!
 //! # Pages
 //!
@@ -37,23 +45,29 @@
 //! this file shows the numbers in Grafana.
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
-//! with 0. `--check` fetches a token from every source, says in a line each how that went, and
-//! exits with 1 if one failed. A configuration that cannot be is told in one line, with exit
-//! code 2, before anything listens.
+//! with 0; it does not wait for connections on which nothing is under way. `--check` fetches a
+//! token from every source, says in a line each how that went, and exits with 1 if one failed. A
+//! configuration that cannot be is told in one line, with exit code 2, before anything listens.
 
+mod activity;
 mod admission;
 mod answer;
 mod args;
 mod budget;
 mod check;
 mod config;
+mod connection;
+mod connections;
+mod connector;
 mod error;
 mod forward;
 mod headers;
 mod held;
 mod meter;
 mod pages;
+mod path;
 mod plan;
+mod replay;
 mod server;
 mod upstream;
 
@@ -61,21 +75,17 @@ use std::{io, process::ExitCode};
 
 use tracing_subscriber::EnvFilter;
 
-use self::{
-    args::{Args, USAGE},
-    config::File,
-    plan::Plan,
-};
+use self::{args::Command, config::File, plan::Plan};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = match Args::parse(std::env::args_os().skip(1)) {
-        Ok(Some(args)) => args,
-        Ok(None) => {
-            println!("{USAGE}");
+    let args = match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Serve(args)) => args,
+        Ok(Command::Print(text)) => {
+            println!("{text}");
             return ExitCode::SUCCESS;
         }
-        Err(error) => return fail(2, error),
+        Err(error) => return fail(2, &error),
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();

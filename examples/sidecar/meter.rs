@@ -20,6 +20,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, String> {
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| cannot(&error))?;
     tower_bearer::describe_metrics();
+    describe();
     let upkeep = metrics.clone();
     tokio::spawn(async move {
         loop {
@@ -28,4 +29,20 @@ pub(crate) fn install() -> Result<PrometheusHandle, String> {
         }
     });
     Ok(metrics)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("sidecar_requests_total", "Forwarded requests, by upstream and status");
+    describe_histogram!("sidecar_response_seconds", "Until the head of the answer, by upstream");
+    describe_counter!(
+        "sidecar_unkept_total",
+        "Requests of which nothing could be kept, by upstream: a 401 is their answer"
+    );
+    describe_gauge!("sidecar_kept_bytes", "Reserved for what is kept of requests");
+    describe_gauge!("sidecar_connections", "Connections of clients");
+    describe_counter!(
+        "sidecar_connections_ended_total",
+        "Connections that the sidecar ended, by reason: nothing was under way on them"
+    );
 }

@@ -9,14 +9,28 @@ use tower_bearer::{
 };
 
 use crate::{
+    activity::Limits,
+    admission::Admission,
     config::{File, Replay, Source},
     upstream::Upstream,
 };
 
+const DAY: u64 = 24 * 60 * 60;
+
+/// Unless the configuration says otherwise.
+const MAX_CONNECTIONS: u64 = 1024;
+
+/// Listeners, token services, secrets.
+const OTHER_FILES: u64 = 32;
+
 pub(crate) struct Plan {
     pub(crate) listen: SocketAddr,
-    pub(crate) hosts: Vec<String>,
+    pub(crate) admission: Admission,
     pub(crate) drain: Duration,
+    /// How long connecting to an upstream may take.
+    pub(crate) connect: Duration,
+    pub(crate) max_connections: u32,
+    pub(crate) limits: Limits,
     pub(crate) replay: Replay,
     pub(crate) sources: BTreeMap<String, TokenCache>,
     /// Those with a path, the longest first.
@@ -35,8 +49,14 @@ impl Plan {
         }
         let mut plan = Self {
             listen: file.listen,
-            hosts: file.hosts,
+            admission: Admission::new(&file.hosts)?,
             drain: Duration::from_secs(file.drain_seconds),
+            connect: seconds("connect_seconds", file.connect_seconds)?,
+            max_connections: max_connections(file.connections.max)?,
+            limits: Limits {
+                headers: seconds("connections.header_seconds", file.connections.header_seconds)?,
+                idle: seconds("connections.idle_seconds", file.connections.idle_seconds)?,
+            },
             replay: file.replay,
             sources: BTreeMap::new(),
             by_path: Vec::new(),
@@ -87,6 +107,41 @@ impl Plan {
     }
 }
 
+/// A limit that is a length of time.
+fn seconds(key: &str, seconds: u64) -> Result<Duration, String> {
+    if (1..=DAY).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(format!("`{key}` must be from 1 to {DAY}"))
+    }
+}
+
+fn max_connections(written: Option<u32>) -> Result<u32, String> {
+    match written {
+        Some(0) => Err("`connections.max` is 0: nobody could connect".to_owned()),
+        Some(max) => Ok(max),
+        None => Ok(default_connections(open_files())),
+    }
+}
+
+/// Each connection may need another one to an upstream, and some files are for other things.
+fn default_connections(open_files: u64) -> u32 {
+    let connections = (open_files.saturating_sub(OTHER_FILES) / 2).clamp(1, MAX_CONNECTIONS);
+    u32::try_from(connections).expect("`MAX_CONNECTIONS` is small")
+}
+
+/// How many files this process may open.
+#[cfg(unix)]
+fn open_files() -> u64 {
+    use rustix::process::{Resource, getrlimit};
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+#[cfg(not(unix))]
+fn open_files() -> u64 {
+    u64::MAX
+}
+
 async fn cache(source: Source, allow_commands: bool) -> Result<TokenCache, String> {
     let Source { oauth2, token, command, mut policy } = source;
     // Else nobody would fetch a token before the first request, nor after a failure.
@@ -120,4 +175,16 @@ async fn cache(source: Source, allow_commands: bool) -> Result<TokenCache, Strin
 
 async fn readable(key: &str, secret: &Secret) -> Result<(), String> {
     secret.read().await.map(drop).map_err(|error| format!("`{key}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_upstreams() {
+        for (files, connections) in [(0, 1), (64, 16), (1024, 496), (u64::MAX, 1024)] {
+            assert_eq!(default_connections(files), connections, "{files}");
+        }
+    }
 }

@@ -1,14 +1,13 @@
 //! Listening, and coming to an end.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Body;
 use http::{Request, Response};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -18,13 +17,21 @@ use tokio::{
 };
 
 use crate::{
-    admission::Admission, forward::Forwarder, meter, pages, plan::Plan, upstream::Upstream,
+    connection::{self, Asked},
+    connections::{Connections, Listed},
+    forward::Forwarder,
+    meter, pages,
+    plan::Plan,
+    upstream::Upstream,
 };
+
+/// An address that no request can name.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What all connections share.
 struct Sidecar {
     plan: Plan,
-    admission: Admission,
+    connections: Arc<Connections>,
     forwarder: Forwarder,
     metrics: PrometheusHandle,
 }
@@ -40,7 +47,7 @@ enum Behind {
 pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     let metrics = meter::install()?;
-    let forwarder = Forwarder::new(plan.replay, bare)
+    let forwarder = Forwarder::new(plan.replay, plan.connect, bare)
         .map_err(|error| cannot("the root certificates cannot be read", &error))?;
     let mut stop = stop_signals().map_err(|error| cannot("no signal can be waited for", &error))?;
 
@@ -50,24 +57,18 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
         doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
     }
     warm(&plan);
-    let (drain, graceful) = (plan.drain, Arc::new(GracefulShutdown::new()));
-    let sidecar = Arc::new(Sidecar {
-        admission: Admission::new(plan.hosts.clone()),
-        plan,
-        forwarder,
-        metrics,
-    });
+    let drain = plan.drain;
+    let connections = Arc::new(Connections::new(plan.max_connections, plan.limits));
+    let sidecar = Arc::new(Sidecar { plan, connections, forwarder, metrics });
     let mut loops = JoinSet::new();
     for (behind, listener) in doors {
         announce(&behind, &listener)?;
-        loops.spawn(accept(listener, behind, Arc::clone(&sidecar), Arc::clone(&graceful)));
+        loops.spawn(accept(listener, behind, Arc::clone(&sidecar)));
     }
     stop.recv().await;
     loops.shutdown().await;
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        if timeout(drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests that were still under way have been cut off");
-        }
+    if timeout(drain, sidecar.connections.end()).await.is_err() {
+        tracing::warn!("requests that were still under way have been cut off");
     }
     Ok(())
 }
@@ -95,54 +96,52 @@ fn announce(behind: &Behind, listener: &TcpListener) -> Result<(), String> {
     Ok(())
 }
 
-async fn accept(
-    listener: TcpListener,
-    behind: Behind,
-    sidecar: Arc<Sidecar>,
-    graceful: Arc<GracefulShutdown>,
-) {
+async fn accept(listener: TcpListener, behind: Behind, sidecar: Arc<Sidecar>) {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                let talk = talk(connection, behind.clone(), Arc::clone(&sidecar), &graceful);
-                tokio::spawn(talk);
+                // Until there is room, whoever connects waits in the listener's queue.
+                let room = sidecar.connections.room().await;
+                let listed = sidecar.connections.add(room);
+                tokio::spawn(talk(connection, listed, behind.clone(), Arc::clone(&sidecar)));
             }
             Err(error) => {
-                // Most likely there are too many open files: some of them will be closed.
+                // Most likely there are too many open files.
                 tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                sidecar.connections.make_room();
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
 }
 
-fn talk(
-    connection: TcpStream,
-    behind: Behind,
-    sidecar: Arc<Sidecar>,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
+async fn talk(connection: TcpStream, listed: Listed, behind: Behind, sidecar: Arc<Sidecar>) {
+    let local = connection.local_addr().map_or(NOWHERE, |address| address.ip());
     // Server-sent events are small, and waited for.
     drop(connection.set_nodelay(true));
-    let watcher = graceful.watcher();
-    async move {
-        let mut server = auto::Builder::new(TokioExecutor::new());
-        server.http1().timer(TokioTimer::new());
-        server.http2().timer(TokioTimer::new());
-        let service = service_fn(move |request| {
-            let (behind, sidecar) = (behind.clone(), Arc::clone(&sidecar));
-            async move { Ok::<_, Infallible>(sidecar.answer(&behind, request).await) }
-        });
-        let connection = server.serve_connection(TokioIo::new(connection), service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(error, "a connection broke");
+    let answer = move |request| {
+        let (behind, sidecar) = (behind.clone(), Arc::clone(&sidecar));
+        async move { sidecar.answer(&behind, local, request).await }
+    };
+    match connection::serve(connection, Arc::clone(&listed.activity), answer).await {
+        Ok(None) => {}
+        Ok(Some(why)) => {
+            metrics::counter!("sidecar_connections_ended_total", "reason" => why.as_str())
+                .increment(1);
         }
+        Err(error) => tracing::debug!(error, "a connection broke"),
     }
 }
 
 impl Sidecar {
-    async fn answer(&self, behind: &Behind, request: Request<Incoming>) -> Response<Body> {
-        if let Err(refusal) = self.admission.check(&request) {
+    /// `local` is where the client has connected to.
+    async fn answer(
+        &self,
+        behind: &Behind,
+        local: IpAddr,
+        request: Request<Asked>,
+    ) -> Response<Body> {
+        if let Err(refusal) = self.plan.admission.check(&request, local) {
             return refusal.into();
         }
         match behind {

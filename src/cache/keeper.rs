@@ -1,9 +1,9 @@
 //! Keeps a token warm: refreshes it without traffic, if the policy says so.
 //!
-//! There is one keeper for each cache, a task that sleeps until the next refresh is due. It is
-//! on the runtime that was there when a flight was first started, and outlives every flight. If
-//! that runtime goes, the next caller who asks the state on another one leaves a new keeper
-//! there. It ends when the last handle of the cache is dropped.
+//! There is one keeper for each cache, a task that sleeps until the next refresh is due. The first
+//! caller who asks the state leaves it on its runtime, and it outlives every flight. If that
+//! runtime goes, the next caller on another one leaves a new keeper there. It ends when the last
+//! handle of the cache is dropped.
 
 use std::{
     pin::pin,

@@ -6,7 +6,7 @@ use super::{
     state::Grant,
     sync::{Counter, Slot},
 };
-use crate::{clock::Moment, token::AccessToken};
+use crate::{clock::Moment, observe, token::AccessToken};
 
 /// The current token, for callers who name no origin, and the version of the state.
 #[derive(Debug, Default)]
@@ -92,8 +92,8 @@ impl Stamp {
     }
 
     /// Tells that the token is used.
-    #[cfg(feature = "metrics")]
+    #[inline]
     pub(crate) fn observe_use(&self) {
-        crate::observe::used(self.suspect, self.expired.left());
+        observe::used(self.suspect, || self.expired.left());
     }
 }

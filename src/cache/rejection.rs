@@ -50,7 +50,7 @@ impl Rejection {
 // ===== impl Demand =====
 
 impl Demand {
-    /// Claims (OpenID Connect Core §5.5), a step-up (RFC 9470 §3), a nonce (RFC 9449 §9). A scope
+    /// Claims (`OpenID` Connect Core §5.5), a step-up (RFC 9470 §3), a nonce (RFC 9449 §9). A scope
     /// is one too, but not where the error is that the token is invalid: there it only says what
     /// the resource needs (RFC 6750 §3).
     fn of(challenge: &Challenge) -> Option<Self> {

@@ -381,7 +381,7 @@ impl State {
         };
         self.version += 1;
         let outcome = match outcome {
-            Ok(arrival) => self.succeeded(&flight, arrival, now, random, &mut effects),
+            Ok(arrival) => self.succeeded(&flight, &arrival, now, random, &mut effects),
             Err(error) => {
                 self.failed(&flight, &error, now, random, &mut effects);
                 Err(error)
@@ -449,7 +449,7 @@ impl State {
     fn succeeded(
         &mut self,
         flight: &Flight,
-        arrival: Arrival,
+        arrival: &Arrival,
         now: Instant,
         random: f64,
         effects: &mut Effects,
@@ -460,7 +460,7 @@ impl State {
         let rejected = flight.rejected.as_ref();
         let is_same = rejected.is_some_and(|rejected| rejected.is_same(&arrival.token));
         let (id, token) = (fetched.id, arrival.token.clone());
-        self.keep(fetched, &arrival, now, random);
+        self.keep(fetched, arrival, now, random);
         if !is_same {
             return Ok(token);
         }

@@ -53,7 +53,7 @@ impl Status {
         self.fetching
     }
 
-    /// Until when the source rests after a failure, if it does.
+    /// Until when nothing is fetched, after a failure.
     #[must_use]
     pub fn cooldown_until(&self) -> Option<Instant> {
         self.cooldown_until

@@ -9,11 +9,12 @@ use std::sync::{
 use http::StatusCode;
 
 use super::{
-    Destination,
-    verdict::{ResponseHead, Verdict, Verdicts, rejection},
+    destination::Destination,
+    verdict::{ResponseHead, Verdict, Verdicts},
 };
 use crate::{
     cache::{Asked, Granted, Rejection, Stamp, TokenCache, Wait},
+    challenge::Challenge,
     error::TokenError,
     origin::Origin,
     token::AccessToken,
@@ -88,7 +89,6 @@ impl Pass {
     #[inline]
     pub(super) fn holds(&self) -> bool {
         let holds = self.target.cache.holds(&self.stamp);
-        #[cfg(feature = "metrics")]
         if holds {
             self.stamp.observe_use();
         }
@@ -133,7 +133,11 @@ impl Pass {
     }
 
     pub(crate) fn verdict(&self, response: &ResponseHead<'_>) -> Verdict {
-        self.target.verdicts.of(&self.target, response)
+        let verdict = self.target.verdicts.of(response);
+        // A token does not follow a redirect: the answer at its end says nothing of it.
+        let is_foreign = verdict != Verdict::Silent
+            && response.came_from().is_some_and(|origin| !self.target.is(origin));
+        if is_foreign { Verdict::Silent } else { verdict }
     }
 
     /// Whether such a response says what is known already: that the token is accepted.
@@ -150,8 +154,13 @@ impl Pass {
         }
     }
 
+    /// The rejection, with the challenge that speaks for a bearer client.
     pub(crate) fn rejection(&self, response: &ResponseHead<'_>) -> Rejection {
-        rejection(&self.target, &self.token, response)
+        let rejection = Rejection::new(self.token.clone()).with_origin(self.target.origin.clone());
+        match Challenge::decisive(Challenge::from_headers(response.headers)) {
+            Some(challenge) => rejection.with_challenge(challenge),
+            None => rejection,
+        }
     }
 
     pub(crate) fn cache(&self) -> &TokenCache {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Extensions, Uri};
 
-use super::{Destination, Pass, Rules};
+use super::{destination::Destination, pass::Pass};
 
 /// Spares a service that is used again and again the look-up of its pass, which costs as much as
 /// all else that the layer does. A clone starts anew: one that is made for each request pays
@@ -20,11 +20,12 @@ pub(crate) struct Recent {
 
 impl Recent {
     /// The token for the request, where it is known at once.
+    #[inline]
     pub(crate) fn ready(
         &mut self,
-        rules: &Rules,
         uri: &Uri,
         extensions: &Extensions,
+        look_up: impl FnOnce(Destination<'_>) -> Option<Arc<Pass>>,
     ) -> Option<Arc<Pass>> {
         let destination = Destination::of(uri);
         let is_its = match &self.pass {
@@ -36,7 +37,7 @@ impl Recent {
                 return Some(Arc::clone(pass));
             }
         }
-        let found = rules.ready(destination, extensions);
+        let found = look_up(destination);
         // With several origins the first one stays, or they would take turns.
         if is_its {
             self.pass.clone_from(&found);

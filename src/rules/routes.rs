@@ -12,12 +12,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::{Pass, Tokens};
+use super::{pass::Pass, tokens::Tokens};
 use crate::origin::{InvalidOrigin, Origin};
 
 #[derive(Clone, Default)]
 pub(super) struct Routes {
-    routes: Vec<Route>,
+    all: Vec<Route>,
     /// By authority, in each spelling that is worth knowing; `http` and `https` apart.
     written: [FxHashMap<Box<str>, usize>; 2],
     by_origin: FxHashMap<Origin, usize>,
@@ -61,7 +61,7 @@ impl Routes {
             let is_same = known.tokens.is_same(&tokens);
             return if is_same { Ok(()) } else { Err(InvalidOrigin::Taken(origin)) };
         }
-        let at = self.routes.len();
+        let at = self.all.len();
         let shown = origin.to_string();
         let authority = shown.split_once("://").map_or(&*shown, |(_, authority)| authority);
         let spellings = &mut self.written[usize::from(origin.is_https())];
@@ -71,31 +71,31 @@ impl Routes {
         }
         let authority = authority.into();
         self.by_origin.insert(origin.clone(), at);
-        self.routes.push(Route { origin, authority, tokens, slot: Slot::default() });
+        self.all.push(Route { origin, authority, tokens, slot: Slot::default() });
         Ok(())
     }
 
     /// The route of an authority that is written in a usual way.
     #[inline]
     pub(super) fn written(&self, is_https: bool, authority: &str) -> Option<&Route> {
-        if let [only] = &*self.routes {
+        if let [only] = &*self.all {
             let is_it = only.origin.is_https() == is_https && *only.authority == *authority;
             if is_it {
                 return Some(only);
             }
         }
         let at = self.written[usize::from(is_https)].get(authority)?;
-        self.routes.get(*at)
+        self.all.get(*at)
     }
 
     pub(super) fn get(&self, origin: &Origin) -> Option<&Route> {
-        self.by_origin.get(origin).and_then(|at| self.routes.get(*at))
+        self.by_origin.get(origin).and_then(|at| self.all.get(*at))
     }
 }
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.routes.iter().map(|route| &route.origin)).finish()
+        f.debug_list().entries(self.all.iter().map(|route| &route.origin)).finish()
     }
 }
 

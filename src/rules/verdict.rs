@@ -1,14 +1,17 @@
 //! What a response says of the token that its request carried.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, response};
 
-use super::{Destination, Judge, pass::Target};
-use crate::{cache::Rejection, challenge::Challenge, origin::FinalUri, token::AccessToken};
+use super::destination::Destination;
+use crate::origin::FinalUri;
 
 /// The status of gRPC for credentials that are missing or no good.
 const UNAUTHENTICATED: &str = "16";
+
+/// A user's rule.
+pub(crate) type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
 
 /// What the layer was told about responses.
 #[derive(Clone, Default)]
@@ -42,20 +45,19 @@ pub(crate) enum Verdict {
 
 impl Verdicts {
     /// What a rejection is, stands here and nowhere else.
-    pub(super) fn of(&self, target: &Target, response: &ResponseHead<'_>) -> Verdict {
+    pub(super) fn of(&self, response: &ResponseHead<'_>) -> Verdict {
         let grpc_status = self.grpc_status(response.headers);
         let is_rejection = match (&self.rejected_when, response.parts) {
             (Some(judge), Some(parts)) => judge(parts),
             _ => response.status == StatusCode::UNAUTHORIZED,
         };
-        let verdict = if is_rejection || grpc_status.is_some_and(|it| it == UNAUTHENTICATED) {
+        if is_rejection || grpc_status.is_some_and(|it| it == UNAUTHENTICATED) {
             Verdict::Rejected
         } else if response.status.as_u16() < 400 && grpc_status.is_none_or(|it| it == "0") {
             Verdict::Accepted
         } else {
             Verdict::Silent
-        };
-        if response.is_from_another_origin(target) { Verdict::Silent } else { verdict }
+        }
     }
 
     /// Whether every response below 400 is an acceptance.
@@ -72,19 +74,6 @@ impl Verdicts {
 impl fmt::Debug for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verdicts").field("grpc", &self.grpc).finish_non_exhaustive()
-    }
-}
-
-/// The rejection, with the challenge that speaks for a bearer client.
-pub(super) fn rejection(
-    target: &Target,
-    token: &AccessToken,
-    response: &ResponseHead<'_>,
-) -> Rejection {
-    let rejection = Rejection::new(token.clone()).with_origin(target.origin.clone());
-    match Challenge::decisive(Challenge::from_headers(response.headers)) {
-        Some(challenge) => rejection.with_challenge(challenge),
-        None => rejection,
     }
 }
 
@@ -111,14 +100,9 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
-    /// A token does not follow a redirect, so the answer at its end says nothing of it.
-    fn is_from_another_origin(&self, target: &Target) -> bool {
-        if let Some(came_from) = self.came_from {
-            return !target.is(came_from);
-        }
-        // No extension, no look-up.
-        let final_uri =
-            if self.extensions.is_empty() { None } else { self.extensions.get::<FinalUri>() };
-        final_uri.is_some_and(|uri| !target.is(Destination::of(&uri.0)))
+    /// Where it came from, if that is known.
+    pub(super) fn came_from(&self) -> Option<Destination<'a>> {
+        let final_uri = || self.extensions.get::<FinalUri>().map(|uri| Destination::of(&uri.0));
+        self.came_from.or_else(final_uri)
     }
 }

@@ -22,8 +22,8 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
-    future::{Kept, Walk, how_much_to_keep, set_out},
     replay::{KeptHead, Replay},
+    walk::{Kept, Walk, how_much_to_keep, set_out},
 };
 use crate::{
     cache::Rejection,

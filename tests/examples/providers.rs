@@ -351,15 +351,15 @@ async fn tokens() -> Server {
 #[tokio::test]
 async fn a_redirect_of_the_api_is_not_followed() {
     let auth = tokens().await;
-    let elsewhere = Server::answering(200, "a trap").await;
-    let location = elsewhere.url.clone();
+    let other = Server::answering(200, "a trap").await;
+    let location = other.url.clone();
     let api = Server::start(move |_| {
         (StatusCode::FOUND, [("location", location.clone())]).into_response()
     });
     let api = api.await;
     let shown = run(&mut ibm_verify(&auth, &api)).await.failed(1);
     assert!(shown.starts_with("the API answered 302 Found"), "{shown}");
-    assert_eq!(elsewhere.seen().len(), 0);
+    assert_eq!(other.seen().len(), 0);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn an_id_and_a_secret_of_odd_characters_are_taken_in_the_body() {
 #[tokio::test]
 async fn a_thousand_callers_at_the_start_cause_one_fetch() {
     let cache = TokenCache::new(endpoint("cold", "cold-secret").build().unwrap());
-    let figures = in_flight(&Caller::new(&cache), 1000).landed().await;
+    let figures = in_flight(&Caller::new(&cache), 1000).ended().await;
     figures.assert_none_failed();
     let fetches = seen("cold").await.granted;
     figures.report("cold start, 1,000 callers", fetches);

@@ -98,7 +98,7 @@ pub(crate) fn in_flight(caller: &Caller, calls: usize) -> InFlight {
 pub(crate) struct InFlight(JoinSet<Option<Call>>);
 
 impl InFlight {
-    pub(crate) async fn landed(self) -> Figures {
+    pub(crate) async fn ended(self) -> Figures {
         let mut figures = Figures::default();
         for call in self.0.join_all().await {
             figures.add(call);

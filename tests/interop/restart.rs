@@ -46,7 +46,7 @@ async fn a_server_that_has_forgotten_its_tokens_is_asked_for_one_new_one() {
     caller.succeed().await;
     kill().await;
     start().await;
-    let figures = in_flight(&caller, 200).landed().await;
+    let figures = in_flight(&caller, 200).ended().await;
     let fetches = seen("forgotten").await.granted;
     figures.report("all tokens forgotten, 200 callers", fetches);
     figures.assert_none_failed();
@@ -63,7 +63,7 @@ async fn without_a_token_a_call_fails_while_the_server_is_down_and_succeeds_once
     assert!(error.is_transient(), "{error}");
     assert_eq!(refusal(error).kind(), &Kind::Unreachable);
     start().await;
-    let rested = cache.status().cooldown_until().expect("the source rests after a failure");
-    sleep_until(rested).await;
+    let cool = cache.status().cooldown_until().expect("the source cools down after a failure");
+    sleep_until(cool).await;
     caller.succeed().await;
 }

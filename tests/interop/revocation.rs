@@ -30,7 +30,7 @@ async fn a_revocation_under_two_hundred_calls_costs_one_fetch_and_no_call() {
         held().await;
         revoke(&token, "revoked").await;
         release().await;
-        figures.extend(calls.landed().await);
+        figures.extend(calls.ended().await);
         assert_eq!(seen("revoked").await.granted, 1 + fetches as u64);
     }
     figures.report("10 revocations, 200 calls in flight each", REVOCATIONS as u64);

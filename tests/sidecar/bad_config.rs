@@ -111,7 +111,7 @@ async fn an_upstream_that_cannot_be_is_named() {
 }
 
 #[tokio::test]
-async fn a_source_that_cannot_be_is_named() {
+async fn a_source_or_a_number_that_cannot_be_is_named() {
     let error = told(&format!("[sources.a]\n{UPSTREAM}")).await;
     assert_eq!(error, "`sources.a`: needs one of `oauth2`, `token` and `command`");
     let plaintext = SOURCE.replace("https://auth", "http://auth");
@@ -119,6 +119,18 @@ async fn a_source_that_cannot_be_is_named() {
     assert!(error.starts_with("`sources.a`: the token endpoint's `url` is http://auth"), "{error}");
     let error = told(&format!("replay.per_request = 100000000\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`replay.per_request` is more than `replay.total`");
+    for (key, value, expected) in [
+        ("max", "0", "`connections.max` is 0: nobody could connect"),
+        ("header_seconds", "0", "`connections.header_seconds` must be from 1 to 86400"),
+        ("idle_seconds", "86401", "`connections.idle_seconds` must be from 1 to 86400"),
+    ] {
+        let error = told(&format!("connections.{key} = {value}\n{SOURCE}{UPSTREAM}")).await;
+        assert_eq!(error, expected);
+    }
+    let error = told(&format!("connect_seconds = 0\n{SOURCE}{UPSTREAM}")).await;
+    assert_eq!(error, "`connect_seconds` must be from 1 to 86400");
+    let error = told(&format!("hosts = [\"sidecar:80\"]\n{SOURCE}{UPSTREAM}")).await;
+    assert_eq!(error, "`hosts`: \"sidecar:80\" is not a name or an address alone");
 }
 
 #[tokio::test]
@@ -150,7 +162,20 @@ async fn a_file_or_an_argument_that_is_not_there_is_told() {
     let (code, out, err) = run("", &["--config", "/nowhere/sidecar.toml"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.starts_with("sidecar: /nowhere/sidecar.toml: cannot be read: "), "{err}");
-    let (code, _, err) = run("", &["--loud"]).await;
-    assert_eq!(code, 2);
-    assert_eq!(err, "sidecar: there is an argument that is not known: see --help\n");
+    let (code, out, err) = run("", &["--loud=hunter2"]).await;
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert_eq!(err, "sidecar: there is no argument \"--loud\": see --help\n");
+}
+
+#[tokio::test]
+async fn help_and_the_version_go_to_the_standard_output_and_are_no_failure() {
+    let (code, out, err) = run("", &["--help"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("usage: sidecar --config FILE"), "{out}");
+    for option in ["--check", "--allow-commands", "--bare", "--help", "--version"] {
+        assert!(out.contains(option), "{option} in {out}");
+    }
+    let (code, out, err) = run("", &["--version"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, concat!("sidecar ", env!("CARGO_PKG_VERSION"), "\n"));
 }

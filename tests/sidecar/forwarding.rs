@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Sidecar, World, get, post_to, send, soon, text};
+use crate::support::{Sidecar, World, get, http2_client, post_to, send, soon, text};
 
 /// What is answered to these very bytes.
 async fn raw(address: SocketAddr, request: &str) -> String {
@@ -81,6 +81,103 @@ async fn a_clients_own_authorization_makes_room_for_the_token() {
 }
 
 #[tokio::test]
+async fn a_body_of_unknown_length_goes_along_whatever_the_method_is() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST", "QUERY"] {
+        let request = format!(
+            "{method} /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        );
+        let answer = raw(sidecar.address, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        if method != "HEAD" {
+            assert!(answer.contains(&format!("{method} /base\n")), "{answer}");
+            assert!(answer.contains("\n\nbody"), "{answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_get_with_a_body_is_sent_again_whole_after_a_revocation() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    sidecar.readiness(StatusCode::OK).await;
+    world.tokens.revoke_all();
+    let request = "GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+    let answer = raw(sidecar.address, request).await;
+    assert!(answer.contains("\nauthorization: Bearer t2\n"), "{answer}");
+    assert!(answer.contains("\n\nbody"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_get_without_a_body_gets_none() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    let (status, seen) = get(&sidecar.url("/api")).await;
+    assert_eq!(status, 200);
+    assert!(!seen.contains("transfer-encoding") && !seen.contains("content-length"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_crumbs_of_a_cookie_are_one_field_for_the_upstream() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    let request = Request::get(sidecar.url("/api"))
+        .header("cookie", "a=1")
+        .header("x-mine", "1")
+        .header("cookie", "b=2")
+        .body(Body::empty())
+        .unwrap();
+    let (status, seen) = text(soon(http2_client().request(request)).await.unwrap()).await;
+    assert_eq!(status, 200);
+    assert!(seen.contains("\ncookie: a=1; b=2\n"), "{seen}");
+    assert_eq!(seen.matches("cookie").count(), 1, "{seen}");
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_is_not_understood_goes_neither_way() {
+    let codings = |codings: &str| {
+        format!(
+            "POST /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+             Transfer-Encoding: {codings}\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+        )
+    };
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    for unknown in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked", "chunked, chunked"] {
+        let answer = raw(sidecar.address, &codings(unknown)).await;
+        assert!(answer.starts_with("HTTP/1.1 501 "), "{unknown}: {answer}");
+        assert!(answer.contains("transfer coding"), "{answer}");
+    }
+    let answer = raw(sidecar.address, &codings("Chunked")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\n\nbody"), "{answer}");
+
+    let api = serve_raw(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    );
+    let config = world.config("").replace(&world.api.to_string(), &api.await.to_string());
+    let (status, said) = get(&Sidecar::start(&config).await.url("/api")).await;
+    assert!(status == 502 && said.contains("transfer coding"), "{status} {said}");
+}
+
+/// Answers every connection's first request with these very bytes.
+async fn serve_raw(answer: &'static str) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(connection.read_u8().await.unwrap());
+                }
+                connection.write_all(answer.as_bytes()).await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_this_machine_is_refused() {
     let world = World::mirroring().await;
     let sidecar = Sidecar::start(&world.config("hosts = [\"sidecar.internal\"]")).await;
@@ -108,6 +205,39 @@ async fn a_host_that_is_not_this_machine_is_refused() {
 }
 
 #[tokio::test]
+async fn what_a_hostile_page_can_send_does_not_reach_the_upstream() {
+    let world = World::mirroring().await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    let own = sidecar.address;
+    for (target, fields, status) in [
+        ("/api".to_owned(), "Host: 0.0.0.0", "421"),
+        ("/api".to_owned(), "Host: [::]", "421"),
+        ("http://0.0.0.0/api".to_owned(), "Host: localhost", "421"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: http://evil.example", "403"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: null", "403"),
+        ("/api".to_owned(), "Host: localhost\r\nOrigin: http://localhost:3000", "403"),
+        (format!("http://{own}/api"), "Host: localhost\r\nOrigin: http://localhost", "403"),
+        // The sidecar's own pages are not for other pages either.
+        ("/metrics".to_owned(), "Host: localhost\r\nOrigin: http://evil.example", "403"),
+    ] {
+        let request = format!("GET {target} HTTP/1.1\r\n{fields}\r\nConnection: close\r\n\r\n");
+        let answer = raw(own, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("sidecar: "), "{answer}");
+    }
+    for (header, value, status) in [
+        ("origin", "http://evil.example".to_owned(), 403),
+        ("host", "0.0.0.0".to_owned(), 421),
+        ("origin", format!("http://{own}"), 200),
+    ] {
+        let request = Request::post(sidecar.url("/api")).header(header, value);
+        let request = request.body(Body::empty()).unwrap();
+        let (answered, said) = text(soon(http2_client().request(request)).await.unwrap()).await;
+        assert_eq!(answered, status, "{header}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_must_not_be_forwarded_is_refused() {
     let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
     for (line, host, status) in [
@@ -124,6 +254,30 @@ async fn what_must_not_be_forwarded_is_refused() {
         let request = format!("{line} HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
         let answer = raw(sidecar.address, &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_some_server_could_read_as_climbing_is_refused() {
+    let sidecar = Sidecar::start(&World::mirroring().await.config("")).await;
+    for tail in [
+        "..;",
+        "..;/x",
+        "%2e%2e%3b/x",
+        "%252e%252e/x",
+        "..%252fx",
+        "..%00",
+        "..%09/x",
+        "..%5cx",
+        "..\\x",
+        "%c0%ae%c0%ae/x",
+    ] {
+        let (status, said) = get(&sidecar.url(&format!("/api/{tail}"))).await;
+        assert!(status == 400 && said.contains("the path"), "{tail}: {status} {said}");
+    }
+    for tail in ["a..b", "%20x", "a;b=1", "...", "a%2Fb", "%E2%82%AC"] {
+        let (status, seen) = get(&sidecar.url(&format!("/api/{tail}"))).await;
+        assert!(status == 200 && seen.starts_with(&format!("GET /base/{tail}\n")), "{seen}");
     }
 }
 
@@ -173,6 +327,28 @@ async fn serve_nothing() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
+/// Linux drops what asks for a connection while the listener's queue is full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_a_connection_is_given_up() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(0).unwrap();
+    let address = full.local_addr().unwrap();
+    let _first = soon(TcpStream::connect(address)).await.unwrap();
+
+    let world = World::mirroring().await;
+    let config = world.config("connect_seconds = 1");
+    let sidecar =
+        Sidecar::start(&config.replace(&world.api.to_string(), &address.to_string())).await;
+    let (status, said) = get(&sidecar.url("/api")).await;
+    assert_eq!(status, 502, "{said}");
+    assert!(
+        said.contains("no connection within 1 s") || said.contains("deadline has elapsed"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn the_environment_redirects_nothing() {
     let world = World::mirroring().await;
@@ -208,5 +384,9 @@ async fn what_was_done_is_counted() {
     let fetched = "tower_bearer_fetches_total{reason=\"first\",outcome=\"ok\"} 1\n";
     assert!(page.contains(fetched), "{page}");
     assert!(page.contains("# HELP tower_bearer_fetches_total Flights"), "{page}");
+    let own = page.lines().filter_map(|line| line.strip_prefix("# TYPE sidecar_"));
+    for name in own.filter_map(|tail| tail.split(' ').next()) {
+        assert!(page.contains(&format!("# HELP sidecar_{name} ")), "{name} in {page}");
+    }
     assert!(page.contains("tower_bearer_token_left_seconds_bucket"), "{page}");
 }

@@ -13,7 +13,10 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::{Notify, mpsc},
+};
 
 use crate::support::{Sidecar, World, client, piece, post_to, received, send, soon, text, written};
 
@@ -251,6 +254,89 @@ async fn a_body_that_has_passed_the_limit_gives_its_room_back() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_known_to_be_too_large_reserves_nothing() {
+    let admitted = Arc::default();
+    let world = World::new(counting(&admitted)).await;
+    let config = world.config("replay = { per_request = 1000, total = 5000 }");
+    let sidecar = Sidecar::start(&config).await;
+    let (chunks, body) = written();
+    let request = http::Request::post(sidecar.url("/api")).header("content-length", 1001);
+    let call = tokio::spawn(client().request(request.body(body).unwrap()));
+    chunks.send(Ok("x".into())).unwrap();
+    soon(admitted.notified()).await;
+    sidecar.metric("sidecar_kept_bytes 0").await;
+    chunks.send(Ok(vec![b'x'; 1000].into())).unwrap();
+    drop(chunks);
+    let answer = text(soon(call).await.unwrap().unwrap()).await;
+    assert_eq!(answer, (StatusCode::OK, "1001".to_owned()));
+}
+
+#[tokio::test]
+async fn an_answered_request_has_nothing_reserved_while_its_body_goes_on() {
+    // Answers at once, and sends back what comes, as it comes.
+    let echo = |request: Request| async { Body::new(request.into_body()) };
+    let world = World::new(Router::new().route("/base", post(echo))).await;
+    let sidecar = Sidecar::start(&world.config("")).await;
+    let (chunks, body) = written();
+    let request = http::Request::post(sidecar.url("/api")).body(body).unwrap();
+    chunks.send(Ok("first".into())).unwrap();
+    let mut response = send(request).await;
+    assert_eq!(piece(response.body_mut()).await, "first");
+    sidecar.metric("sidecar_kept_bytes 0").await;
+    chunks.send(Ok("second".into())).unwrap();
+    assert_eq!(piece(response.body_mut()).await, "second");
+}
+
+#[tokio::test]
+async fn a_request_for_which_there_is_no_room_carries_the_token() {
+    let admitted = Arc::default();
+    let world = World::new(counting(&admitted)).await;
+    let config = world.config("replay = { per_request = 1000, total = 1000 }");
+    let sidecar = Sidecar::start(&config).await;
+    let (chunks, body) = written();
+    chunks.send(Ok("first".into())).unwrap();
+    let request = http::Request::post(sidecar.url("/api")).body(body).unwrap();
+    let slow = tokio::spawn(client().request(request));
+    soon(admitted.notified()).await;
+    sidecar.metric("sidecar_kept_bytes 1000").await;
+
+    // The API admits nobody without one.
+    assert_eq!(post_to(&sidecar.url("/api"), "x").await, (StatusCode::OK, "1".to_owned()));
+    sidecar.metric("sidecar_unkept_total{upstream=\"api\"} 1").await;
+    drop(chunks);
+    assert_eq!(soon(slow).await.unwrap().unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_replay_that_fails_is_counted() {
+    // Says no to the first request, and nothing to the second.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for answer in
+            [&b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"[..], b""]
+        {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\nbody") {
+                request.push(connection.read_u8().await.unwrap());
+            }
+            connection.write_all(answer).await.unwrap();
+        }
+    });
+    let world = World::mirroring().await;
+    let config = world.config("").replace(&world.api.to_string(), &api.to_string());
+    let sidecar = Sidecar::start(&config).await;
+    let (status, said) = post_to(&sidecar.url("/api"), "body").await;
+    assert!(status == 502 && said.starts_with("the upstream `api` failed: "), "{status} {said}");
+    let replays =
+        format!("tower_bearer_replays_total{{origin=\"http://{api}\",outcome=\"failed\"}} 1");
+    sidecar.metric(&replays).await;
+    sidecar.metric("sidecar_requests_total{upstream=\"api\",status=\"502\"} 1").await;
+    sidecar.metric("sidecar_kept_bytes 0").await;
+}
+
+#[tokio::test]
 async fn beyond_the_budget_requests_are_sent_but_not_again() {
     let admitted = Arc::default();
     let world = World::new(counting(&admitted)).await;
@@ -268,7 +354,8 @@ async fn beyond_the_budget_requests_are_sent_but_not_again() {
     world.tokens.revoke_all();
     // No room for 600, but for 500.
     assert_eq!(post_to(&sidecar.url("/api"), vec![b'x'; 600]).await.0, 401);
-    // The new token is accepted, before it is revoked too: else it would count as a strike.
+    // The new token is accepted, before it is revoked too: else there would be a
+    // renewal backoff.
     assert_eq!(post_to(&sidecar.url("/api"), "x").await.0, 200);
     world.tokens.revoke_all();
     assert_eq!(post_to(&sidecar.url("/api"), vec![b'x'; 500]).await.0, 200);

@@ -90,6 +90,22 @@ pub(crate) async fn command(dir: &TempDir, config: &str, args: &[&str]) -> Comma
     command
 }
 
+/// That command, as `"$@"` in a script.
+#[cfg(unix)]
+fn shell(script: &str, command: &Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    shell
+}
+
 /// How it ended, and what it said.
 pub(crate) async fn run(config: &str, args: &[&str]) -> (i32, String, String) {
     let dir = TempDir::new().expect("there is room");
@@ -109,8 +125,22 @@ impl Sidecar {
     pub(crate) async fn start_with(config: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().expect("there is room");
         let mut command = command(&dir, config, args).await;
-        let mut child =
-            command.envs(env.iter().copied()).stderr(Stdio::inherit()).spawn().expect("it starts");
+        command.envs(env.iter().copied());
+        Self::spawn(command, config, dir).await
+    }
+
+    /// With so many files that it may open.
+    #[cfg(unix)]
+    pub(crate) async fn start_with_files(config: &str, files: u32) -> Self {
+        let dir = TempDir::new().expect("there is room");
+        let command = command(&dir, config, &[]).await;
+        let limited = format!("ulimit -n {files} && exec \"$@\"");
+        let command = shell(&limited, &command);
+        Self::spawn(command, config, dir).await
+    }
+
+    async fn spawn(mut command: Command, config: &str, dir: TempDir) -> Self {
+        let mut child = command.stderr(Stdio::inherit()).spawn().expect("it starts");
         let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let doors = 1 + config.matches("\nlisten = \"127.0.0.1:0\" # door").count();
         let mut addresses = Vec::new();
@@ -138,9 +168,9 @@ impl Sidecar {
     /// The code that it exits with, and that it has said no more.
     pub(crate) async fn ended(mut self) -> Option<i32> {
         let status = soon(self.child.wait()).await.expect("it can be waited for");
-        let mut rest = String::new();
-        self.out.into_inner().read_to_string(&mut rest).await.expect("it is text");
-        assert_eq!(rest, "");
+        let mut remaining = String::new();
+        self.out.into_inner().read_to_string(&mut remaining).await.expect("it is text");
+        assert_eq!(remaining, "");
         status.code()
     }
 
@@ -189,6 +219,11 @@ impl Sidecar {
 
 pub(crate) fn client() -> Client<HttpConnector, Body> {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Speaks HTTP/2 from the first byte.
+pub(crate) fn http2_client() -> Client<HttpConnector, Body> {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
 pub(crate) async fn send(request: http::Request<Body>) -> http::Response<hyper::body::Incoming> {

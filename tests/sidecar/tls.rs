@@ -82,3 +82,21 @@ async fn a_certificate_that_is_not_trusted_gets_no_request() {
     let (status, said) = get(&sidecar.url("/api")).await;
     assert!(status == 502 && said.contains("certificate"), "{status} {said}");
 }
+
+#[tokio::test]
+async fn an_upstream_that_never_begins_with_tls_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
+    let api = listener.local_addr().expect("it has an address");
+    // Accepts, and says nothing.
+    let silent = tokio::spawn(async move {
+        let mut connections = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            connections.push(connection);
+        }
+    });
+    let tokens = Tokens::start().await;
+    let sidecar = Sidecar::start(&format!("connect_seconds = 1\n{}", config(&tokens, api))).await;
+    let (status, said) = get(&sidecar.url("/api")).await;
+    assert!(status == 502 && said.contains("no connection within 1 s"), "{status} {said}");
+    silent.abort();
+}

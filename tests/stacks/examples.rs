@@ -62,11 +62,11 @@ async fn axum() {
 async fn redirects() {
     let shown = run("stack_redirects").await;
     assert!(shown.starts_with("above, by default: no access token may go to http://"), "{shown}");
-    let rest = "above, sent bare: 401 Unauthorized\n\
+    let end = "above, sent bare: 401 Unauthorized\n\
                 below: 401 Unauthorized\n\
                 the other host was shown: none, none\n\
                 1 token was fetched\n";
-    assert!(shown.ends_with(rest), "{shown}");
+    assert!(shown.ends_with(end), "{shown}");
 }
 
 #[tokio::test]

@@ -15,18 +15,18 @@ use crate::{
 struct Moved {
     world: World,
     others: Tokens,
-    elsewhere: String,
+    other: String,
 }
 
 async fn moved() -> Moved {
     let (tokens, others) = (Tokens::default(), Tokens::default());
-    let elsewhere = loopback::serve(loopback::protected_api(&others)).await.unwrap();
-    let target = elsewhere.clone();
+    let other = loopback::serve(loopback::protected_api(&others)).await.unwrap();
+    let target = other.clone();
     let away = get(move || async move { Redirect::temporary(&format!("{target}/there")) });
     let near = get(async |Path(name): Path<String>| Redirect::temporary(&format!("/{name}")));
     let api = Router::new().route("/away", away).route("/near/{name}", near);
     let api = api.merge(loopback::protected_api(&tokens));
-    Moved { world: World::with_api(tokens, api).await, others, elsewhere }
+    Moved { world: World::with_api(tokens, api).await, others, other }
 }
 
 fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
@@ -38,14 +38,14 @@ fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
 
 #[tokio::test]
 async fn above_the_layer_a_hop_to_another_host_is_refused() {
-    let Moved { world, others, elsewhere } = moved().await;
+    let Moved { world, others, other } = moved().await;
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
         .layer(world.layer())
         .service(client());
     let error = bounded(stack.oneshot(world.get("/away"))).await.unwrap_err();
     let refused = error.downcast_ref::<Refused>().unwrap();
-    assert_eq!(*refused, Refused::NotNamed(elsewhere.parse().unwrap()));
+    assert_eq!(*refused, Refused::NotNamed(other.parse().unwrap()));
     assert!(others.shown().is_empty());
 }
 
@@ -64,13 +64,13 @@ async fn above_the_layer_a_hop_to_another_host_is_sent_bare_if_so_told() {
 
 #[tokio::test]
 async fn above_the_layer_a_hop_gets_the_token_of_the_origin_that_it_leads_to() {
-    let Moved { world, others, elsewhere } = moved().await;
+    let Moved { world, others, other } = moved().await;
     // Its first token is another text than that of the API that is left.
     others.issue();
     let their = TokenCache::new(loopback::endpoint(&token_url(&others).await).unwrap());
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())
-        .layer(world.layer().route(elsewhere, their).unwrap())
+        .layer(world.layer().route(other, their).unwrap())
         .service(client());
     let response = bounded(stack.oneshot(world.get("/away"))).await.unwrap();
     assert_eq!(loopback::text(response).await.unwrap(), "GET /there with t2: ");

@@ -22,8 +22,8 @@ fn reqwest(redirects: Policy) -> ReqwestService {
 /// An API that sends whoever asks for `/moved` to another host, which wants other tokens.
 async fn moved() -> (World, Tokens) {
     let (tokens, others) = (Tokens::default(), Tokens::default());
-    let elsewhere = loopback::serve(loopback::protected_api(&others)).await.unwrap();
-    let away = get(move || async move { Redirect::temporary(&elsewhere) });
+    let other = loopback::serve(loopback::protected_api(&others)).await.unwrap();
+    let away = get(move || async move { Redirect::temporary(&other) });
     let api = Router::new().route("/moved", away).merge(loopback::protected_api(&tokens));
     (World::with_api(tokens, api).await, others)
 }

@@ -65,13 +65,13 @@ async fn a_client_stream_rejected_while_it_streams_goes_on_in_the_replay() {
     let messages = stream::poll_fn(move |cx| receiver.poll_recv(cx));
     sender.send("Ada".to_owned()).unwrap();
     let tokens = world.tokens.clone();
-    let rest = async move {
+    let remaining = async move {
         tokens.were_shown(2).await;
         // The first call is over: this can only go into the second.
         sender.send("Grace".to_owned()).unwrap();
     };
     let (joined, ()) =
-        bounded(async { tokio::join!(greeter.join(STRICT_JOIN, messages), rest) }).await;
+        bounded(async { tokio::join!(greeter.join(STRICT_JOIN, messages), remaining) }).await;
     assert_eq!(joined.unwrap(), "hello, Ada Grace with t2");
     assert_eq!(world.tokens.shown(), ["t1", "t2"]);
 }

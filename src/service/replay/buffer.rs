@@ -24,7 +24,7 @@ use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 
 use self::storage::Storage;
-use super::Replay;
+use super::strategy::{Replay, sealed::Sealed};
 
 /// Keeps a copy of what is read of the body, up to a limit in bytes.
 ///
@@ -53,6 +53,8 @@ impl<F> BufferBody<F> {
         self.limit
     }
 }
+
+impl<F> Sealed for BufferBody<F> {}
 
 impl<B, F, W> Replay<B> for BufferBody<F>
 where

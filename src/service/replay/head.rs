@@ -9,7 +9,7 @@ type Header = (HeaderName, HeaderValue);
 
 /// A request's head as it was before the token was put on. It is cheaper to keep than a clone,
 /// which would hash each header: it is made for every request, and used for few.
-pub(in crate::service) struct KeptHead {
+pub(crate) struct KeptHead {
     method: Method,
     uri: Uri,
     version: Version,
@@ -21,7 +21,7 @@ pub(in crate::service) struct KeptHead {
 impl KeptHead {
     /// All but the headers.
     #[inline]
-    pub(in crate::service) fn new<B>(request: &Request<B>) -> Self {
+    pub(crate) fn new<B>(request: &Request<B>) -> Self {
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
@@ -32,7 +32,7 @@ impl KeptHead {
         }
     }
 
-    pub(in crate::service) fn keep_headers(&mut self, headers: &HeaderMap) {
+    pub(crate) fn keep_headers(&mut self, headers: &HeaderMap) {
         let mut headers = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
         for place in &mut self.in_place {
             *place = headers.next();
@@ -44,7 +44,7 @@ impl KeptHead {
     }
 
     /// The request once more, without a token.
-    pub(in crate::service) fn into_request<B>(self, body: B) -> Request<B> {
+    pub(crate) fn into_request<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
         for (name, value) in self.in_place.into_iter().flatten().chain(self.others) {
             request.headers_mut().append(name, value);

@@ -217,7 +217,7 @@ fn acceptance_clears_the_backoff_of_a_token_that_came_back_although_it_was_prove
     let start = world.reject(&token("a"), "api").1.unwrap();
     world.finish(&start, Ok(&token("a"))).unwrap().unwrap_err();
     assert!(world.reject(&token("a"), "api").1.is_none(), "a backoff");
-    assert!(world.granted("api").watched, "an acceptance would be news");
+    assert!(world.granted("api").watched, "the state wants to hear of an acceptance");
     world.accept(&token("a"), "api");
     assert!(world.reject(&token("a"), "api").1.is_some());
 }
