@@ -310,7 +310,7 @@ impl TokenCache {
 
     fn check_satisfiable(&self, rejection: &Rejection) -> Result<(), CacheError> {
         let Some(challenge) = &rejection.challenge else { return Ok(()) };
-        match challenge.no_cure() {
+        match challenge.unsatisfiable() {
             Some(why) if !self.core.source.can_satisfy(challenge) => {
                 Err(CacheError::Unsatisfiable(why))
             }

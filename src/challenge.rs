@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header::WWW_AUTHENTICATE};
 
-/// How many bytes of all field lines together are read; what follows is passed over.
+/// How many bytes of all field lines together are read; what follows is ignored.
 const MAX_BYTES: usize = 16 * 1024;
 /// How many challenges, and how many parameters of one, are kept.
 const MAX_ENTRIES: usize = 32;
@@ -39,7 +39,7 @@ impl Challenge {
         Self { scheme: scheme.into(), params: Vec::new(), token68: None }
     }
 
-    /// Adds a parameter. The name is lowered; of a name that comes twice the first counts.
+    /// Adds a parameter, its name in lower case. If a name comes twice, the first one counts.
     #[must_use]
     pub fn with_param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.push(name.into(), value.into());
@@ -48,9 +48,9 @@ impl Challenge {
 
     /// Reads every `WWW-Authenticate` line, in order.
     ///
-    /// It never fails: what is malformed is passed over as far as the next comma, and what the
-    /// wild does (missing commas, spaces around `=`, bytes beyond ASCII) is understood. At most
-    /// 16 KiB, 32 challenges and 32 parameters of each are read.
+    /// It never fails: it skips what is malformed up to the next comma, and understands what
+    /// real servers send (missing commas, spaces around `=`, bytes beyond ASCII). It reads at
+    /// most 16 KiB, 32 challenges and 32 parameters of each.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Vec<Self> {
         let mut challenges = Vec::new();
@@ -58,7 +58,7 @@ impl Challenge {
         for line in headers.get_all(WWW_AUTHENTICATE) {
             let line = &line.as_bytes()[..line.len().min(budget)];
             budget -= line.len();
-            Parser { rest: line, challenges: &mut challenges, open: false }.run();
+            Parser { input: line, challenges: &mut challenges, open: false }.run();
         }
         challenges
     }
@@ -82,7 +82,7 @@ impl Challenge {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// All parameters, names lowered, in the server's order.
+    /// All parameters, their names in lower case, in the server's order.
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
         self.params.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -97,7 +97,7 @@ impl Challenge {
     /// may satisfy, else the first `Bearer` one, else the first `DPoP` one, else the first.
     pub(crate) fn decisive(challenges: Vec<Self>) -> Option<Self> {
         let rank = |challenge: &Self| match (challenge.is("bearer"), challenge.is("dpop")) {
-            (true, _) => u8::from(challenge.no_cure().is_some()),
+            (true, _) => u8::from(challenge.unsatisfiable().is_some()),
             (_, true) => 2,
             _ => 3,
         };
@@ -106,7 +106,7 @@ impl Challenge {
 
     /// Why a new token would be rejected like the old one, if the challenge says so: its error
     /// (RFC 6750 §3.1, RFC 9470 §3), or that it wants proof of possession (RFC 9449 §7.1).
-    pub(crate) fn no_cure(&self) -> Option<&'static str> {
+    pub(crate) fn unsatisfiable(&self) -> Option<&'static str> {
         if self.is("dpop") {
             return Some("it wants a DPoP-bound token");
         }
@@ -128,7 +128,8 @@ impl Challenge {
 
 /// Walks one field line. Each step consumes at least a byte, so that it is linear.
 struct Parser<'a, 'b> {
-    rest: &'a [u8],
+    /// What has not been read yet.
+    input: &'a [u8],
     challenges: &'b mut Vec<Challenge>,
     /// Whether this line has a challenge that parameters belong to.
     open: bool,
@@ -140,9 +141,9 @@ impl<'a> Parser<'a, '_> {
         let mut element_begins = true;
         loop {
             self.skip_space();
-            let Some(&next) = self.rest.first() else { return };
+            let Some(&next) = self.input.first() else { return };
             if next == b',' {
-                self.rest = &self.rest[1..];
+                self.input = &self.input[1..];
                 element_begins = true;
                 continue;
             }
@@ -172,27 +173,27 @@ impl<'a> Parser<'a, '_> {
 
     /// A token68, if one stands here and nothing else before the next comma.
     fn token68(&mut self) -> Option<String> {
-        let before = self.rest;
+        let before = self.input;
         self.skip_space();
-        let start = self.rest;
+        let start = self.input;
         self.take(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
-        let is_some = self.rest.len() < start.len();
+        let is_some = self.input.len() < start.len();
         self.take(|byte| byte == b'=');
-        let found = &start[..start.len() - self.rest.len()];
+        let found = &start[..start.len() - self.input.len()];
         self.skip_space();
-        if is_some && matches!(self.rest.first(), None | Some(b',')) {
+        if is_some && matches!(self.input.first(), None | Some(b',')) {
             return Some(text(found));
         }
-        self.rest = before;
+        self.input = before;
         None
     }
 
     /// The `= value` of a parameter, for the open challenge if there is one.
     fn param(&mut self, name: &[u8]) {
         self.skip_space();
-        self.rest = &self.rest[1..];
+        self.input = &self.input[1..];
         self.skip_space();
-        let value = if self.rest.first() == Some(&b'"') {
+        let value = if self.input.first() == Some(&b'"') {
             self.quoted()
         } else {
             self.take(|byte| !is_space(byte) && byte != b',').to_vec()
@@ -205,7 +206,7 @@ impl<'a> Parser<'a, '_> {
     /// A quoted-string (RFC 9110 §5.6.4); one that is never closed ends with the line.
     fn quoted(&mut self) -> Vec<u8> {
         let mut value = Vec::new();
-        let mut bytes = self.rest[1..].iter();
+        let mut bytes = self.input[1..].iter();
         while let Some(&byte) = bytes.next() {
             match byte {
                 b'"' => break,
@@ -213,12 +214,12 @@ impl<'a> Parser<'a, '_> {
                 _ => value.push(byte),
             }
         }
-        self.rest = bytes.as_slice();
+        self.input = bytes.as_slice();
         value
     }
 
     fn skip_junk(&mut self) {
-        if self.rest.first() == Some(&b'"') {
+        if self.input.first() == Some(&b'"') {
             self.quoted();
         } else {
             self.take(|byte| !is_space(byte) && byte != b',');
@@ -226,7 +227,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn at_equals(&self) -> bool {
-        self.rest.iter().copied().find(|byte| !is_space(*byte)) == Some(b'=')
+        self.input.iter().copied().find(|byte| !is_space(*byte)) == Some(b'=')
     }
 
     fn skip_space(&mut self) {
@@ -234,9 +235,9 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn take(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        let end = self.rest.iter().position(|byte| !belongs(*byte)).unwrap_or(self.rest.len());
-        let (taken, rest) = self.rest.split_at(end);
-        self.rest = rest;
+        let end = self.input.iter().position(|byte| !belongs(*byte)).unwrap_or(self.input.len());
+        let (taken, remaining) = self.input.split_at(end);
+        self.input = remaining;
         taken
     }
 }
@@ -271,9 +272,9 @@ mod tests {
         Challenge::from_headers(&headers)
     }
 
-    fn no_cure(line: &str) -> bool {
+    fn unsatisfiable(line: &str) -> bool {
         let challenge = Challenge::decisive(parse(&[line.as_bytes()]));
-        challenge.is_some_and(|challenge| challenge.no_cure().is_some())
+        challenge.is_some_and(|challenge| challenge.unsatisfiable().is_some())
     }
 
     #[test]
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_passed_over() {
+    fn what_is_malformed_is_skipped() {
         for line in [
             &b"\"Bearer\""[..],
             b"=",
@@ -313,18 +314,20 @@ mod tests {
 
     #[test]
     fn a_new_token_does_not_satisfy_a_challenge_that_blames_something_else() {
-        assert!(no_cure(r#"Bearer error="insufficient_scope", scope="a""#));
-        assert!(no_cure(r#"Bearer error="insufficient_user_authentication", max_age="5""#));
-        assert!(no_cure(r#"bearer error="invalid_request""#));
-        assert!(no_cure(r#"DPoP algs="ES256""#));
-        assert!(no_cure(r#"DPoP error="invalid_token", Basic realm="x""#));
+        assert!(unsatisfiable(r#"Bearer error="insufficient_scope", scope="a""#));
+        assert!(unsatisfiable(r#"Bearer error="insufficient_user_authentication", max_age="5""#));
+        assert!(unsatisfiable(r#"bearer error="invalid_request""#));
+        assert!(unsatisfiable(r#"DPoP algs="ES256""#));
+        assert!(unsatisfiable(r#"DPoP error="invalid_token", Basic realm="x""#));
 
-        assert!(!no_cure(""));
-        assert!(!no_cure("Bearer"));
-        assert!(!no_cure(r#"Basic realm="api""#));
-        assert!(!no_cure(r#"Bearer error="invalid_token""#));
-        assert!(!no_cure(r#"Bearer, DPoP algs="ES256""#));
-        assert!(!no_cure(r#"Bearer error="insufficient_scope", Bearer error="invalid_token""#));
-        assert!(!no_cure(r#"Basic error="insufficient_scope""#));
+        assert!(!unsatisfiable(""));
+        assert!(!unsatisfiable("Bearer"));
+        assert!(!unsatisfiable(r#"Basic realm="api""#));
+        assert!(!unsatisfiable(r#"Bearer error="invalid_token""#));
+        assert!(!unsatisfiable(r#"Bearer, DPoP algs="ES256""#));
+        assert!(!unsatisfiable(
+            r#"Bearer error="insufficient_scope", Bearer error="invalid_token""#
+        ));
+        assert!(!unsatisfiable(r#"Basic error="insufficient_scope""#));
     }
 }

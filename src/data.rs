@@ -1,5 +1,5 @@
-//! What every configuration is read with (feature `serde`): errors that name the key and show
-//! no value that may be a secret.
+//! How every configuration is read (feature `serde`): its errors name the key and show no value
+//! that may be a secret.
 
 #[cfg(feature = "oauth2")]
 mod secret;

@@ -1,4 +1,4 @@
-//! Why no token could be had, whether that may pass, and when to ask again.
+//! Why there is no token, whether the failure may pass, and when to ask again.
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
@@ -10,8 +10,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A fetch that brought no token.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does; the cause itself is had by [`downcast_ref`](Self::downcast_ref), as with
-/// [`std::io::Error`].
+/// does. Recover the cause itself with [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use std::time::Duration;
@@ -155,7 +154,7 @@ impl From<CacheError> for TokenError {
 
 /// A request was not sent, because no token may go where it goes.
 ///
-/// It is had back from the service's error by `downcast_ref::<Refused>()`.
+/// Recover it from the service's error with `downcast_ref::<Refused>()`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {

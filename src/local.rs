@@ -1,4 +1,4 @@
-//! Tokens that lie about on this machine: in a variable, in a file, behind a command.
+//! Sources on this machine: an environment variable, a file, a command.
 //!
 //! ```
 //! use tower_bearer::{Reason, TokenError, TokenRequest, TokenSource, local::StoredToken};
@@ -21,7 +21,7 @@
 //! | in an environment variable | [`StoredToken::env`] |
 //! | in a file, such as Kubernetes' projected service account tokens | [`StoredToken::file`] |
 //! | anywhere else that a [`Secret`](crate::Secret) can be | [`StoredToken::new`] |
-//! | behind `ibmcloud`, `gcloud`, `az`, an exec plugin of Kubernetes, any program | `TokenCommand` (feature `local`) |
+//! | printed by `ibmcloud`, `gcloud`, `az`, an exec plugin of Kubernetes, any program | `TokenCommand` (feature `command`) |
 
 #[cfg(feature = "command")]
 mod command;
@@ -44,9 +44,9 @@ fn access_token(text: &str) -> Result<AccessToken, InvalidToken> {
 
 /// What follows `Bearer`, which may be nothing: `"Bearer $NEVER_SET"` is no token.
 fn after_scheme(text: &str) -> Option<&str> {
-    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
-    let ends = rest.is_empty() || rest.starts_with(char::is_whitespace);
-    (ends && scheme.eq_ignore_ascii_case(SCHEME)).then(|| rest.trim_start())
+    let (scheme, after) = text.split_at_checked(SCHEME.len())?;
+    let ends = after.is_empty() || after.starts_with(char::is_whitespace);
+    (ends && scheme.eq_ignore_ascii_case(SCHEME)).then(|| after.trim_start())
 }
 
 #[cfg(test)]

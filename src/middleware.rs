@@ -11,8 +11,7 @@ use url::Position;
 use crate::{
     exchange::{Exchange, Next},
     layer::BearerAuthLayer,
-    oauth2::final_uri,
-    origin::FinalUri,
+    origin::{FinalUri, final_uri},
     rules::{Admission, Destination, Keep, RequestHead, ResponseHead, Rules},
     service::{CloneBody, NoReplay},
 };

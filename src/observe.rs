@@ -83,6 +83,30 @@ pub(crate) fn endpoint_error(code: &'static str) {
     metrics::counter!(names::ENDPOINT_ERRORS, "error" => code).increment(1);
 }
 
+// ===== Refresh tokens =====
+
+/// The work of a task that a fetch has spawned: what its transport logs belongs to that fetch.
+#[cfg(all(feature = "oauth2", feature = "tracing"))]
+pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    tracing::Instrument::in_current_span(work)
+}
+
+#[cfg(all(feature = "oauth2", not(feature = "tracing")))]
+pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    work
+}
+
+/// The hook for new refresh tokens has been running for so long, and has not ended.
+#[cfg(feature = "oauth2")]
+pub(crate) fn hook_hangs(running_for: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET,
+        ?running_for,
+        "the hook for new refresh tokens does not end: until it does, the newest is not stored"
+    );
+}
+
 // ===== Tokens =====
 
 /// A caller waits for a flight that another caller started.

@@ -1,5 +1,7 @@
 //! Scheme, host and port: what a token is bound to (RFC 6454 §4).
 
+mod redirect;
+
 use std::{
     convert::Infallible,
     fmt,
@@ -9,6 +11,10 @@ use std::{
 };
 
 use http::uri::{Scheme, Uri};
+
+pub use self::redirect::FinalUri;
+#[cfg(feature = "reqwest-middleware")]
+pub(crate) use self::redirect::final_uri;
 
 /// Where a token may go: a scheme (`http` or `https`), a host and a port.
 ///
@@ -179,14 +185,6 @@ impl TryFrom<String> for Origin {
         text.parse()
     }
 }
-
-/// A response extension: the URI that the response came from, if whatever is below has followed
-/// a redirect.
-///
-/// A 401 from another origin than the one that the request named is no rejection of the token,
-/// which did not go there. [`ReqwestService`](crate::oauth2::ReqwestService) sets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FinalUri(pub Uri);
 
 // ===== impl InvalidOrigin =====
 

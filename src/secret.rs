@@ -9,18 +9,16 @@ use std::{ffi::OsString, fmt, path::PathBuf, pin::Pin, sync::Arc};
 
 use zeroize::Zeroizing;
 
+use self::error::MAX_LEN;
 use crate::{error::BoxError, token::Redacted};
 
-pub use error::{SecretError, SecretErrorKind};
-
-/// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
-const MAX_LEN: usize = 64 * 1024;
+pub use self::error::{SecretError, SecretErrorKind};
 
 /// A client secret, an API key, a refresh token: whatever has to be shown to get a token.
 ///
-/// It is read anew for each fetch, so that a credential which is rotated in its variable,
-/// its file or its vault needs no restart. Wherever it comes from, an empty one is an error,
-/// and so is one of more than 64 KiB.
+/// Each fetch reads it anew, so that a credential which is rotated in its variable, its file or
+/// its vault needs no restart. Wherever it comes from, an empty one is an error, and so is one
+/// of more than 64 KiB.
 ///
 /// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of
 /// them goes. `Debug` names the variable or the file and never shows a value.

@@ -36,22 +36,22 @@ use crate::{challenge::Challenge, error::TokenError, token::AccessToken};
 ///
 /// # Cancellation
 ///
-/// The future is dropped if it takes longer than
-/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It is not dropped because
+/// The cache drops the future if it takes longer than
+/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It does not drop it because
 /// somebody who asked has gone.
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a token, once.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the token from being had; the cache decides when to ask again.
+    /// Whatever keeps the source from a token; the cache decides when to ask again.
     fn fetch(
         &self,
         request: TokenRequest,
     ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send;
 
-    /// Whether a token from this source can satisfy a challenge that is otherwise held to be
-    /// beyond a new token: `insufficient_scope`, `insufficient_user_authentication`,
+    /// Whether a token from this source can satisfy a challenge that a new token would usually
+    /// not satisfy: `insufficient_scope`, `insufficient_user_authentication`,
     /// `invalid_request`, or `DPoP`. The challenge is then part of the [`TokenRequest`].
     fn can_satisfy(&self, challenge: &Challenge) -> bool {
         let _ = challenge;
@@ -65,8 +65,8 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// Whether something that the source is configured with has changed since its last
-    /// permanent failure, so that trying again makes sense before the cooldown is over. It is
-    /// asked once a second at most.
+    /// permanent failure, so that trying again makes sense before the cooldown is over. The
+    /// cache asks once a second at most.
     fn recovered(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }

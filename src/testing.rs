@@ -34,14 +34,14 @@
 //! | something while calls are in flight | [`ProtectedApi::hold`], [`ProtectedApi::until_calls`] |
 //! | a client secret that is rotated | [`TokenService::set_secret`] |
 //! | refresh tokens that are rotated | [`TokenService::log_in`] |
-//! | a system with a way of its own | [`TokenService::endpoint_of`] a [`Dialect`] |
+//! | a provider with a dialect of its own | [`TokenService::endpoint_of`] a [`Dialect`] |
 //!
 //! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`,
 //! `r-2`, …, in the order in which they are issued. Nothing needs to sleep: what has to be
 //! waited for can be. Those waits have no bound of their own; give your tests one.
 //!
-//! The servers speak HTTP/1.1 on ports of 127.0.0.1 that the system picks, so that any number
-//! of worlds can stand side by side, and end when the [`World`] is dropped.
+//! The servers speak HTTP/1.1 on free ports of 127.0.0.1, so that any number of worlds can run
+//! side by side, and end when the [`World`] is dropped.
 
 mod api;
 mod counter;
@@ -49,14 +49,14 @@ mod credentials;
 mod dialect;
 mod failure;
 mod gate;
-mod ledger;
+mod issued_tokens;
 mod script;
 mod server;
 mod tokens;
 
 use std::{io, sync::Arc};
 
-use self::ledger::Ledger;
+use self::issued_tokens::IssuedTokens;
 pub use self::{
     api::ProtectedApi,
     credentials::{CLIENT_ID, CLIENT_SECRET},
@@ -71,7 +71,7 @@ pub use self::{
 pub struct World {
     tokens: TokenService,
     api: ProtectedApi,
-    ledger: Arc<Ledger>,
+    issued: Arc<IssuedTokens>,
 }
 
 // ===== impl World =====
@@ -81,13 +81,13 @@ impl World {
     ///
     /// # Errors
     ///
-    /// If the system has no port to give.
+    /// If there is no free port.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, and on one whose I/O or time is not enabled.
     pub async fn start() -> io::Result<Self> {
-        Self::with_ledger(Ledger::default()).await
+        Self::with_tokens(IssuedTokens::default()).await
     }
 
     /// The same with tokens named `{name}-t-1`, `{name}-t-2`, …, so that a stack with more
@@ -101,14 +101,14 @@ impl World {
     ///
     /// As [`start`](Self::start).
     pub async fn start_named(name: &str) -> io::Result<Self> {
-        Self::with_ledger(Ledger::named(name)).await
+        Self::with_tokens(IssuedTokens::named(name)).await
     }
 
-    async fn with_ledger(ledger: Ledger) -> io::Result<Self> {
-        let ledger = Arc::new(ledger);
-        let tokens = TokenService::start(ledger.clone()).await?;
-        let api = ProtectedApi::start(ledger.clone()).await?;
-        Ok(Self { tokens, api, ledger })
+    async fn with_tokens(issued: IssuedTokens) -> io::Result<Self> {
+        let issued = Arc::new(issued);
+        let tokens = TokenService::start(issued.clone()).await?;
+        let api = ProtectedApi::start(issued.clone()).await?;
+        Ok(Self { tokens, api, issued })
     }
 
     /// The token service.
@@ -126,11 +126,11 @@ impl World {
     /// Revokes every access token that has been issued: the API rejects them from now on.
     /// Refresh tokens stay.
     pub fn revoke_all(&self) {
-        self.ledger.revoke_all();
+        self.issued.revoke_all();
     }
 
     /// Revokes one access token, if it has been issued.
     pub fn revoke(&self, token: &str) {
-        self.ledger.revoke(token);
+        self.issued.revoke(token);
     }
 }

@@ -94,7 +94,7 @@ impl AccessToken {
         self.with(|inner| inner.lifetime = Some(lifetime))
     }
 
-    /// Says when the token expires, by the clock of the wall.
+    /// Says when the token expires, by the wall clock.
     #[must_use]
     pub fn with_expiry(self, expiry: SystemTime) -> Self {
         self.with(|inner| inner.expiry = Some(expiry))
@@ -102,7 +102,7 @@ impl AccessToken {
 
     /// Adds the refresh token that came with this token (RFC 6749 §1.5).
     ///
-    /// The next fetch is shown it by [`TokenRequest::previous`](crate::TokenRequest::previous).
+    /// The next fetch finds it in [`TokenRequest::previous`](crate::TokenRequest::previous).
     #[must_use]
     pub fn with_refresh_token(self, refresh_token: impl Into<String>) -> Self {
         let refresh_token = Zeroizing::new(refresh_token.into());
@@ -140,7 +140,7 @@ impl AccessToken {
         self.inner.lifetime
     }
 
-    /// When the token expires by the clock of the wall: as said by
+    /// When the token expires by the wall clock: as said by
     /// [`with_expiry`](Self::with_expiry), else the `exp` of a JWT (RFC 7519 §4.1.4), which is
     /// read and not verified.
     #[must_use]

@@ -109,21 +109,25 @@ impl File {
         Self::parse(&text)
     }
 
-    /// The error is one line, with the number of the line that it is about and without its
-    /// text, in which there may be a secret.
+    /// The error is one line. It begins with the number of the line that it is about and the
+    /// key, unless it is about the whole file, and does not show the text of that line, in which
+    /// there may be a secret.
     fn parse(text: &str) -> Result<Self, String> {
-        let said = |error: &toml::de::Error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-            (line, without_value(error.message()).replace('\n', "; "))
+        let line = |error: &toml::de::Error| {
+            let lines_before =
+                |start| text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+            let line = error.span().map(|span| lines_before(span.start) + 1);
+            line.map(|line| format!("line {line}: ")).unwrap_or_default()
         };
-        let document = toml::Deserializer::parse(text).map_err(|error| {
-            let (line, problem) = said(&error);
-            format!("line {line}: {problem}")
-        })?;
+        let problem = |error: &toml::de::Error| without_value(error.message()).replace('\n', "; ");
+        let document = toml::Deserializer::parse(text)
+            .map_err(|error| format!("{}{}", line(&error), problem(&error)))?;
         serde_path_to_error::deserialize(document).map_err(|error| {
-            let (line, problem) = said(error.inner());
-            format!("line {line}: in `{}`: {problem}", error.path())
+            let (path, error) = (error.path(), error.inner());
+            if path.iter().next().is_none() {
+                return problem(error);
+            }
+            format!("{}in `{path}`: {}", line(error), problem(error))
         })
     }
 }

@@ -20,7 +20,7 @@ pub use output::OutputFormat;
 /// As long as the cache gives any attempt by default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much longer the cache waits, so that the command's own timeout tells the story.
+/// How much longer the cache waits, so that the error is that of the command's own timeout.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a client tells an exec plugin of Kubernetes: which answer it understands, and that
@@ -39,8 +39,8 @@ const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind
 /// let script = TokenCommand::new("/opt/bin/print-token").with_lifetime(Duration::from_secs(900));
 /// ```
 ///
-/// It is run anew for each fetch: without a shell, with nothing on its standard input, and
-/// with the environment of this program. A token whose end is not known, neither from the
+/// Each fetch runs it anew: without a shell, with nothing on its standard input, and with the
+/// environment of this program. A token whose end is not known, neither from the
 /// output nor from the token itself, lives until it is rejected, unless
 /// [`with_lifetime`](Self::with_lifetime) says more.
 ///
@@ -55,9 +55,9 @@ const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind
 ///
 /// # Secrets
 ///
-/// What the command prints is shown nowhere: not in an error, because there may be a token
-/// among it, and not on this program's standard error. So an error carries a fixed
-/// hint instead, for commands that are known and where one [was given](Self::with_hint).
+/// What the command prints appears nowhere: not in an error, because there may be a token in
+/// it, and not on this program's standard error. An error carries a fixed hint instead, for
+/// well-known commands and for those that [were given one](Self::with_hint).
 /// `Debug` does not show arguments and environment.
 ///
 /// # Panics
@@ -230,7 +230,7 @@ impl fmt::Debug for TokenCommand {
     }
 }
 
-/// What is most often wrong when a command fails that many people have.
+/// What most often helps when a well-known command fails.
 fn known_hint(program: &OsString) -> Option<&'static str> {
     match Path::new(program).file_stem()?.to_str()? {
         "ibmcloud" => Some("log in with `ibmcloud login` (add `--sso` for a federated id)"),

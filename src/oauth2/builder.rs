@@ -2,7 +2,7 @@
 
 mod checks;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,10 +12,9 @@ use tower_service::Service;
 use zeroize::Zeroizing;
 
 use super::{
-    TokenEndpoint,
     changes::Refusals,
     client_auth::ClientAuth,
-    endpoint::Endpoint,
+    endpoint::{Endpoint, TokenEndpoint},
     refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
@@ -29,14 +28,14 @@ pub use checks::InvalidEndpoint;
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 const REFRESH_TOKEN: &str = "refresh_token";
 const USER_AGENT: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
-/// How long an exchange of a refresh token may take, if nothing else is said: it has to be
-/// given up here, where it can be repeated, and not by somebody above.
+/// How long an exchange of a refresh token may take, if no timeout is set. The endpoint has to
+/// be the one that gives it up, because only the endpoint can repeat it.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Configures a [`TokenEndpoint`].
 ///
-/// Nothing is checked before [`build`](Self::build). A setting that is made twice counts as
-/// it was made last, unless it says that it can be repeated.
+/// [`build`](Self::build) checks the settings. Of a setting that is made twice the last one
+/// counts, unless its method can be repeated.
 #[must_use]
 pub struct TokenEndpointBuilder {
     url: String,
@@ -60,10 +59,20 @@ pub struct TokenEndpointBuilder {
     transport: Option<Box<dyn Transport>>,
 }
 
+// ===== impl TokenEndpoint =====
+
+impl TokenEndpoint {
+    /// Starts with the URL of the endpoint: absolute, `https` unless it is on this machine,
+    /// without user info and fragment.
+    pub fn builder(url: impl Into<String>) -> TokenEndpointBuilder {
+        TokenEndpointBuilder::new(url.into())
+    }
+}
+
 // ===== impl TokenEndpointBuilder =====
 
 impl TokenEndpointBuilder {
-    pub(super) fn new(url: String) -> Self {
+    fn new(url: String) -> Self {
         Self {
             url,
             allow_plaintext: false,
@@ -129,31 +138,31 @@ impl TokenEndpointBuilder {
 
     /// Exchanges a refresh token (RFC 6749 §6): first this one, then the one that came last.
     ///
-    /// One that has been replaced is not sent again. If the service no longer takes the last
-    /// one and this [`Secret`] reads something new, that is sent: so a new login can be handed
-    /// in without a restart.
+    /// The endpoint does not send a refresh token again that has been replaced. If the service
+    /// no longer takes the last one and this [`Secret`] reads something new, the endpoint sends
+    /// that: a new login needs no restart.
     ///
-    /// Each exchange is given up after 10 s, if no [`timeout`](Self::timeout) is set.
+    /// Each exchange may take 10 s, if no [`timeout`](Self::timeout) is set.
     pub fn refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
         self.refresh_token = Some(refresh_token.into());
         REFRESH_TOKEN.clone_into(&mut self.grant_type);
         self
     }
 
-    /// Has each new refresh token handed to an async function, which can store it for the
+    /// Hands each new refresh token to an async function, the hook, which can store it for the
     /// next start of the program.
     ///
-    /// It runs on a task of its own, which neither requests nor refreshes wait for: the next
-    /// exchange sends the new refresh token, stored or not. It has one token after another, in
-    /// the order in which they came, the next one when it has ended; and it is seen through even
-    /// if the fetch is given up or the endpoint is dropped, because by then the old refresh
-    /// token may be worth nothing. One that takes longer than 10 s is told as a warning. If the
-    /// runtime ends under it, it is called with the same token again on the next one. A program
-    /// that ends after a fetch waits for
+    /// The hook runs on a task of its own, and neither requests nor refreshes wait for it: the
+    /// next exchange sends the new refresh token, stored or not. It gets one token after another,
+    /// in the order in which they came, each when it has ended with the one before. It goes on
+    /// even if the fetch or the endpoint is dropped, because by then the old refresh token may be
+    /// worth nothing. If it takes longer than 10 s, a warning is logged. If its runtime ends
+    /// first, it is called again with the same token on the next runtime. A program that ends
+    /// after a fetch should wait for
     /// [`refresh_tokens_stored`](TokenEndpoint::refresh_tokens_stored).
     ///
-    /// What the hook cannot do, it has to report itself. It is kept and called from any thread,
-    /// hence the bounds.
+    /// The hook has to report its own failures. The endpoint keeps it and calls it from any
+    /// thread, hence the bounds.
     pub fn on_new_refresh_token<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Zeroizing<String>) -> Fut + Send + Sync + 'static,
@@ -164,9 +173,9 @@ impl TokenEndpointBuilder {
     }
 
     /// Another grant than client credentials: its `grant_type`, for instance
-    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. What it needs beside that is added by
-    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The same request is made for every token, so a refresh token
-    /// in the answer is dropped.
+    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. Add what it needs beside that with
+    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The endpoint makes the
+    /// same request for every token, so it drops a refresh token in the answer.
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
         self.refresh_token = None;
@@ -233,8 +242,8 @@ impl TokenEndpointBuilder {
     /// more than nothing.
     ///
     /// Default: no limit of its own (but [one for refresh tokens](Self::refresh_token)), so
-    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) holds. One that is
-    /// set is made known to the cache.
+    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) holds. The cache learns
+    /// of one that is set.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -313,7 +322,7 @@ impl TokenEndpointBuilder {
             transport,
             refusals: Refusals::default(),
         };
-        Ok(TokenEndpoint { endpoint: Arc::new(endpoint) })
+        Ok(TokenEndpoint::new(endpoint))
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
@@ -400,7 +409,7 @@ fn ready_made(
         client = client.no_proxy();
     }
     let client = client.build().map_err(|error| InvalidEndpoint::Transport(error.to_string()))?;
-    Ok(Box::new(ServiceTransport(super::ReqwestService::new(client))))
+    Ok(Box::new(ServiceTransport(super::reqwest_service::ReqwestService::new(client))))
 }
 
 #[cfg(not(feature = "reqwest"))]

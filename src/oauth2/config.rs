@@ -1,19 +1,17 @@
 //! A token endpoint as data.
 
 mod base;
+mod provider;
+mod settings;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    time::Duration,
-};
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use self::base::{Base, Provider};
-use super::{BodyFormat, ClientAuth, Field, TokenEndpointBuilder};
+use self::{base::Base, settings::Settings};
+use super::builder::TokenEndpointBuilder;
 use crate::{
-    data::{Either, SecretOrText, TextOrSecret, Written, keyed},
+    data::{SecretOrText, TextOrSecret, keyed},
     secret::Secret,
 };
 
@@ -53,7 +51,7 @@ use crate::{
 /// | `resource` | a list of URIs |
 /// | `params` | a map of names to secrets, or to `{ text = "…" }` for what is none |
 /// | `headers` | a map of names to texts, which errors may show, or to secrets |
-/// | `fields` | a map of [`Field`]s (`access_token`, `expires_in`, …) to names |
+/// | `fields` | a map of [`Field`](super::Field)s (`access_token`, `expires_in`, …) to names |
 /// | `timeout`, `connect_timeout` | a number of seconds |
 /// | `allow_plaintext` | `true` or `false` |
 ///
@@ -87,38 +85,6 @@ use crate::{
 pub struct Config {
     base: Base,
     settings: Settings,
-}
-
-/// What is written, key by key.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Settings {
-    #[serde(alias = "system")]
-    provider: Option<Provider>,
-    tenant: Option<String>,
-    api_key: Option<Secret>,
-    url: Option<String>,
-    client_id: Option<String>,
-    client_secret: Option<Secret>,
-    client_auth: Option<ClientAuth>,
-    body_format: Option<BodyFormat>,
-    grant_type: Option<String>,
-    refresh_token: Option<Secret>,
-    scope: Option<String>,
-    audience: Option<String>,
-    #[serde(default)]
-    resource: Vec<String>,
-    #[serde(default)]
-    params: BTreeMap<String, SecretOrText>,
-    #[serde(default)]
-    headers: BTreeMap<String, TextOrSecret>,
-    #[serde(default)]
-    fields: HashMap<Field, String>,
-    user_agent: Option<String>,
-    timeout: Option<Written<Duration>>,
-    connect_timeout: Option<Written<Duration>>,
-    #[serde(default)]
-    allow_plaintext: bool,
 }
 
 // ===== impl Config =====
@@ -164,63 +130,4 @@ impl fmt::Debug for Config {
             .field("secrets", &self.secrets().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
-}
-
-// ===== impl Settings =====
-
-impl Settings {
-    /// The builder would take the one that it was told last.
-    fn check_grant(&self) -> Result<(), &'static str> {
-        let is_other = self.grant_type.as_ref().is_some_and(|grant| grant != "refresh_token");
-        if is_other && self.refresh_token.is_some() {
-            return Err("`grant_type` is another one than `refresh_token` needs: leave it out");
-        }
-        Ok(())
-    }
-
-    /// The grant's type comes before the refresh token, which sets it too.
-    fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
-        use TokenEndpointBuilder as Builder;
-        let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };
-        let builder = set(builder, self.url, Builder::url);
-        let builder = set(builder, self.client_id, Builder::client_id);
-        let builder = set(builder, self.client_secret, Builder::client_secret);
-        let builder = set(builder, self.client_auth, Builder::client_auth);
-        let builder = set(builder, self.body_format, Builder::body_format);
-        let builder = set(builder, self.grant_type, Builder::grant_type);
-        let builder = set(builder, self.refresh_token, Builder::refresh_token);
-        let builder = set(builder, self.scope, Builder::scope);
-        let builder = set(builder, self.audience, Builder::audience);
-        let builder = set(builder, self.user_agent, Builder::user_agent);
-        let builder = set(builder, seconds(self.timeout), Builder::timeout);
-        let builder = set(builder, seconds(self.connect_timeout), Builder::connect_timeout);
-        let builder = self.resource.into_iter().fold(builder, Builder::resource);
-        let builder =
-            self.params.into_iter().fold(builder, |builder, (name, value)| match value.0 {
-                Either::Text { text, .. } => builder.param(name, text),
-                Either::Secret(secret) => builder.secret_param(name, secret),
-            });
-        let builder =
-            self.headers.into_iter().fold(builder, |builder, (name, value)| match value.0 {
-                Either::Text { text, .. } => builder.header(name, text),
-                Either::Secret(secret) => builder.header(name, secret),
-            });
-        let fields = self.fields.into_iter();
-        fields.fold(builder, |builder, (field, name)| builder.field(field, name))
-    }
-}
-
-fn set<T>(
-    builder: TokenEndpointBuilder,
-    value: Option<T>,
-    method: impl FnOnce(TokenEndpointBuilder, T) -> TokenEndpointBuilder,
-) -> TokenEndpointBuilder {
-    match value {
-        Some(value) => method(builder, value),
-        None => builder,
-    }
-}
-
-fn seconds(written: Option<Written<Duration>>) -> Option<Duration> {
-    written.map(|Written(duration)| duration)
 }

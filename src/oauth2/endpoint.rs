@@ -1,6 +1,7 @@
-//! One fetch from a token endpoint, from the secrets to the token.
+//! A token endpoint, and one fetch from it: from the secrets to the token.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,7 +21,7 @@ use crate::{
     error::{CacheError, TokenError},
     observe,
     origin::Origin,
-    source::TokenRequest,
+    source::{TokenRequest, TokenSource},
     token::AccessToken,
 };
 
@@ -34,7 +35,16 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// which is in whole seconds in most.
 const STILL_FOR: Duration = Duration::from_millis(1100);
 
-/// What a [`TokenEndpoint`](super::TokenEndpoint) is made of. Its fetches may outlive it.
+/// Fetches access tokens from the token endpoint of an OAuth 2.0 authorization server.
+///
+/// [`TokenEndpoint::builder`] makes one, or one of the [`providers`](super::providers). Its errors
+/// hold an [`EndpointError`]. It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache)
+/// does.
+pub struct TokenEndpoint {
+    endpoint: Arc<Endpoint>,
+}
+
+/// What a [`TokenEndpoint`] is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
     pub(super) origin: Origin,
     pub(super) template: Template,
@@ -43,6 +53,56 @@ pub(super) struct Endpoint {
     pub(super) timeout: Option<Duration>,
     pub(super) transport: Box<dyn Transport>,
     pub(super) refusals: Refusals,
+}
+
+// ===== impl TokenEndpoint =====
+
+impl TokenEndpoint {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint: Arc::new(endpoint) }
+    }
+
+    /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has ended for
+    /// each new refresh token that has come so far.
+    ///
+    /// A program that ends right after a fetch should wait for this, because the hook ends with
+    /// the runtime. An [`Arc`] shares the endpoint with a cache. A hook that hangs keeps this
+    /// waiting.
+    pub async fn refresh_tokens_stored(&self) {
+        if let Grant::Refresh(refresh) = &self.endpoint.grant {
+            refresh.hooks_ended().await;
+        }
+    }
+}
+
+impl TokenSource for TokenEndpoint {
+    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        self.endpoint.fetch(request).await
+    }
+
+    /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout): a fetch may
+    /// need a second one.
+    fn attempt_timeout(&self) -> Option<Duration> {
+        self.endpoint.attempt_timeout()
+    }
+
+    /// Whether a [`Secret`](crate::Secret) reads differently than at the last permanent failure.
+    /// One that reads differently each time never does.
+    async fn recovered(&self) -> bool {
+        self.endpoint.recovered().await
+    }
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Endpoint { origin, template, .. } = &*self.endpoint;
+        f.debug_struct("TokenEndpoint")
+            .field("origin", origin)
+            .field("grant_type", &template.grant_type)
+            .field("client_id", &template.client_id)
+            .field("client_auth", &template.client_auth)
+            .finish_non_exhaustive()
+    }
 }
 
 // ===== impl Endpoint =====
@@ -164,7 +224,7 @@ impl Endpoint {
         read.await.map_err(|error| EndpointError::credential(&error, &self.origin))
     }
 
-    /// Has the grant redeemed; one that may be good for one exchange only, with care.
+    /// Redeems the grant, with care if it may be good for one exchange only.
     async fn redeem(&self, readings: &Readings) -> Outcome<AccessToken> {
         let (Grant::Refresh(refresh), Some(sent)) = (&self.grant, &readings.refresh_token) else {
             return self.exchange(readings).await.map(|(token, _)| token);
@@ -182,7 +242,7 @@ impl Endpoint {
         }
     }
 
-    /// Exchanges a refresh token, and sees to it that what came of it is not forgotten.
+    /// Exchanges a refresh token, and notes what came of it.
     async fn refresh(
         &self,
         refresh: &Refresh,

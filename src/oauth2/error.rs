@@ -87,7 +87,7 @@ pub enum EndpointErrorKind {
     /// The exchange took longer than its
     /// [timeout](super::TokenEndpointBuilder::timeout).
     Timeout,
-    /// The service answered with a redirect, which would replay the secret to somebody else.
+    /// The service answered with a redirect, which would replay the secret to another server.
     Redirected,
     /// The answer has more than 1 MiB.
     TooLarge,

@@ -1,8 +1,7 @@
 //! Token services that are known by name.
 //!
-//! Each function returns a builder that is set up for its service, so that everything can
-//! still be added to it or changed: a scope, a transport, another
-//! [URL](TokenEndpointBuilder::url).
+//! Each function returns a builder that is set up for its service. Everything can still be
+//! added to it or changed: a scope, a transport, another [URL](TokenEndpointBuilder::url).
 //!
 //! ```
 //! use tower_bearer::{Secret, oauth2::providers};
@@ -15,7 +14,10 @@
 
 use std::{fmt::Display, time::Duration};
 
-use super::{BodyFormat, ClientAuth, TokenEndpoint, TokenEndpointBuilder};
+use super::{
+    builder::TokenEndpointBuilder, client_auth::ClientAuth, endpoint::TokenEndpoint,
+    request::BodyFormat,
+};
 use crate::secret::Secret;
 
 /// How long Ianum's own sample waits for a connection, and again for the answer.
@@ -32,8 +34,8 @@ const IANUM_WAIT: Duration = Duration::from_secs(60);
 /// grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey=<API_KEY>
 /// ```
 ///
-/// The key file that `ibmcloud iam service-api-key-create … --file key.json` writes is read by
-/// `Secret::json_file("key.json", "apikey")`.
+/// `Secret::json_file("key.json", "apikey")` reads the key file that
+/// `ibmcloud iam service-api-key-create … --file key.json` writes.
 pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
     TokenEndpoint::builder("https://iam.cloud.ibm.com/identity/token")
         .grant_type("urn:ibm:params:oauth:grant-type:apikey")
@@ -41,7 +43,7 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
 }
 
 /// IBM Security Verify: client credentials at a tenant, which is given as its host name
-/// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are passed over).
+/// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are ignored).
 ///
 /// ```text
 /// POST https://{tenant host}/v1.0/endpoint/default/token
@@ -50,7 +52,7 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
 /// grant_type=client_credentials&client_id={client_id}&client_secret={client_secret}
 /// ```
 ///
-/// The same is to be had at `/oidc/endpoint/default/token`.
+/// `/oidc/endpoint/default/token` answers the same.
 pub fn ibm_verify(
     tenant_host: impl Display,
     client_id: impl Into<String>,
@@ -98,7 +100,7 @@ pub fn greennode(
 /// {"client_id":"gate_xxxxxxxxxxxxx","client_secret":"…","grant_type":"client_credentials"}
 /// ```
 ///
-/// It is allowed 60 s for the connection and 60 s more for the answer.
+/// Connecting may take 60 s, and the whole exchange 120 s.
 pub fn ianum(
     client_id: impl Into<String>,
     client_secret: impl Into<Secret>,

@@ -1,4 +1,4 @@
-//! What a stranger says, made fit to be shown (RFC 6749 §5.2): printable ASCII, bounded, and
+//! What a server says, made fit to be shown (RFC 6749 §5.2): printable ASCII, bounded, and
 //! without our secrets, however they are spelled.
 
 mod unescape;

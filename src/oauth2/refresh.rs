@@ -71,8 +71,8 @@ impl Refresh {
         self.chain().refused(sent);
     }
 
-    /// The service took it, and gave that one in its place, or left it as it is. The hook hears
-    /// of a new one in its own time: the next exchange sends the new one, stored or not.
+    /// The service took it, and gave that one in its place, or left it as it is. The hook gets
+    /// a new one in its own time: the next exchange sends the new one, stored or not.
     pub(super) fn answered(&self, sent: &Text, new: &Text) {
         self.chain().answered(sent, new);
         if let Some(hooks) = self.hooks.as_ref().filter(|_| new != sent) {
@@ -80,14 +80,14 @@ impl Refresh {
         }
     }
 
-    /// Has the hook go on where a runtime has ended under it.
+    /// Starts the hook again where its runtime has ended.
     pub(super) fn resume_hooks(&self) {
         if let Some(hooks) = &self.hooks {
             hooks.resume();
         }
     }
 
-    /// Waits until the hook has had each new refresh token.
+    /// Waits until the hook has ended for each new refresh token.
     pub(super) async fn hooks_ended(&self) {
         if let Some(hooks) = &self.hooks {
             hooks.idle().await;

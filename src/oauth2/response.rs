@@ -98,7 +98,7 @@ impl Reply {
         Ok(seconds.transpose()?.map(whole_seconds))
     }
 
-    /// `expiration` and its like: seconds since 1970. A date in words is passed over, because
+    /// `expiration` and its like: seconds since 1970. A date in words is ignored, because
     /// the services that send one send `expires_in` too.
     fn expiry(&self) -> Option<SystemTime> {
         let seconds = self.fields.all(Field::ExpiresAt).find_map(Scalar::number)?;
@@ -259,9 +259,9 @@ mod tests {
     #[test]
     fn where_an_error_has_another_name_that_alone_is_looked_into() {
         let mut names = FieldNames::default();
-        names.set(Field::Error, "fault".to_owned());
+        names.set(Field::Error, "problem".to_owned());
         let read = |body: &str| Reply::read(body.as_bytes(), &names).unwrap();
-        assert_eq!(read(r#"{"fault":{"code":"a"}}"#).error(), Some("a"));
+        assert_eq!(read(r#"{"problem":{"code":"a"}}"#).error(), Some("a"));
         assert!(!read(r#"{"errors":["a"],"error":"b"}"#).is_error());
     }
 

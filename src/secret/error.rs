@@ -2,7 +2,8 @@
 
 use std::{error::Error, io, sync::Arc};
 
-use super::MAX_LEN;
+/// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
+pub(super) const MAX_LEN: usize = 64 * 1024;
 
 /// A secret that could not be read: it names the place and what to mend, never a value.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
-use super::{MAX_LEN, SecretErrorKind};
+use super::error::{MAX_LEN, SecretErrorKind};
 
 /// How often a file is read that changes under the reader.
 const MAX_READS: usize = 3;

@@ -12,7 +12,7 @@ use super::{
     Held,
     counter::Counter,
     gate::Gate,
-    ledger::Ledger,
+    issued_tokens::IssuedTokens,
     server::{Answer, Cut, Handler, Server, boxed, early},
 };
 
@@ -44,7 +44,7 @@ pub struct ProtectedApi {
 /// What answers the calls.
 #[derive(Debug)]
 struct Guard {
-    ledger: Arc<Ledger>,
+    issued: Arc<IssuedTokens>,
     gate: Gate,
     calls: Counter,
     accepted: Counter,
@@ -61,9 +61,9 @@ enum Rejected {
 // ===== impl ProtectedApi =====
 
 impl ProtectedApi {
-    pub(super) async fn start(ledger: Arc<Ledger>) -> io::Result<Self> {
+    pub(super) async fn start(issued: Arc<IssuedTokens>) -> io::Result<Self> {
         let guard = Guard {
-            ledger,
+            issued,
             gate: Gate::default(),
             calls: Counter::default(),
             accepted: Counter::default(),
@@ -144,7 +144,7 @@ impl Guard {
             return Err(Rejected::InvalidRequest("more than one Authorization"));
         }
         let token = value.to_str().ok().and_then(bearer_token).ok_or(Rejected::Bare)?;
-        self.ledger.check(token).map_err(Rejected::InvalidToken)?;
+        self.issued.check(token).map_err(Rejected::InvalidToken)?;
         Ok(token)
     }
 }

@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::error::BoxError;
 
-/// How long the server waits if the system cannot give it a connection.
+/// How long the server waits if the operating system cannot give it a connection.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
@@ -79,7 +79,7 @@ async fn accept(listener: TcpListener, handler: Arc<impl Handler>) -> Infallible
             // Too many open files, say.
             tokio::time::sleep(PAUSE).await;
         }
-        // What has ended is let go of.
+        // Forgets the connections that have ended.
         while connections.try_join_next().is_some() {}
     }
 }
@@ -94,8 +94,8 @@ async fn serve(stream: TcpStream, handler: Arc<impl Handler>) {
 
 /// An answer before the request was read to its end.
 ///
-/// The head goes out at once. The rest of the request is taken in meanwhile and thrown away: a
-/// connection that was closed on unread data would take the answer with it.
+/// The head goes out at once. Meanwhile the server reads what remains of the request and throws
+/// it away: a connection that was closed on unread data would take the answer with it.
 pub(super) fn early(status: StatusCode, unread: Incoming) -> Answer {
     let mut response = Response::new(unread.map_frame(|_| Frame::data(Bytes::new())));
     *response.status_mut() = status;

@@ -13,7 +13,7 @@ use super::{
     dialect::{Grant, Issued, Refusal},
     failure,
     gate::Gate,
-    ledger::Ledger,
+    issued_tokens::IssuedTokens,
     script::Script,
     server::{Answer, Cut, Handler, Server, boxed, early},
 };
@@ -37,7 +37,7 @@ pub struct TokenService {
 /// What answers the requests.
 #[derive(Debug)]
 struct Desk {
-    ledger: Arc<Ledger>,
+    issued: Arc<IssuedTokens>,
     script: Script,
     fetches: Counter,
     gate: Gate,
@@ -46,9 +46,9 @@ struct Desk {
 // ===== impl TokenService =====
 
 impl TokenService {
-    pub(super) async fn start(ledger: Arc<Ledger>) -> io::Result<Self> {
+    pub(super) async fn start(issued: Arc<IssuedTokens>) -> io::Result<Self> {
         let desk = Desk {
-            ledger,
+            issued,
             script: Script::default(),
             fetches: Counter::default(),
             gate: Gate::default(),
@@ -99,7 +99,7 @@ impl TokenService {
     /// How many access tokens have been issued. The last one is `t-` and this number.
     #[must_use]
     pub fn issued(&self) -> usize {
-        self.desk.ledger.issued()
+        self.desk.issued.count()
     }
 
     /// Lets requests arrive and wait until the [`Held`] is released.
@@ -131,17 +131,17 @@ impl TokenService {
     /// with it, as RFC 9700 §4.14.2 asks for.
     #[must_use]
     pub fn log_in(&self) -> String {
-        self.desk.ledger.log_in()
+        self.desk.issued.log_in()
     }
 
-    /// Has the next requests fail, that many of them. Failures that were asked for before come
+    /// Makes the next requests fail, that many of them. Failures that were asked for before come
     /// first.
     pub fn fail_next(&self, times: u64, failure: Failure) {
         self.desk.script.orders().fail(Some(times), failure);
     }
 
-    /// Has every request fail until the [recovery](Self::recover), once the failures that were
-    /// asked for before are through.
+    /// Makes every request fail until the [recovery](Self::recover), once the failures that were
+    /// asked for before are over.
     pub fn fail(&self, failure: Failure) {
         self.desk.script.orders().fail(None, failure);
     }
@@ -191,12 +191,12 @@ impl Desk {
         let (refresh_token, scope) = match dialect.read(request, &orders.secret)? {
             Grant::Client { scope } => (None, scope),
             Grant::RefreshToken(token) => {
-                let next = self.ledger.rotate(&token);
+                let next = self.issued.rotate(&token);
                 (Some(next.ok_or(Refusal::grant("the refresh token is not good"))?), None)
             }
         };
         let expires_in = orders.expires_in;
-        let access_token = self.ledger.issue(expires_in);
+        let access_token = self.issued.issue(expires_in);
         Ok(Issued { access_token, expires_in, refresh_token, scope })
     }
 }

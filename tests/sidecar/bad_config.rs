@@ -34,6 +34,19 @@ async fn a_key_that_is_not_known_is_named() {
 }
 
 #[tokio::test]
+async fn an_error_about_the_whole_file_names_no_line_and_any_other_the_line_that_it_is_about() {
+    let listen = "listen = \"127.0.0.1:0\"\n\n";
+    assert_eq!(told(listen).await, "missing field `sources`");
+    assert_eq!(told(&format!("{listen}{SOURCE}")).await, "missing field `upstreams`");
+    let error = told(&format!("{listen}{SOURCE}[upstreams.u]\npath = \"/u\"\n")).await;
+    assert_eq!(error, "line 7: in `upstreams.u`: missing field `to`");
+    let config = SOURCE.replace("\"https://auth.example.com/token\"", "5");
+    let error = told(&format!("{listen}{config}{UPSTREAM}")).await;
+    let expected = "line 3: in `sources.a.oauth2`: `url`: invalid type: integer, expected a string";
+    assert_eq!(error, expected);
+}
+
+#[tokio::test]
 async fn a_secret_that_is_written_out_is_not_repeated() {
     let inline = "a secret must not be written here: say where it is kept, with \
                   `{ env = \"NAME\" }` or `{ file = \"PATH\" }`";

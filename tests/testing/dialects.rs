@@ -11,7 +11,7 @@ use tower_bearer::{
 use super::support::{BASIC, DIALECTS, FORM, call, cause, fetch, post, stack, world};
 
 #[tokio::test]
-async fn the_four_systems_and_the_rfc_are_served_where_they_are_pointed_here() {
+async fn the_four_providers_and_the_rfc_are_served_where_they_are_pointed_here() {
     let world = world().await;
     let url = |dialect| world.tokens().url(dialect);
     let builders = [

@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, ffi::OsStr, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
 
-use super::process::MAX_OUTPUT;
 use crate::token::InvalidToken;
+
+/// The most that is read of what a command prints, in bytes.
+pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
 
 /// A command that gave no token. It names the program and what to do, and never shows what
 /// the command was told or has printed.
@@ -144,7 +146,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_command_that_the_system_has_no_room_for_or_that_is_being_written_may_start_later() {
+    fn a_command_that_there_is_no_room_for_or_that_is_being_written_may_start_later() {
         use rustix::io::Errno;
 
         for errno in

@@ -8,10 +8,7 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::CommandErrorKind;
-
-/// The most that is read of what a command prints, in bytes.
-pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
+use super::error::{CommandErrorKind, MAX_OUTPUT};
 
 /// What the command prints, if it ends well and in time.
 pub(super) async fn output(

@@ -1,22 +1,11 @@
 //! What a configuration begins with: a URL, or a service that is known by name.
 
-use serde::Deserialize;
-
-use super::Settings;
-use crate::{
-    oauth2::{TokenEndpoint, TokenEndpointBuilder, providers},
-    secret::Secret,
+use super::{
+    super::{builder::TokenEndpointBuilder, endpoint::TokenEndpoint, providers},
+    provider::Provider,
+    settings::Settings,
 };
-
-/// The name of one of the [`providers`].
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Provider {
-    IbmCloud,
-    IbmVerify,
-    Greennode,
-    Ianum,
-}
+use crate::secret::Secret;
 
 /// What it takes to begin.
 #[derive(Clone)]
@@ -74,19 +63,6 @@ impl Base {
             }
             Self::Greennode(client) => providers::greennode(client.id, client.secret),
             Self::Ianum(client) => providers::ianum(client.id, client.secret),
-        }
-    }
-}
-
-// ===== impl Provider =====
-
-impl Provider {
-    fn name(self) -> &'static str {
-        match self {
-            Self::IbmCloud => "ibm_cloud",
-            Self::IbmVerify => "ibm_verify",
-            Self::Greennode => "greennode",
-            Self::Ianum => "ianum",
         }
     }
 }

@@ -54,10 +54,10 @@ impl Unescaped {
         let mut at = 0;
         let mut is_changed = false;
         while at < self.bytes.len() {
-            let rest = &self.bytes[at..];
-            let escape = escaping.read(rest);
+            let remaining = &self.bytes[at..];
+            let escape = escaping.read(remaining);
             is_changed |= escape.is_some();
-            let (length, unit) = escape.unwrap_or((1, Unit::Byte(rest[0])));
+            let (length, unit) = escape.unwrap_or((1, Unit::Byte(remaining[0])));
             unit.push(&mut bytes, &mut origins, &self.origin(at..at + length));
             at += length;
         }
@@ -72,12 +72,12 @@ impl Escaping {
 
     /// The escape that a text begins with: its length, and what it stands for.
     fn read(self, text: &[u8]) -> Option<(usize, Unit)> {
-        let (first, rest) = text.split_first()?;
+        let (first, after) = text.split_first()?;
         let (length, unit) = match (self, first) {
-            (Self::Percent | Self::Form, b'%') => percent(rest)?,
+            (Self::Percent | Self::Form, b'%') => percent(after)?,
             (Self::Form, b'+') => (0, Unit::Byte(b' ')),
-            (Self::Html, b'&') => reference(rest)?,
-            (Self::Backslash, b'\\') => backslash(rest)?,
+            (Self::Html, b'&') => reference(after)?,
+            (Self::Backslash, b'\\') => backslash(after)?,
             _ => return None,
         };
         Some((1 + length, unit))
@@ -122,8 +122,8 @@ fn percent(text: &[u8]) -> Option<(usize, Unit)> {
 /// `&amp;`, `&#38;` or `&#x26;`; browsers take them without the `;` too.
 fn reference(text: &[u8]) -> Option<(usize, Unit)> {
     let name = |is_part: fn(&u8) -> bool, from: usize| {
-        let rest = &text[from..text.len().min(MAX_REFERENCE)];
-        let length = rest.iter().take_while(|byte| is_part(byte)).count();
+        let remaining = &text[from..text.len().min(MAX_REFERENCE)];
+        let length = remaining.iter().take_while(|byte| is_part(byte)).count();
         let end = from + length;
         let semicolon = usize::from(text.get(end) == Some(&b';'));
         (length > 0).then(|| (&text[from..end], end + semicolon))

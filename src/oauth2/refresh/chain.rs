@@ -51,7 +51,7 @@ struct Spent {
 
 impl Chain {
     /// The one to send: the newest; or the configured one, if there is no newest, or if the
-    /// newest was refused and the configured one is new, by which somebody has mended it.
+    /// newest was refused and the configured one is new.
     pub(super) fn next(
         &mut self,
         carried: Option<&str>,

@@ -27,10 +27,11 @@ use futures_util::{
 use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use zeroize::Zeroizing;
 
+use crate::observe;
+
 type Token = Zeroizing<String>;
 
-pub(in crate::oauth2) type Hook =
-    dyn Fn(Token) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+pub(crate) type Hook = dyn Fn(Token) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
 /// After so long, a hook is taken to hang.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ impl Hooks {
         Self { hook, queue: Mutex::default(), is_idle: Notify::new() }
     }
 
-    /// Has a token handed over once those before it are.
+    /// Queues a token, and hands it over once those before it are.
     pub(super) fn push(self: &Arc<Self>, token: Token) {
         let dropped = {
             let mut queue = self.queue();
@@ -126,7 +127,7 @@ impl Worker {
         // A hook that panics has said so itself, and the token is good all the same.
         let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
         if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
-            warn();
+            observe::hook_hangs(HANGS_AFTER);
             let _ = hook.await;
         }
     }
@@ -138,15 +139,6 @@ impl Drop for Worker {
         self.0.queue().is_running = false;
         self.0.is_idle.notify_waiters();
     }
-}
-
-fn warn() {
-    #[cfg(feature = "tracing")]
-    tracing::warn!(
-        target: "tower_bearer",
-        running_for = ?HANGS_AFTER,
-        "the hook for new refresh tokens does not end: until it does, the newest is not stored"
-    );
 }
 
 #[cfg(test)]

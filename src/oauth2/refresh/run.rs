@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     error::{CacheError, TokenError},
+    observe,
     token::AccessToken,
 };
 
@@ -42,7 +43,7 @@ const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// The run that is under way, or that has ended and was not taken.
 #[derive(Default)]
-pub(in crate::oauth2) struct Runs {
+pub(crate) struct Runs {
     run: Mutex<Option<Run>>,
 }
 
@@ -57,7 +58,7 @@ struct Run {
 
 impl Runs {
     /// Waits for the run under way, or starts one. `longest`: how long it can take.
-    pub(in crate::oauth2) async fn join<F, Fut>(
+    pub(crate) async fn join<F, Fut>(
         &self,
         runtime: &Handle,
         rejected: Option<&AccessToken>,
@@ -141,7 +142,7 @@ impl Runs {
                 tell.send_replace(Some(outcome));
             }
         };
-        runtime.spawn(in_span(work));
+        runtime.spawn(observe::in_current_span(work));
         Some(run)
     }
 
@@ -168,15 +169,4 @@ fn aged(token: AccessToken, age: Duration) -> AccessToken {
         Some(lifetime) if !age.is_zero() => token.with_lifetime(lifetime.saturating_sub(age)),
         _ => token,
     }
-}
-
-/// What a transport tells belongs to the fetch that it works for.
-#[cfg(feature = "tracing")]
-fn in_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    tracing::Instrument::in_current_span(work)
-}
-
-#[cfg(not(feature = "tracing"))]
-fn in_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    work
 }

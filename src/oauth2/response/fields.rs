@@ -42,9 +42,9 @@ pub enum Field {
     ErrorDescription,
 }
 
-/// The names that were configured; the usual ones stand for the rest.
+/// The names that were configured. Any other field has its usual ones.
 #[derive(Clone, Debug, Default)]
-pub(in crate::oauth2) struct FieldNames {
+pub(crate) struct FieldNames {
     configured: Vec<(Field, String)>,
 }
 
@@ -100,13 +100,13 @@ impl Field {
 // ===== impl FieldNames =====
 
 impl FieldNames {
-    /// Has a field looked for under that name, and under that name alone.
-    pub(in crate::oauth2) fn set(&mut self, field: Field, name: String) {
+    /// Looks for a field under that name, and under that name alone.
+    pub(crate) fn set(&mut self, field: Field, name: String) {
         self.configured.retain(|(configured, _)| *configured != field);
         self.configured.push((field, name));
     }
 
-    pub(in crate::oauth2) fn configured(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn configured(&self) -> impl Iterator<Item = &str> {
         self.configured.iter().map(|(_, name)| name.as_str())
     }
 

@@ -1,0 +1,26 @@
+//! The services that are known by name.
+
+use serde::Deserialize;
+
+/// The name of one of the [`providers`](super::super::providers).
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Provider {
+    IbmCloud,
+    IbmVerify,
+    Greennode,
+    Ianum,
+}
+
+// ===== impl Provider =====
+
+impl Provider {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::IbmCloud => "ibm_cloud",
+            Self::IbmVerify => "ibm_verify",
+            Self::Greennode => "greennode",
+            Self::Ianum => "ianum",
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What a configuration holds, key by key, and the builder's methods that it calls.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use super::{
+    super::{
+        builder::TokenEndpointBuilder, client_auth::ClientAuth, request::BodyFormat,
+        response::Field,
+    },
+    provider::Provider,
+};
+use crate::{
+    data::{Either, SecretOrText, TextOrSecret, Written},
+    secret::Secret,
+};
+
+/// What is written, key by key.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settings {
+    #[serde(alias = "system")]
+    pub(super) provider: Option<Provider>,
+    pub(super) tenant: Option<String>,
+    pub(super) api_key: Option<Secret>,
+    pub(super) url: Option<String>,
+    pub(super) client_id: Option<String>,
+    pub(super) client_secret: Option<Secret>,
+    client_auth: Option<ClientAuth>,
+    body_format: Option<BodyFormat>,
+    grant_type: Option<String>,
+    pub(super) refresh_token: Option<Secret>,
+    scope: Option<String>,
+    audience: Option<String>,
+    #[serde(default)]
+    resource: Vec<String>,
+    #[serde(default)]
+    pub(super) params: BTreeMap<String, SecretOrText>,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<String, TextOrSecret>,
+    #[serde(default)]
+    fields: HashMap<Field, String>,
+    user_agent: Option<String>,
+    timeout: Option<Written<Duration>>,
+    connect_timeout: Option<Written<Duration>>,
+    #[serde(default)]
+    allow_plaintext: bool,
+}
+
+// ===== impl Settings =====
+
+impl Settings {
+    /// The builder would take the one that it was told last.
+    pub(super) fn check_grant(&self) -> Result<(), &'static str> {
+        let is_other = self.grant_type.as_ref().is_some_and(|grant| grant != "refresh_token");
+        if is_other && self.refresh_token.is_some() {
+            return Err("`grant_type` is another one than `refresh_token` needs: leave it out");
+        }
+        Ok(())
+    }
+
+    /// The grant's type comes before the refresh token, which sets it too.
+    pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
+        use TokenEndpointBuilder as Builder;
+        let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };
+        let builder = set(builder, self.url, Builder::url);
+        let builder = set(builder, self.client_id, Builder::client_id);
+        let builder = set(builder, self.client_secret, Builder::client_secret);
+        let builder = set(builder, self.client_auth, Builder::client_auth);
+        let builder = set(builder, self.body_format, Builder::body_format);
+        let builder = set(builder, self.grant_type, Builder::grant_type);
+        let builder = set(builder, self.refresh_token, Builder::refresh_token);
+        let builder = set(builder, self.scope, Builder::scope);
+        let builder = set(builder, self.audience, Builder::audience);
+        let builder = set(builder, self.user_agent, Builder::user_agent);
+        let builder = set(builder, seconds(self.timeout), Builder::timeout);
+        let builder = set(builder, seconds(self.connect_timeout), Builder::connect_timeout);
+        let builder = self.resource.into_iter().fold(builder, Builder::resource);
+        let builder =
+            self.params.into_iter().fold(builder, |builder, (name, value)| match value.0 {
+                Either::Text { text, .. } => builder.param(name, text),
+                Either::Secret(secret) => builder.secret_param(name, secret),
+            });
+        let builder =
+            self.headers.into_iter().fold(builder, |builder, (name, value)| match value.0 {
+                Either::Text { text, .. } => builder.header(name, text),
+                Either::Secret(secret) => builder.header(name, secret),
+            });
+        let fields = self.fields.into_iter();
+        fields.fold(builder, |builder, (field, name)| builder.field(field, name))
+    }
+}
+
+fn set<T>(
+    builder: TokenEndpointBuilder,
+    value: Option<T>,
+    method: impl FnOnce(TokenEndpointBuilder, T) -> TokenEndpointBuilder,
+) -> TokenEndpointBuilder {
+    match value {
+        Some(value) => method(builder, value),
+        None => builder,
+    }
+}
+
+fn seconds(written: Option<Written<Duration>>) -> Option<Duration> {
+    written.map(|Written(duration)| duration)
+}
