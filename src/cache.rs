@@ -129,7 +129,7 @@ pub(crate) struct Wait {
     lost_at: Instant,
     /// The flight was not asked for what this caller needs.
     ask_again: bool,
-    /// Has the timer, wherever the wait is polled.
+    /// Has a timer, should the wait be polled where there is none.
     runtime: Handle,
 }
 
@@ -336,6 +336,9 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
+        if self.policy.keep_warm {
+            keeper::ensure(self);
+        }
         let (lost_at, ask_again) = match answer {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
@@ -367,7 +370,9 @@ impl Core {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting(Instant::now());
         let sleep = {
-            let _has_timer = wait.runtime.enter();
+            // Where the request is polled somebody drives the timer.
+            let runtime = clock::runtime().unwrap_or(wait.runtime);
+            let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         };
         match select(wait.end, pin!(sleep)).await {
@@ -386,9 +391,6 @@ impl Core {
         match clock::runtime() {
             Ok(runtime) => {
                 flight.spawn(&runtime);
-                if self.policy.keep_warm {
-                    keeper::ensure(self, &runtime);
-                }
                 self.tell();
                 Ok(())
             }
