@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{status::Status, sync::Single};
+use super::sync::Single;
 use crate::clock;
 
 /// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
@@ -28,7 +28,7 @@ pub(super) trait Warm: Send + Sync + 'static {
     /// Taken while there is a keeper.
     fn keeper(&self) -> &Single;
 
-    fn changes(&self) -> watch::Receiver<Status>;
+    fn changes(&self) -> watch::Receiver<()>;
 
     /// When there is something to do; `None` until something changes.
     fn warm_at(&self, now: Instant) -> Option<Instant>;
@@ -39,7 +39,7 @@ pub(super) trait Warm: Send + Sync + 'static {
 
 struct Keeper<W: Warm> {
     kept: Weak<W>,
-    changes: watch::Receiver<Status>,
+    changes: watch::Receiver<()>,
 }
 
 /// Leaves a keeper on the runtime that we are on, unless there is one.
