@@ -275,7 +275,7 @@ fn counted(work: impl FnOnce()) -> Vec<String> {
     metrics::with_local_recorder(&recorder, work);
     let counted = recorder.snapshotter().snapshot().into_vec().into_iter();
     let ended = |key: &metrics::Key| {
-        let labels = key.labels().map(|label| label.value()).collect::<Vec<_>>().join(" ");
+        let labels = key.labels().map(metrics::Label::value).collect::<Vec<_>>().join(" ");
         (key.name() == "tower_bearer_replays_total").then_some(labels)
     };
     counted.filter_map(|(key, ..)| ended(key.key())).collect()

@@ -35,8 +35,8 @@ async fn occupy(limited: &Limited) -> Limited {
     occupant
 }
 
-fn living(secret: &str, seconds: u32) -> Result<AccessToken, tower_bearer::TokenError> {
-    Ok(token(secret).with_lifetime(seconds * S))
+fn living(secret: &str, seconds: u32) -> AccessToken {
+    token(secret).with_lifetime(seconds * S)
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +48,7 @@ async fn a_token_that_expires_while_its_request_waits_for_readiness_is_not_sent(
     let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
-    first.reply(living("a", 51));
+    first.reply(Ok(living("a", 51)));
     settle().await;
     advance(60 * S).await;
     settle().await;
@@ -56,7 +56,7 @@ async fn a_token_that_expires_while_its_request_waits_for_readiness_is_not_sent(
     let second = desk.next().await;
     assert!(api.seen().is_empty(), "it was not sent");
     drop(occupy(&limited).now_or_never().expect("nothing is held ready during the wait"));
-    second.reply(living("b", 51));
+    second.reply(Ok(living("b", 51)));
     assert_eq!(request.await.unwrap(), 200);
     assert_eq!(api.tokens(), ["b"]);
 }
@@ -70,11 +70,11 @@ async fn a_newer_token_that_came_while_a_request_waited_for_readiness_is_sent() 
     let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
-    first.reply(living("a", 101));
+    first.reply(Ok(living("a", 101)));
     settle().await;
     advance(85 * S).await;
     cache.get().await.unwrap();
-    desk.next().await.reply(living("b", 101));
+    desk.next().await.reply(Ok(living("b", 101)));
     settle().await;
     drop(occupant);
     assert_eq!(request.await.unwrap(), 200);
@@ -89,10 +89,10 @@ async fn a_renewed_token_that_expires_while_the_replay_waits_for_readiness_is_no
     let limited = limited(&api);
     let stack = layer(&cache).layer(limited.clone());
     let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
-    desk.next().await.reply(living("a", 1001));
+    desk.next().await.reply(Ok(living("a", 1001)));
     let renewal = desk.next().await;
     let occupant = occupy(&limited).await;
-    renewal.reply(living("b", 51));
+    renewal.reply(Ok(living("b", 51)));
     settle().await;
     advance(60 * S).await;
     settle().await;
@@ -100,7 +100,7 @@ async fn a_renewed_token_that_expires_while_the_replay_waits_for_readiness_is_no
     let another = desk.next().await;
     assert_eq!(api.tokens(), ["a"], "it was not sent");
     drop(occupy(&limited).now_or_never().expect("nothing is held ready during the wait"));
-    another.reply(living("c", 51));
+    another.reply(Ok(living("c", 51)));
     assert_eq!(request.await.unwrap(), 200);
     assert_eq!(api.tokens(), ["a", "c"]);
 }
@@ -114,7 +114,7 @@ async fn if_no_other_token_can_be_had_a_request_whose_token_has_expired_fails() 
     let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap_err() });
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
-    first.reply(living("a", 51));
+    first.reply(Ok(living("a", 51)));
     settle().await;
     advance(60 * S).await;
     drop(occupant);

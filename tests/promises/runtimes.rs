@@ -20,7 +20,12 @@ fn paused() -> Runtime {
 
 type Sent = <BearerAuth<Api> as Service<http::Request<http_body_util::Full<bytes::Bytes>>>>::Future;
 
-/// Made ready and called, and not polled yet.
+/// Made ready and called on that runtime, and not polled yet.
+fn called_on(runtime: &Runtime, stack: &BearerAuth<Api>) -> Sent {
+    let _inside = runtime.enter();
+    called(stack)
+}
+
 fn called(stack: &BearerAuth<Api>) -> Sent {
     let mut stack = stack.clone();
     let ready = ServiceExt::<http::Request<http_body_util::Full<bytes::Bytes>>>::ready(&mut stack);
@@ -45,7 +50,7 @@ fn a_wait_that_is_first_polled_outside_of_a_runtime_goes_on_inside_of_one() {
     let api = Api::new();
     let stack = layer(&cache(source)).layer(api.clone());
     let runtime = a_runtime();
-    let mut request = runtime.block_on(async { called(&stack) });
+    let mut request = called_on(&runtime, &stack);
     assert!((&mut request).now_or_never().is_none(), "no panic");
     runtime.block_on(async {
         desk.next().await.answer("a");
@@ -78,7 +83,7 @@ fn a_request_that_was_made_on_a_runtime_which_nobody_drives_stops_waiting_by_its
     let (source, _desk) = manual();
     let stack = layer(&cache(source)).layer(Api::new());
     let stalled = a_runtime();
-    let request = stalled.block_on(async { called(&stack) });
+    let request = called_on(&stalled, &stack);
     paused().block_on(async {
         let began = Instant::now();
         let error = tokio::time::timeout(60 * S, request).await.expect("for ever").unwrap_err();
@@ -97,7 +102,7 @@ fn a_request_that_was_made_on_a_runtime_which_is_gone_waits_for_a_flight_on_anot
     let flies_on = a_runtime();
     flies_on.block_on(async { assert!(cache.get().now_or_never().is_none()) });
     let gone = a_runtime();
-    let request = gone.block_on(async { called(&stack) });
+    let request = called_on(&gone, &stack);
     drop(gone);
     flies_on.block_on(async {
         let request = tokio::spawn(request);
