@@ -355,6 +355,19 @@ async fn a_token_that_has_expired_is_not_sent_and_the_request_waits_for_another(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_hears_late_of_its_flight_gets_the_token_of_now() {
+    let cache = minting(Some(101 * S));
+    let request = Request::get(API).body(()).unwrap();
+    let Admission::Waiting(waiting) = rules(&cache).admit(&RequestHead::of(&request)) else {
+        panic!("there is no token yet")
+    };
+    assert_eq!(cache.get().await.unwrap().secret(), "t1");
+    advance(1000 * S).await;
+    assert_eq!(cache.get().await.unwrap().secret(), "t2");
+    assert_eq!(carried(&Exchange::new(waiting.pass().await.unwrap())), "Bearer t2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_that_others_wait_to_be_replaced_is_sent_as_long_as_it_has_not_expired() {
     let cache = minting(Some(101 * S));
     cache.get().await.unwrap();

@@ -210,6 +210,16 @@ async fn a_late_recovery_ends_no_cooldown_that_began_after_the_question() {
     assert_eq!(until - Instant::now(), 60 * S);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_sees_that_the_source_has_recovered() {
+    let cache = cache(Mended(|| async { true }));
+    cache.get().await.unwrap_err();
+    let mut changes = cache.subscribe();
+    assert!(changes.next().await.unwrap().cooldown_until().is_some());
+    cache.get().await.unwrap_err();
+    assert!(changes.next().await.unwrap().cooldown_until().is_none());
+}
+
 // ===== 14 =====
 
 #[tokio::test(start_paused = true)]
