@@ -14,7 +14,11 @@ mod state;
 mod status;
 mod sync;
 
-use std::{fmt, pin::pin, sync::Arc};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Weak},
+};
 
 use futures_util::{
     Stream, StreamExt,
@@ -93,7 +97,8 @@ struct Core {
     policy: RefreshPolicy,
     published: Published,
     shared: Lock<Shared>,
-    changes: watch::Sender<Status>,
+    /// Says that a flight has started or ended.
+    changes: watch::Sender<()>,
     /// The one task that keeps the token warm.
     keeper: Single,
 }
@@ -129,7 +134,7 @@ pub(crate) struct Wait {
     lost_at: Instant,
     /// The flight was not asked for what this caller needs.
     ask_again: bool,
-    /// Has the timer, wherever the wait is polled.
+    /// Has a timer, should the wait be polled where there is none.
     runtime: Handle,
 }
 
@@ -147,7 +152,7 @@ impl TokenCache {
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
         let state = State::new(policy.clone());
-        let (changes, _) = watch::channel(state.status(Instant::now()));
+        let (changes, _) = watch::channel(());
         let core = Core {
             source: Box::new(source),
             policy,
@@ -255,7 +260,7 @@ impl TokenCache {
     /// How the cache is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.core.shared.lock().state.status(Instant::now())
+        self.core.status()
     }
 
     /// The status now, and then each time that a flight has started or ended; a slow reader
@@ -263,12 +268,13 @@ impl TokenCache {
     pub fn subscribe(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
         let mut changes = self.core.changes.subscribe();
         changes.mark_changed();
-        let next = |mut changes: watch::Receiver<Status>| async {
+        let from = (changes, Arc::downgrade(&self.core));
+        let next = |(mut changes, core): (watch::Receiver<()>, Weak<Core>)| async {
             changes.changed().await.ok()?;
-            let status = changes.borrow_and_update().clone();
-            Some((status, changes))
+            let status = core.upgrade()?.status();
+            Some((status, (changes, core)))
         };
-        stream::unfold(changes, next).boxed()
+        stream::unfold(from, next).boxed()
     }
 
     /// Asks the state for a token to send there.
@@ -336,7 +342,9 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
-        self.ensure_keeper();
+        if self.policy.keep_warm {
+            keeper::ensure(self);
+        }
         let (lost_at, ask_again) = match answer {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
@@ -368,7 +376,9 @@ impl Core {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting(Instant::now());
         let sleep = {
-            let _has_timer = wait.runtime.enter();
+            // Where the request is polled somebody drives the timer.
+            let runtime = clock::runtime().unwrap_or(wait.runtime);
+            let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         };
         match select(wait.end, pin!(sleep)).await {
@@ -379,15 +389,6 @@ impl Core {
                 Err(CacheError::FlightLost.into())
             }
             Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
-        }
-    }
-
-    /// Leaves a keeper on this runtime, if the policy wants one and there is none.
-    fn ensure_keeper(self: &Arc<Self>) {
-        if self.policy.keep_warm && !self.keeper.is_taken() {
-            if let Ok(runtime) = clock::runtime() {
-                keeper::ensure(self, &runtime);
-            }
         }
     }
 
@@ -447,14 +448,13 @@ impl Core {
         (answer, Change { now, flight, end })
     }
 
-    /// Tells the subscribers. The status is taken inside, so that the newest one comes last.
+    fn status(&self) -> Status {
+        self.shared.lock().state.status(Instant::now())
+    }
+
+    /// Tells the subscribers that there is something to see.
     fn tell(&self) {
-        let mut before = None;
-        self.changes.send_modify(|status| {
-            let now = self.shared.lock().state.status(Instant::now());
-            before = Some(std::mem::replace(status, now));
-        });
-        drop(before);
+        self.changes.send_replace(());
     }
 }
 
@@ -491,7 +491,7 @@ impl Warm for Core {
         &self.keeper
     }
 
-    fn changes(&self) -> watch::Receiver<Status> {
+    fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 

@@ -162,3 +162,6 @@ impl Exchange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,6 +280,8 @@ impl Rules {
         tokens: Option<Tokens>,
     ) -> Result<(), InvalidOrigin> {
         let tokens = tokens.unwrap_or_else(|| self.tokens.clone());
+        // A pass with the layer's own token may have been left for that origin.
+        self.any_https = self.any_https.take().map(|_| Slots::default());
         self.routes.add(origin, tokens)
     }
 
@@ -323,3 +325,6 @@ impl<'a> RequestHead<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

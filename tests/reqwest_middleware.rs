@@ -1,13 +1,16 @@
 //! The promises hold in a reqwest-middleware chain too, over a real socket.
 
 use std::{
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use axum::{
     Router,
     body::Bytes,
@@ -18,12 +21,13 @@ use axum::{
 use futures_util::{future::join_all, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
+use reqwest::ResponseBuilderExt;
+use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use tokio::{net::TcpListener, time::timeout};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, SkipAuth, TokenCache, TokenError,
-    UnlistedOrigin, from_fn, testing::World,
+    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, ReplayLimit, SkipAuth, TokenCache,
+    TokenError, UnlistedOrigin, from_fn, testing::World,
 };
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -210,4 +214,190 @@ async fn reqwest_retry_above_retries_what_failed_and_leaves_a_401_alone() {
     let response = within(client.get(&origin).send()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(calls.load(SeqCst), 4, "503 and 503 by the retries, 401 and 401 by the middleware");
+}
+
+// ===== Over a middleware that answers instead of a server =====
+
+const API: &str = "https://api.example.com";
+
+/// Rejects the tokens that it was told to, and remembers what each request carried.
+#[derive(Clone, Default)]
+struct Answering {
+    rejects: &'static [&'static str],
+    fails: &'static [&'static str],
+    tokens: Arc<Mutex<Vec<String>>>,
+    /// How many of its answers are still held by somebody.
+    held: Arc<AtomicUsize>,
+    extension: Option<CountsClones>,
+}
+
+/// A body that counts as held until it is dropped.
+struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(None)
+    }
+}
+
+/// An extension that says how often it was cloned.
+#[derive(Default)]
+struct CountsClones(Arc<AtomicUsize>);
+
+impl Clone for CountsClones {
+    fn clone(&self) -> Self {
+        self.0.fetch_add(1, SeqCst);
+        Self(Arc::clone(&self.0))
+    }
+}
+
+#[async_trait]
+impl Middleware for Answering {
+    async fn handle(
+        &self,
+        request: reqwest::Request,
+        _: &mut http::Extensions,
+        _: Next<'_>,
+    ) -> reqwest_middleware::Result<reqwest::Response> {
+        assert_eq!(self.held.load(SeqCst), 0, "this call may need what that holds");
+        let header = request.headers().get("authorization");
+        let token = header.map_or("-", |value| value.to_str().unwrap()).replace("Bearer ", "");
+        self.tokens.lock().unwrap().push(token.clone());
+        if self.fails.contains(&&*token) {
+            return Err(Error::middleware(std::io::Error::other("cut")));
+        }
+        self.held.fetch_add(1, SeqCst);
+        let status = if self.rejects.contains(&&*token) { 401 } else { 200 };
+        let body = reqwest::Body::wrap(Held(Arc::clone(&self.held)));
+        let response = http::Response::builder().status(status).url(request.url().clone());
+        let mut response = response.body(body).unwrap();
+        if let Some(CountsClones(count)) = &self.extension {
+            response.extensions_mut().insert(CountsClones(Arc::clone(count)));
+        }
+        Ok(response.into())
+    }
+}
+
+impl Answering {
+    fn under(&self, auth: impl Into<BearerAuthMiddleware>) -> ClientWithMiddleware {
+        let client = ClientBuilder::new(reqwest::Client::new());
+        client.with(auth.into()).with(self.clone()).build()
+    }
+
+    fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap().clone()
+    }
+}
+
+/// The layer, for [`API`]: `t1`, `t2`, …
+fn minting() -> BearerAuthLayer {
+    let minted = AtomicUsize::new(0);
+    let source = from_fn(move |_| {
+        let secret = format!("t{}", minted.fetch_add(1, SeqCst) + 1);
+        async move { AccessToken::new(secret).map_err(TokenError::permanent) }
+    });
+    BearerAuthLayer::new(source).origin(API).unwrap()
+}
+
+#[tokio::test]
+async fn a_url_without_a_host_or_that_is_no_uri_is_not_the_assumed_origin() {
+    let api = Answering::default();
+    let auth = minting().assume_origin(API).unwrap();
+    let long = format!("https://evil.example/{}", "a".repeat(70_000));
+    for url in [
+        "data:text/plain,x",
+        "mailto:a@api.example.com",
+        "unix:/run/api.sock",
+        "file:///etc/hosts",
+        "ftp://api.example.com/",
+        "https://evil.example/|^`{}?|^`{}",
+        &long,
+    ] {
+        let request = || reqwest::Request::new(reqwest::Method::GET, url.parse().unwrap());
+        let refused = within(api.under(auth.clone()).execute(request())).await;
+        assert!(matches!(refused, Err(Error::Middleware(_))), "{url:.40}");
+        let bare = auth.clone().unlisted_origins(UnlistedOrigin::SendBare);
+        within(api.under(bare).execute(request())).await.unwrap();
+    }
+    assert_eq!(api.tokens(), ["-"; 7]);
+    let long = long.replace("evil.example", "api.example.com");
+    within(api.under(auth).get(&long).send()).await.unwrap();
+    assert_eq!(api.tokens().last().unwrap(), "t1", "it is the origin that counts");
+}
+
+#[tokio::test]
+async fn the_head_is_copied_only_for_those_who_judge_it() {
+    let clones = |auth: BearerAuthLayer| async move {
+        let counts = [CountsClones::default(), CountsClones::default()];
+        let [of_request, of_response] = counts.each_ref().map(|count| Arc::clone(&count.0));
+        let [request, response] = counts;
+        let api = Answering { extension: Some(response), ..Answering::default() };
+        let client = api.under(auth);
+        of_response.store(0, SeqCst);
+        within(client.get(API).with_extension(request).send()).await.unwrap();
+        [of_request, of_response].map(|count| count.load(SeqCst))
+    };
+    assert_eq!(clones(minting()).await, [0, 0]);
+    assert_eq!(clones(minting().grpc()).await, [0, 0]);
+    assert_eq!(clones(minting().replay_if(|_| true)).await, [1, 0]);
+    assert_eq!(clones(minting().rejected_when(|_| false)).await, [0, 1]);
+}
+
+#[tokio::test]
+async fn the_judges_see_the_whole_head() {
+    let api = Answering { rejects: &["t1"], ..Answering::default() };
+    let auth = minting()
+        .replay_if(|parts| {
+            parts.method == "POST"
+                && parts.uri == "https://api.example.com/v1?x"
+                && parts.headers.contains_key("idempotency-key")
+                && parts.extensions.get::<u8>() == Some(&7)
+        })
+        .rejected_when(|parts| parts.status == 401);
+    let post = api.under(auth).post(format!("{API}/v1?x")).with_extension(7_u8);
+    let response = within(post.header("idempotency-key", "k").send()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(api.tokens(), ["t1", "t2"]);
+}
+
+#[tokio::test]
+async fn the_rejection_is_let_go_of_before_the_second_call_and_that_is_the_last() {
+    let api = Answering { rejects: &["t1", "t2", "t3"], ..Answering::default() };
+    let client = api.under(minting());
+    let response = within(client.get(API).send()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    drop(response);
+    let again = within(client.get(API).send()).await.unwrap();
+    assert_eq!(again.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(api.tokens(), ["t1", "t2", "t2"], "the second rejection was told: a backoff");
+}
+
+#[tokio::test]
+async fn an_error_of_the_second_call_is_the_answer() {
+    let api = Answering { rejects: &["t1"], fails: &["t2"], ..Answering::default() };
+    let error = within(api.under(minting()).get(API).send()).await.unwrap_err();
+    assert!(error.to_string().contains("cut"), "{error}");
+    assert_eq!(api.tokens(), ["t1", "t2"]);
+}
+
+#[tokio::test]
+async fn a_body_that_is_longer_than_the_request_allows_to_be_kept_is_not_sent_again() {
+    for (limit, calls) in [(3, 1), (4, 2), (0, 1)] {
+        let api = Answering { rejects: &["t1"], ..Answering::default() };
+        let post = api.under(minting()).post(API).body("body");
+        within(post.with_extension(ReplayLimit(limit)).send()).await.unwrap();
+        assert_eq!(api.tokens().len(), calls, "{limit}");
+    }
 }

@@ -13,12 +13,12 @@ use std::{
 
 use futures_util::future::{Either, select};
 use tokio::{
-    runtime::Handle,
     sync::watch,
     time::{Instant, sleep_until},
 };
 
-use super::{status::Status, sync::Single};
+use super::sync::Single;
+use crate::clock;
 
 /// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -28,7 +28,7 @@ pub(super) trait Warm: Send + Sync + 'static {
     /// Taken while there is a keeper.
     fn keeper(&self) -> &Single;
 
-    fn changes(&self) -> watch::Receiver<Status>;
+    fn changes(&self) -> watch::Receiver<()>;
 
     /// When there is something to do; `None` until something changes.
     fn warm_at(&self, now: Instant) -> Option<Instant>;
@@ -39,14 +39,17 @@ pub(super) trait Warm: Send + Sync + 'static {
 
 struct Keeper<W: Warm> {
     kept: Weak<W>,
-    changes: watch::Receiver<Status>,
+    changes: watch::Receiver<()>,
 }
 
-/// Leaves a keeper on this runtime, unless there is one.
-pub(super) fn ensure<W: Warm>(kept: &Arc<W>, runtime: &Handle) {
+/// Leaves a keeper on the runtime that we are on, unless there is one.
+pub(super) fn ensure<W: Warm>(kept: &Arc<W>) {
     if kept.keeper().take() {
         let keeper = Keeper { kept: Arc::downgrade(kept), changes: kept.changes() };
-        runtime.spawn(keeper.run());
+        // Without a runtime it is dropped, which gives its place back.
+        if let Ok(runtime) = clock::runtime() {
+            runtime.spawn(keeper.run());
+        }
     }
 }
 

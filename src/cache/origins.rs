@@ -116,12 +116,20 @@ impl Origins {
         demand: Option<Demand>,
         now: Instant,
     ) -> Option<BackedOff> {
+        let before = self.standing(origin).backoff.as_ref();
+        let is_known = before.is_some_and(|backoff| backoff.caused_by == token);
+        (!is_known).then(|| self.back_off_longer(origin, token, demand, now))
+    }
+
+    fn back_off_longer(
+        &mut self,
+        origin: Option<&Origin>,
+        token: TokenId,
+        demand: Option<Demand>,
+        now: Instant,
+    ) -> BackedOff {
         let standing = self.standing_mut(origin, now);
         let before = standing.backoff.take();
-        if before.as_ref().is_some_and(|backoff| backoff.caused_by == token) {
-            standing.backoff = before;
-            return None;
-        }
         let nth = before.as_ref().map_or(0, |backoff| backoff.nth).saturating_add(1);
         let pause = renewal_backoff(nth);
         let has_let_one_through = before.is_some_and(|backoff| backoff.has_let_one_through);
@@ -132,10 +140,11 @@ impl Origins {
             demand,
             has_let_one_through,
         });
-        Some(BackedOff { origin: origin.cloned(), nth, pause })
+        BackedOff { origin: origin.cloned(), nth, pause }
     }
 
-    /// Every origin that waits for this flight backs off: it brought the rejected token again.
+    /// Every origin that waits for this flight backs off: it brought the rejected token again, and
+    /// perhaps not for the first time.
     pub(super) fn back_off_together(
         &mut self,
         flight: FlightId,
@@ -148,7 +157,7 @@ impl Origins {
         waiting
             .into_iter()
             .chain(unnamed)
-            .filter_map(|origin| self.back_off(origin.as_ref(), token, None, now))
+            .map(|origin| self.back_off_longer(origin.as_ref(), token, None, now))
             .collect()
     }
 

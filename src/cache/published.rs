@@ -86,6 +86,11 @@ impl Stamp {
         *self == Self::for_one_use()
     }
 
+    /// Whether the token was rejected somewhere.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
     /// Whether the token has expired.
     pub(crate) fn is_expired(&self) -> bool {
         self.expired <= Moment::now()

@@ -66,10 +66,6 @@ impl Single {
         !self.0.swap(true, Ordering::AcqRel)
     }
 
-    pub(super) fn is_taken(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-
     pub(super) fn give_back(&self) {
         self.0.store(false, Ordering::Release);
     }

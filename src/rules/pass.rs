@@ -205,7 +205,9 @@ impl Waiting {
         let Self { target, wait } = self;
         let token = target.cache.wait(wait).await?;
         let granted = target.cache.granted(Some(&target.origin));
-        let granted = granted.unwrap_or_else(|| Granted::once(token));
+        // What came may have been expired on arrival: that is no reason to go back to a suspect.
+        let is_better = |it: &Granted| !it.stamp.is_suspect() || it.token.is_same(&token);
+        let granted = granted.filter(is_better).unwrap_or_else(|| Granted::once(token));
         Ok(Arc::new(Pass::new(target, granted)))
     }
 }

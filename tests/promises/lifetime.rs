@@ -273,6 +273,20 @@ async fn a_subscriber_sees_the_token_come_and_the_failures_and_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_subscribes_late_sees_the_status_of_now() {
+    let cache = cache(Mint::living(101 * S));
+    cache.get().await.unwrap();
+    let mut early = cache.subscribe();
+    advance(95 * S).await;
+    let mut late = cache.subscribe();
+    for changes in [&mut early, &mut late] {
+        let now = changes.next().await.unwrap();
+        assert!(!now.has_token() && now.expiry().is_none(), "it has expired since");
+        assert!(changes.next().now_or_never().is_none(), "and nothing has happened after that");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_without_a_margin_and_with_a_longest_lifetime_is_heeded() {
     let policy = RefreshPolicy::builder()
         .expiry_margin(Duration::ZERO)

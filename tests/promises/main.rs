@@ -3,9 +3,14 @@
 
 mod support;
 
+mod bystanders;
 mod failure;
+mod keep_warm;
 mod lifetime;
+mod readiness;
+mod rejections;
 mod replay;
+mod runtimes;
 mod secrets;
 mod single_flight;
 mod wire;

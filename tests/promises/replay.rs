@@ -345,6 +345,26 @@ async fn a_replay_has_the_same_method_uri_version_headers_extensions_and_body() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_has_all_headers_in_their_order_however_many_there_are() {
+    for count in [0, 1, 7, 8, 9, 16, 17, 100] {
+        let api = Api::new();
+        api.revoke("t1");
+        let stack = layer(&cache(Mint::default())).layer(api.clone());
+        let mut request = get("/");
+        for n in 0..count {
+            let name: http::HeaderName = format!("x-{}", n % 60).parse().unwrap();
+            request.headers_mut().append(name, n.into());
+        }
+        assert_eq!(send(&stack, request).await.unwrap().status(), 200);
+        let [first, second] = <[_; 2]>::try_from(api.seen()).unwrap().map(|seen| {
+            let headers = seen.parts.headers.into_iter();
+            headers.filter(|(_, value)| !value.is_sensitive()).collect::<Vec<_>>()
+        });
+        assert_eq!((first.len(), first), (count, second));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_leaves_the_stacks_own_body_type_in_place() {
     fn takes<B, S: Service<Request<B>, Response = Response<Full<Bytes>>>>(_: &S, _: B) {}
     let auth = || layer(&cache(Mint::default()));

@@ -24,6 +24,7 @@ use tower_bearer::{
     AccessToken, BearerAuthLayer, RefreshPolicy, RefreshPolicyBuilder, TokenCache, TokenError,
     TokenRequest, TokenSource,
 };
+use tracing_subscriber::fmt::format::FmtSpan;
 
 pub(crate) const S: Duration = Duration::from_secs(1);
 pub(crate) const API: &str = "https://api.example.com";
@@ -204,6 +205,10 @@ impl Api {
         self.shared.revoked.lock().unwrap().insert(secret.to_owned());
     }
 
+    pub(crate) fn accept_again(&self, secret: &str) {
+        self.shared.revoked.lock().unwrap().remove(secret);
+    }
+
     pub(crate) fn reject_all(&self, rejects: bool) {
         *self.shared.rejects_all.lock().unwrap() = rejects;
     }
@@ -323,6 +328,10 @@ pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("{API}{path}")).body(Full::default()).unwrap()
 }
 
+pub(crate) fn get_from(origin: &str) -> Request<Full<Bytes>> {
+    Request::get(origin).body(Full::default()).unwrap()
+}
+
 /// The layer on that cache, for [`API`].
 pub(crate) fn layer(cache: &TokenCache) -> BearerAuthLayer {
     BearerAuthLayer::from_cache(cache.clone()).origin(API).unwrap()
@@ -354,6 +363,7 @@ impl Log {
             tracing_subscriber::fmt()
                 .with_max_level(tracing::Level::TRACE)
                 .with_ansi(false)
+                .with_span_events(FmtSpan::CLOSE)
                 .with_writer(|| ThreadLines)
                 .init();
         });

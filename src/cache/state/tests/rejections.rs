@@ -134,6 +134,25 @@ fn a_renewal_that_brings_the_rejected_token_is_a_backoff() {
 }
 
 #[test]
+fn a_source_that_keeps_returning_the_rejected_token_is_asked_ever_less_often() {
+    let mut world = World::holding(&token("a"), 100_000);
+    world.accept(&token("a"), "api");
+    let mut holds = Vec::new();
+    for _ in 0..9 {
+        let from = world.now;
+        let start = loop {
+            match world.reject(&token("a"), "api").1 {
+                Some(start) => break start,
+                None => world.pass(1.0),
+            };
+        };
+        holds.push((world.now - from).as_secs());
+        world.finish(&start, Ok(&token("a"))).unwrap().unwrap_err();
+    }
+    assert_eq!(holds, [0, 5, 10, 20, 40, 80, 160, 300, 300]);
+}
+
+#[test]
 fn short_lived_tokens_are_no_way_around_the_backoff() {
     let mut world = World::holding(&token("a"), 1000);
     world.renew(&token("a"), "api", &token("b").with_lifetime(3 * S));

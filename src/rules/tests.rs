@@ -1,0 +1,586 @@
+//! Which request gets which token, and what a response says of it: without a service and without
+//! a body. Only a fetch takes a runtime.
+
+use http::{HeaderName, HeaderValue, Response, Uri};
+use tokio::runtime::{self, Runtime};
+
+use super::*;
+use crate::{
+    cache::TokenCache,
+    error::CacheError,
+    origin::FinalUri,
+    source::{TokenRequest, from_fn},
+};
+
+const API: &str = "https://api.example.com";
+
+fn token(secret: &str) -> AccessToken {
+    AccessToken::new(secret).unwrap()
+}
+
+fn origin(text: &str) -> Origin {
+    text.parse().unwrap()
+}
+
+fn uri(text: &str) -> Uri {
+    text.parse().unwrap()
+}
+
+fn a_runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn empty() -> TokenCache {
+    TokenCache::new(from_fn(|_: TokenRequest| std::future::pending()))
+}
+
+/// A cache that holds this token.
+fn holding(secret: &str) -> TokenCache {
+    let held = token(secret);
+    let cache = TokenCache::new(from_fn(move |_| std::future::ready(Ok(held.clone()))));
+    a_runtime().block_on(cache.get()).unwrap();
+    cache
+}
+
+/// Rules that name [`API`].
+fn rules(cache: &TokenCache) -> Rules {
+    naming(&[API], cache)
+}
+
+fn naming(origins: &[&str], cache: &TokenCache) -> Rules {
+    let mut rules = Rules::new(cache.into());
+    for named in origins {
+        rules.add(origin(named), None).unwrap();
+    }
+    rules
+}
+
+fn admitted(rules: &Rules, to: &str) -> Admission {
+    admit(rules, &Request::get(to).body(()).unwrap())
+}
+
+fn admit(rules: &Rules, request: &Request<()>) -> Admission {
+    rules.admit(&RequestHead::of(request))
+}
+
+fn pass(rules: &Rules, to: &str) -> Arc<Pass> {
+    match admitted(rules, to) {
+        Admission::Ready(pass) => pass,
+        other => panic!("{to}: {other:?}"),
+    }
+}
+
+fn ready(rules: &Rules, to: &str) -> Option<Arc<Pass>> {
+    rules.ready(Destination::of(&uri(to)), &Extensions::new())
+}
+
+fn refused(rules: &Rules, to: &str) -> Refused {
+    match admitted(rules, to) {
+        Admission::Refused(refused) => refused,
+        other => panic!("{to}: {other:?}"),
+    }
+}
+
+// ===== The header =====
+
+#[test]
+fn a_token_is_put_on_as_one_sensitive_header() {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-other", HeaderValue::from_static("1"));
+    assert!(put(&mut headers, &token("a")));
+    let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
+    assert_eq!(values, ["Bearer a"]);
+    assert!(values[0].is_sensitive());
+    assert_eq!(headers.len(), 2);
+}
+
+#[test]
+fn credentials_that_a_request_brings_stay_as_they_were_with_all_that_is_around_them() {
+    for own in [&["Basic x"][..], &[""], &["Basic x", "Digest y"], &["c", "b", "a", "b"]] {
+        let mut headers = HeaderMap::new();
+        headers.append("x-before", HeaderValue::from_static("1"));
+        for value in own {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        headers.append("x-after", HeaderValue::from_static("2"));
+        headers.append("x-before", HeaderValue::from_static("3"));
+        let shown = |headers: &HeaderMap| -> Vec<(HeaderName, HeaderValue)> {
+            headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        let before = shown(&headers);
+        assert!(!put(&mut headers, &token("a")));
+        assert_eq!(shown(&headers), before, "{own:?}");
+    }
+}
+
+// ===== Untouched =====
+
+#[test]
+fn skip_auth_and_own_credentials_pass_untouched_wherever_they_go() {
+    let rules = rules(&empty());
+    for to in [API, "https://evil.example/", "http://plain.example/", "/v1"] {
+        let skips = Request::get(to).extension(SkipAuth).body(()).unwrap();
+        let own = Request::get(to).header(AUTHORIZATION, "Basic x").body(()).unwrap();
+        for request in [skips, own] {
+            assert!(matches!(admit(&rules, &request), Admission::Untouched), "{request:?}");
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_was_left_is_none_for_a_request_that_skips() {
+    let rules = rules(&holding("a"));
+    pass(&rules, API);
+    let request = Request::get(API).extension(SkipAuth).body(()).unwrap();
+    let destination = Destination::of(request.uri());
+    assert!(rules.ready(destination, request.extensions()).is_none());
+    let other = Request::get(API).extension(7_u8).body(()).unwrap();
+    assert!(rules.ready(destination, other.extensions()).is_some(), "other extensions say nothing");
+}
+
+// ===== Refused =====
+
+#[test]
+fn what_was_not_named_is_refused() {
+    let rules = rules(&holding("a"));
+    for to in [
+        "https://evil.example/",
+        "https://api.example.com.evil.example/",
+        "https://evil-api.example.com/",
+        "https://api.example.com:8443/",
+        "https://api.example.com./",
+        "http://api.example.com/",
+        "http://api.example.com:443/",
+        "https://api.example.com@evil.example/",
+        "https://api.example.com:443@evil.example/",
+    ] {
+        let Refused::NotNamed(_) = refused(&rules, to) else { panic!("{to}") };
+        assert!(ready(&rules, to).is_none(), "{to}");
+    }
+}
+
+#[test]
+fn what_does_not_say_where_it_goes_is_refused() {
+    let rules = rules(&holding("a"));
+    for to in ["/v1", "*", "api.example.com:443", "api.example.com", "ftp://api.example.com/"] {
+        assert_eq!(refused(&rules, to), Refused::NoOrigin, "{to}");
+    }
+}
+
+#[test]
+fn in_plain_text_a_token_goes_to_this_machine_alone_unless_that_is_allowed() {
+    let far = "http://internal.example/";
+    let near = ["http://127.0.0.1:8080/", "http://localhost/", "http://[::1]:1/"];
+    let mut rules = naming(&[far, near[0], near[1], near[2]], &holding("a"));
+    assert_eq!(refused(&rules, far), Refused::Plaintext(origin(far)));
+    for to in near {
+        pass(&rules, to);
+    }
+    rules.allow_plaintext = true;
+    pass(&rules, far);
+}
+
+#[test]
+fn what_is_not_listed_may_go_bare_and_what_would_be_read_on_the_way_may_not() {
+    let mut rules = naming(&[API, "http://internal.example"], &holding("a"));
+    rules.unlisted = UnlistedOrigin::SendBare;
+    for to in ["https://evil.example/", "/v1", "ftp://api.example.com/", "api.example.com:443"] {
+        assert!(matches!(admitted(&rules, to), Admission::Untouched), "{to}");
+    }
+    let plain = refused(&rules, "http://internal.example/");
+    assert_eq!(plain, Refused::Plaintext(origin("http://internal.example")));
+    pass(&rules, API);
+}
+
+// ===== Waiting, failed =====
+
+#[test]
+fn without_a_token_a_request_waits_for_the_flight_that_it_starts() {
+    let runtime = a_runtime();
+    let _inside = runtime.enter();
+    let cache = empty();
+    let rules = rules(&cache);
+    assert!(matches!(admitted(&rules, API), Admission::Waiting(_)));
+    assert!(cache.status().is_fetching());
+    assert!(ready(&rules, API).is_none());
+}
+
+#[test]
+fn without_a_token_and_without_a_runtime_it_fails() {
+    let Admission::Failed(error) = admitted(&rules(&empty()), API) else { panic!("no failure") };
+    assert_eq!(error.downcast_ref(), Some(&CacheError::NoRuntime));
+}
+
+#[test]
+fn what_is_refused_fetches_nothing() {
+    let runtime = a_runtime();
+    let _inside = runtime.enter();
+    let cache = empty();
+    refused(&rules(&cache), "https://evil.example/");
+    assert_eq!(cache.status().flights(), 0);
+}
+
+// ===== Where a request goes =====
+
+#[test]
+fn a_destination_is_what_the_uri_says_and_no_more() {
+    let host = |is_https, authority| Destination::Host { is_https, authority };
+    for (text, expected) in [
+        ("https://a.example/x?y", host(true, "a.example")),
+        ("http://a.example", host(false, "a.example")),
+        ("HTTPS://A.Example:443/", host(true, "A.Example:443")),
+        ("http://u:p@a.example:80/", host(false, "u:p@a.example:80")),
+        ("https://[::1]:8443/", host(true, "[::1]:8443")),
+        ("ftp://a.example/", Destination::Other),
+        ("wss://a.example/", Destination::Other),
+        ("a.example:443", Destination::Other),
+        ("/x?y", Destination::Unsaid),
+        ("*", Destination::Unsaid),
+    ] {
+        assert_eq!(Destination::of(&uri(text)), expected, "{text}");
+    }
+    assert_eq!(Destination::of_parts("data", "a.example"), Destination::Other);
+    assert_eq!(Destination::of_parts("HTTPS", "a.example"), Destination::Other);
+}
+
+#[test]
+fn a_named_origin_is_found_however_it_is_written() {
+    let named = [API, "http://[::1]:8080", "http://127.0.0.1", "https://other.example:8443"];
+    let rules = naming(&named, &holding("a"));
+    for to in [
+        "https://api.example.com",
+        "https://api.example.com/v1?x",
+        "https://api.example.com:443/",
+        "https://API.Example.COM/",
+        "HTTPS://API.EXAMPLE.COM:443/",
+        "https://user@api.example.com/",
+        "https://user:pw@api.example.com:443/",
+    ] {
+        assert_eq!(*pass(&rules, to).origin(), origin(API), "{to}");
+    }
+    for to in ["http://[::1]:8080/", "http://[0:0:0:0:0:0:0:1]:8080/", "http://[::0.0.0.1]:8080"] {
+        assert_eq!(*pass(&rules, to).origin(), origin("http://[::1]:8080"), "{to}");
+    }
+    for to in ["http://127.0.0.1/", "http://127.0.0.1:80/"] {
+        assert_eq!(*pass(&rules, to).origin(), origin("http://127.0.0.1"), "{to}");
+    }
+    refused(&rules, "https://other.example/");
+}
+
+#[test]
+fn what_is_left_for_the_next_request_is_found_by_each_usual_spelling() {
+    let rules = rules(&holding("a"));
+    assert!(ready(&rules, API).is_none(), "nobody was here");
+    let first = pass(&rules, API);
+    for to in [API, "https://api.example.com:443/v1", "https://api.example.com/?x"] {
+        assert!(Arc::ptr_eq(&first, &ready(&rules, to).expect(to)), "{to}");
+    }
+}
+
+// ===== The assumed origin =====
+
+#[test]
+fn the_assumed_origin_is_meant_where_there_is_neither_scheme_nor_authority_and_nowhere_else() {
+    let mut rules = rules(&holding("a"));
+    rules.assume(origin(API));
+    for to in ["/v1", "/service/Method", "*"] {
+        assert_eq!(*pass(&rules, to).origin(), origin(API), "{to}");
+        assert!(ready(&rules, to).is_some(), "{to}");
+    }
+    for to in ["api.example.com:443", "evil.example:443", "ftp://evil.example/", "ftp://api/"] {
+        assert_eq!(refused(&rules, to), Refused::NoOrigin, "{to}");
+        assert!(ready(&rules, to).is_none(), "{to}");
+    }
+    for to in ["https://evil.example/", "http://api.example.com/"] {
+        assert!(matches!(refused(&rules, to), Refused::NotNamed(_)), "{to}");
+        assert!(ready(&rules, to).is_none(), "{to}");
+    }
+}
+
+#[test]
+fn an_assumed_origin_has_to_be_named_and_safe_as_well() {
+    let mut rules = rules(&holding("a"));
+    rules.assume(origin("https://other.example"));
+    assert_eq!(refused(&rules, "/v1"), Refused::NotNamed(origin("https://other.example")));
+    let mut rules = naming(&["http://internal.example"], &holding("a"));
+    rules.assume(origin("http://internal.example"));
+    assert!(matches!(refused(&rules, "/v1"), Refused::Plaintext(_)));
+}
+
+// ===== Any https origin =====
+
+#[test]
+fn any_https_origin_gets_the_token_and_each_its_own_pass_although_they_share_places() {
+    let mut rules = Rules::new((&holding("a")).into());
+    rules.any_https();
+    // Many more than there are places: each round takes over those of the others.
+    for _ in 0..3 {
+        for n in 0..500 {
+            let to = format!("https://{n}.example");
+            if let Some(left) = ready(&rules, &to) {
+                assert_eq!(*left.origin(), origin(&to));
+            }
+            let pass = pass(&rules, &to);
+            assert_eq!((pass.origin(), pass.named_origin()), (&origin(&to), None));
+            assert_eq!(*ready(&rules, &to).expect("it was just left").origin(), origin(&to));
+        }
+    }
+    for to in ["http://0.example/", "http://127.0.0.1/", "ftp://0.example/", "0.example:443", "/"] {
+        refused(&rules, to);
+        assert!(ready(&rules, to).is_none(), "{to}");
+    }
+}
+
+#[test]
+fn a_pass_for_https_is_none_for_http_of_the_same_name() {
+    let mut rules = naming(&["http://api.example.com"], &holding("plain"));
+    rules.allow_plaintext = true;
+    rules.any_https();
+    let secure = pass(&rules, API);
+    let plain = pass(&rules, "http://api.example.com/");
+    assert!(secure.origin().is_https() && !plain.origin().is_https());
+    for _ in 0..2 {
+        assert!(ready(&rules, API).unwrap().origin().is_https());
+        assert!(!ready(&rules, "http://api.example.com").unwrap().origin().is_https());
+        // An unusual spelling is left in a place that all share.
+        assert!(!pass(&rules, "http://API.example.com").origin().is_https());
+        assert!(ready(&rules, "https://API.example.com").is_none_or(|it| it.origin().is_https()));
+        assert!(pass(&rules, "https://API.example.com").origin().is_https());
+        assert!(ready(&rules, "http://API.example.com").is_none_or(|it| !it.origin().is_https()));
+    }
+}
+
+#[test]
+fn an_origin_that_gets_tokens_of_its_own_later_keeps_none_of_the_layers() {
+    let mut rules = Rules::new((&holding("layers")).into());
+    rules.any_https();
+    for to in [API, "https://API.example.com"] {
+        assert_eq!(pass(&rules, to).token.secret(), "layers");
+    }
+    rules.add(origin(API), Some((&holding("own")).into())).unwrap();
+    for to in [API, "https://API.example.com"] {
+        let token = ready(&rules, to).map(|left| left.token.secret().to_owned());
+        assert!(token.is_none_or(|token| token == "own"), "{to}");
+        assert_eq!(pass(&rules, to).token.secret(), "own", "{to}");
+    }
+}
+
+// ===== Routes =====
+
+#[test]
+fn each_of_a_thousand_routes_gets_its_own_token() {
+    let layers = holding("layers");
+    let runtime = a_runtime();
+    let mut rules = Rules::new((&layers).into());
+    let name = |n: usize| match n % 3 {
+        0 => format!("https://api-{n}.example.com"),
+        1 => format!("https://api-{n}.example.com:{}", 8000 + n),
+        _ => format!("http://127.0.{}.{}:80", n / 250, n % 250 + 1),
+    };
+    for n in 0..1000 {
+        let held = token(&format!("token-{n}"));
+        let cache = TokenCache::new(from_fn(move |_| std::future::ready(Ok(held.clone()))));
+        runtime.block_on(cache.get()).unwrap();
+        rules.add(origin(&name(n)), Some(cache.into())).unwrap();
+    }
+    for n in (0..1000).rev() {
+        let to = name(n);
+        assert!(ready(&rules, &to).is_none());
+        let given = pass(&rules, &to);
+        assert_eq!((given.token.secret(), given.origin()), (&*format!("token-{n}"), &origin(&to)));
+        assert_eq!(given.named_origin(), Some(&origin(&to)));
+        assert!(Arc::ptr_eq(&given, &ready(&rules, &to).unwrap()));
+    }
+    assert!(matches!(refused(&rules, "https://api-1000.example.com"), Refused::NotNamed(_)));
+}
+
+#[test]
+fn an_origin_is_given_to_one_cache_however_often_and_however_it_is_written() {
+    let (first, second) = (holding("a"), holding("b"));
+    let mut rules = rules(&first);
+    rules.add(origin("https://API.example.com:443"), None).unwrap();
+    rules.add(origin(API), Some((&first).into())).unwrap();
+    let error = rules.add(origin(API), Some((&second).into())).unwrap_err();
+    assert_eq!(error, InvalidOrigin::Taken(origin(API)));
+    assert_eq!(pass(&rules, API).token.secret(), "a");
+}
+
+// ===== How much is kept =====
+
+#[test]
+fn a_request_says_how_much_of_it_may_be_kept_and_the_judge_whether() {
+    let kept = |rules: &Rules, request: Request<()>| {
+        let (parts, ()) = request.into_parts();
+        rules.keep(&parts.extensions, Some(&parts))
+    };
+    let post = || Request::post(API);
+    let mut rules = rules(&empty());
+    assert_eq!(kept(&rules, post().body(()).unwrap()), Keep::UpTo(None));
+    assert_eq!(kept(&rules, post().extension(7_u8).body(()).unwrap()), Keep::UpTo(None));
+    let limited = |limit| post().extension(ReplayLimit(limit)).body(()).unwrap();
+    assert_eq!(kept(&rules, limited(9)), Keep::UpTo(Some(9)));
+    assert_eq!(kept(&rules, limited(0)), Keep::Nothing);
+
+    rules.replay_if = Some(Arc::new(|parts| {
+        parts.headers.contains_key("idempotency-key") && parts.extensions.get::<u8>().is_some()
+    }));
+    assert_eq!(kept(&rules, limited(9)), Keep::Nothing);
+    let keyed = || post().header("idempotency-key", "k").extension(7_u8);
+    assert_eq!(kept(&rules, keyed().body(()).unwrap()), Keep::UpTo(None));
+    assert_eq!(kept(&rules, keyed().extension(ReplayLimit(0)).body(()).unwrap()), Keep::Nothing);
+}
+
+// ===== Verdicts =====
+
+fn response(status: u16) -> Response<()> {
+    Response::builder().status(status).body(()).unwrap()
+}
+
+fn with_grpc_status(status: u16, grpc: &'static str) -> Response<()> {
+    let mut response = response(status);
+    response.headers_mut().insert("grpc-status", HeaderValue::from_static(grpc));
+    response
+}
+
+fn from(status: u16, from: &str) -> Response<()> {
+    let mut response = response(status);
+    response.extensions_mut().insert(FinalUri(uri(from)));
+    response
+}
+
+fn verdict(pass: &Pass, response: Response<()>) -> Verdict {
+    let (parts, ()) = response.into_parts();
+    pass.verdict(&ResponseHead::of_parts(&parts))
+}
+
+#[test]
+fn a_401_is_a_rejection_what_is_below_400_an_acceptance_and_all_else_says_nothing() {
+    let pass = pass(&rules(&holding("a")), API);
+    for status in [200, 204, 206, 304, 302, 399] {
+        assert_eq!(verdict(&pass, response(status)), Verdict::Accepted, "{status}");
+    }
+    assert_eq!(verdict(&pass, response(401)), Verdict::Rejected);
+    for status in [400, 402, 403, 404, 407, 409, 429, 499, 500, 502, 503, 504, 599] {
+        assert_eq!(verdict(&pass, response(status)), Verdict::Silent, "{status}");
+    }
+    for grpc in ["0", "7", "16"] {
+        assert_eq!(verdict(&pass, with_grpc_status(200, grpc)), Verdict::Accepted, "not spoken");
+    }
+}
+
+#[test]
+fn where_grpc_is_spoken_its_status_counts_too() {
+    let mut rules = rules(&holding("a"));
+    rules.verdicts().grpc = true;
+    let pass = pass(&rules, API);
+    assert_eq!(verdict(&pass, response(200)), Verdict::Accepted, "it comes in the trailers");
+    assert_eq!(verdict(&pass, response(401)), Verdict::Rejected);
+    assert_eq!(verdict(&pass, with_grpc_status(200, "16")), Verdict::Rejected);
+    assert_eq!(verdict(&pass, with_grpc_status(503, "16")), Verdict::Rejected);
+    assert_eq!(verdict(&pass, with_grpc_status(200, "0")), Verdict::Accepted);
+    assert_eq!(verdict(&pass, with_grpc_status(503, "0")), Verdict::Silent);
+    for other in ["1", "7", "14", "016", "", "16 "] {
+        assert_eq!(verdict(&pass, with_grpc_status(200, other)), Verdict::Silent, "{other:?}");
+    }
+}
+
+#[test]
+fn a_users_rule_takes_the_place_of_the_401() {
+    let mut rules = rules(&holding("a"));
+    rules.verdicts().rejected_when = Some(Arc::new(|parts| {
+        parts.status == 403 && parts.headers.contains_key("x-stale") || parts.status == 200
+    }));
+    let pass = pass(&rules, API);
+    assert!(pass.judges_parts());
+    let mut stale = response(403);
+    stale.headers_mut().insert("x-stale", HeaderValue::from_static("1"));
+    assert_eq!(verdict(&pass, stale), Verdict::Rejected);
+    assert_eq!(verdict(&pass, response(403)), Verdict::Silent);
+    assert_eq!(verdict(&pass, response(401)), Verdict::Silent);
+    assert_eq!(verdict(&pass, response(200)), Verdict::Rejected);
+    assert_eq!(verdict(&pass, response(204)), Verdict::Accepted);
+}
+
+#[test]
+fn a_users_rule_stands_beside_the_status_of_grpc() {
+    let mut rules = rules(&holding("a"));
+    rules.verdicts().grpc = true;
+    rules.verdicts().rejected_when = Some(Arc::new(|_| false));
+    let pass = pass(&rules, API);
+    assert_eq!(verdict(&pass, with_grpc_status(200, "16")), Verdict::Rejected);
+    assert_eq!(verdict(&pass, response(401)), Verdict::Silent);
+}
+
+#[test]
+fn the_answer_of_another_origin_says_nothing_of_the_token() {
+    let pass = pass(&rules(&holding("a")), API);
+    for elsewhere in
+        ["https://login.example/", "http://api.example.com/", "https://api.example.com:1"]
+    {
+        for status in [200, 401, 403] {
+            assert_eq!(verdict(&pass, from(status, elsewhere)), Verdict::Silent, "{elsewhere}");
+        }
+    }
+    for same in [API, "https://API.example.com:443/else", "https://u@api.example.com/", "/relative"]
+    {
+        assert_eq!(verdict(&pass, from(401, same)), Verdict::Rejected, "{same}");
+        assert_eq!(verdict(&pass, from(200, same)), Verdict::Accepted, "{same}");
+    }
+}
+
+#[test]
+fn what_a_client_knows_of_where_a_response_came_from_comes_before_what_is_noted_on_it() {
+    let pass = pass(&rules(&holding("a")), API);
+    let response = from(401, API);
+    let elsewhere = uri("https://login.example/");
+    let head = ResponseHead {
+        came_from: Some(Destination::of(&elsewhere)),
+        ..ResponseHead::of(&response)
+    };
+    assert_eq!(pass.verdict(&head), Verdict::Silent);
+}
+
+#[test]
+fn passes_that_were_made_for_other_verdicts_are_forgotten() {
+    let mut rules = rules(&holding("a"));
+    rules.any_https();
+    rules.assume(origin(API));
+    for to in [API, "https://any.example", "/v1"] {
+        pass(&rules, to);
+    }
+    rules.verdicts().grpc = true;
+    for to in [API, "https://any.example", "/v1"] {
+        assert!(ready(&rules, to).is_none(), "{to}");
+        assert_eq!(verdict(&pass(&rules, to), with_grpc_status(200, "16")), Verdict::Rejected);
+    }
+}
+
+// ===== The pass that one service used last =====
+
+#[test]
+fn a_service_remembers_the_pass_of_its_first_origin_and_gives_it_to_no_other() {
+    let rules = naming(&[API, "https://other.example"], &holding("a"));
+    let mut recent = Recent::default();
+    let mut looked_up = 0;
+    let mut find = |to: &str, extensions: &Extensions| {
+        recent.ready(&uri(to), extensions, |destination| {
+            looked_up += 1;
+            rules.ready(destination, extensions)
+        })
+    };
+    let none = Extensions::new();
+    assert!(find(API, &none).is_none());
+    pass(&rules, API);
+    pass(&rules, "https://other.example");
+    for _ in 0..3 {
+        assert_eq!(*find(API, &none).unwrap().origin(), origin(API));
+    }
+    let other = find("https://other.example", &none).unwrap();
+    assert_eq!(*other.origin(), origin("https://other.example"));
+    assert_eq!(*find(API, &none).unwrap().origin(), origin(API));
+    let mut skips = Extensions::new();
+    skips.insert(SkipAuth);
+    assert!(find(API, &skips).is_none());
+    assert!(find("https://evil.example", &none).is_none());
+    assert!(looked_up < 8, "{looked_up}");
+}

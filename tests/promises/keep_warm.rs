@@ -1,0 +1,101 @@
+//! Promise 9, `keep_warm`: one keeper, whatever becomes of the runtimes.
+
+use std::time::Duration;
+
+use tokio::{
+    runtime::{self, Handle},
+    time::{advance, sleep},
+};
+use tower::Layer;
+use tower_bearer::{Rejection, TokenCache};
+
+use crate::support::*;
+
+fn warm(mint: &Mint) -> TokenCache {
+    TokenCache::with_policy(mint.clone(), exact().keep_warm(true).build().unwrap())
+}
+
+fn another_runtime() -> runtime::Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Without a question of anybody the token is refreshed.
+async fn is_kept_warm(cache: &TokenCache) -> bool {
+    let before = cache.status().flights();
+    sleep(300 * S).await;
+    cache.status().flights() >= before + 3 && cache.current().is_some()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_outlives_a_rejection_from_a_thread_without_a_runtime() {
+    let cache = warm(&Mint::living(101 * S));
+    let first = cache.get().await.unwrap();
+    std::thread::scope(|scope| scope.spawn(|| cache.reject(Rejection::new(first))).join().unwrap());
+    assert!(is_kept_warm(&cache).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_outlives_a_renewal_on_a_runtime_that_is_then_dropped() {
+    let cache = warm(&Mint::living(101 * S));
+    let first = cache.get().await.unwrap();
+    std::thread::scope(|scope| {
+        let renew = || another_runtime().block_on(cache.renew(Rejection::new(first))).unwrap();
+        scope.spawn(renew).join().unwrap();
+    });
+    assert!(is_kept_warm(&cache).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_first_flight_on_a_runtime_that_is_dropped_the_next_caller_leaves_a_keeper() {
+    let cache = warm(&Mint::living(101 * S));
+    std::thread::scope(|scope| {
+        scope.spawn(|| another_runtime().block_on(cache.get()).unwrap()).join().unwrap();
+    });
+    let stack = layer(&cache).layer(Api::new());
+    send(&stack, get("/")).await.unwrap();
+    assert_eq!(cache.status().flights(), 1, "the token was there");
+    assert!(is_kept_warm(&cache).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_keeper_however_many_flights_there_were() {
+    let mint = Mint::living(101 * S);
+    let cache = warm(&mint);
+    let before = Handle::current().metrics().num_alive_tasks();
+    for _ in 0..50 {
+        let current = cache.get().await.unwrap();
+        cache.accepted(&current, None);
+        advance(10 * S).await;
+        cache.renew(Rejection::new(current)).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
+    drop(cache);
+    settle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_live_no_time_are_fetched_once_a_second_whatever_the_policy_says() {
+    let mint = Mint::living(Duration::ZERO);
+    let policy = exact().keep_warm(true).background_interval(Duration::ZERO).build().unwrap();
+    let cache = TokenCache::with_policy(mint.clone(), policy);
+    cache.get().await.unwrap();
+    sleep(100 * S).await;
+    assert!((50..=102).contains(&mint.fetches()), "{}", mint.fetches());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_of_a_fetch_is_closed_when_the_flight_ends() {
+    let log = Log::start();
+    let mint = Mint::living(101 * S);
+    let cache = warm(&mint);
+    cache.get().await.unwrap();
+    settle().await;
+    sleep(200 * S).await;
+    settle().await;
+    let log = log.text();
+    let closed = log.lines().filter(|line| line.contains("fetch{") && line.contains("close"));
+    assert_eq!((closed.count(), mint.fetches()), (3, 3), "{log}");
+    drop(cache);
+}

@@ -1,0 +1,113 @@
+//! Promise 4 for requests whose future is polled elsewhere than where it was made.
+
+use futures_util::FutureExt;
+use tokio::{
+    runtime::{self, Runtime},
+    time::Instant,
+};
+use tower::{Layer, Service, ServiceExt};
+use tower_bearer::{BearerAuth, CacheError, Rejection, TokenError};
+
+use crate::support::*;
+
+fn a_runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn paused() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+type Sent = <BearerAuth<Api> as Service<http::Request<http_body_util::Full<bytes::Bytes>>>>::Future;
+
+/// Made ready and called on that runtime, and not polled yet.
+fn called_on(runtime: &Runtime, stack: &BearerAuth<Api>) -> Sent {
+    let _inside = runtime.enter();
+    called(stack)
+}
+
+fn called(stack: &BearerAuth<Api>) -> Sent {
+    let mut stack = stack.clone();
+    let ready = ServiceExt::<http::Request<http_body_util::Full<bytes::Bytes>>>::ready(&mut stack);
+    ready.now_or_never().expect("it is always ready").unwrap();
+    stack.call(get("/"))
+}
+
+fn cause(error: &tower::BoxError) -> &CacheError {
+    error.downcast_ref::<TokenError>().unwrap().downcast_ref().unwrap()
+}
+
+#[test]
+fn a_request_without_any_runtime_fails_at_once_and_does_not_panic() {
+    let stack = layer(&cache(Mint::default())).layer(Api::new());
+    let error = called(&stack).now_or_never().expect("at once").unwrap_err();
+    assert_eq!(cause(&error), &CacheError::NoRuntime);
+}
+
+#[test]
+fn a_wait_that_is_first_polled_outside_of_a_runtime_goes_on_inside_of_one() {
+    let (source, mut desk) = manual();
+    let api = Api::new();
+    let stack = layer(&cache(source)).layer(api.clone());
+    let runtime = a_runtime();
+    let mut request = called_on(&runtime, &stack);
+    assert!((&mut request).now_or_never().is_none(), "no panic");
+    runtime.block_on(async {
+        desk.next().await.answer("a");
+        assert_eq!(request.await.unwrap().status(), 200);
+    });
+    assert_eq!(api.tokens(), ["a"]);
+}
+
+#[test]
+fn a_renewal_that_is_first_polled_outside_of_a_runtime_fails_or_waits_and_does_not_panic() {
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    let runtime = a_runtime();
+    runtime.block_on(async {
+        assert!(cache.get().now_or_never().is_none());
+        desk.next().await.answer("a");
+        settle().await;
+    });
+    let error = cache.renew(Rejection::new(token("a"))).now_or_never().unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::NoRuntime));
+    let api = Api::new();
+    api.revoke("a");
+    let response = called(&layer(&cache).layer(api)).now_or_never().unwrap().unwrap();
+    assert_eq!(response.status(), 401, "the rejection is the answer");
+    assert_eq!(cache.current().unwrap().secret(), "a");
+}
+
+#[test]
+fn a_request_that_was_made_on_a_runtime_which_nobody_drives_stops_waiting_by_its_own_clock() {
+    let (source, _desk) = manual();
+    let stack = layer(&cache(source)).layer(Api::new());
+    let stalled = a_runtime();
+    let request = called_on(&stalled, &stack);
+    paused().block_on(async {
+        let began = Instant::now();
+        let error = tokio::time::timeout(60 * S, request).await.expect("for ever").unwrap_err();
+        assert_eq!(cause(&error), &CacheError::FlightLost);
+        assert!(began.elapsed() <= 31 * S);
+    });
+    drop(stalled);
+}
+
+#[test]
+fn a_request_that_was_made_on_a_runtime_which_is_gone_waits_for_a_flight_on_another() {
+    let (source, mut desk) = manual();
+    let api = Api::new();
+    let cache = cache(source);
+    let stack = layer(&cache).layer(api.clone());
+    let flies_on = a_runtime();
+    flies_on.block_on(async { assert!(cache.get().now_or_never().is_none()) });
+    let gone = a_runtime();
+    let request = called_on(&gone, &stack);
+    drop(gone);
+    flies_on.block_on(async {
+        let request = tokio::spawn(request);
+        desk.next().await.answer("a");
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+    });
+    assert_eq!(api.tokens(), ["a"]);
+}
