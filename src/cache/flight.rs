@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{effects::Start, names::FlightId, policy::RefreshPolicy, state::Arrival};
+use super::{answer::Arrival, effects::Start, names::FlightId, policy::RefreshPolicy};
 use crate::{
     error::{CacheError, TokenError},
     observe,

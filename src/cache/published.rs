@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    state::Grant,
+    answer::Grant,
     sync::{Counter, Slot},
 };
 use crate::{clock::Moment, observe, token::AccessToken};

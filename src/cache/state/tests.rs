@@ -7,7 +7,7 @@ mod flights;
 mod lifetime;
 mod rejections;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::{cache::RefreshPolicyBuilder, challenge::Challenge};

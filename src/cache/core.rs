@@ -1,0 +1,306 @@
+//! The cache without its handle: the state under its lock, what is published of it, and the
+//! flights that it starts.
+
+use std::{pin::pin, sync::Arc};
+
+use futures_util::future::{Either, select};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::{
+    answer::{Answer, Arrival, Grant},
+    effects::{Effects, Event},
+    flight::{End, Flight, Host, Outcome},
+    keeper::{self, Warm},
+    names::FlightId,
+    policy::RefreshPolicy,
+    published::{Published, Stamp},
+    state::State,
+    status::Status,
+    sync::{Lock, Single},
+};
+use crate::{
+    clock,
+    error::{CacheError, TokenError},
+    observe,
+    origin::Origin,
+    source::AnySource,
+    token::AccessToken,
+};
+
+pub(super) struct Core {
+    pub(super) source: Box<dyn AnySource>,
+    pub(super) policy: RefreshPolicy,
+    pub(super) published: Published,
+    pub(super) shared: Lock<Shared>,
+    /// Says that a flight has started or ended.
+    pub(super) changes: watch::Sender<()>,
+    /// The one task that keeps the token warm.
+    keeper: Single,
+}
+
+/// What the lock guards: the state, and the end of the flight that it says is under way.
+pub(super) struct Shared {
+    pub(super) state: State,
+    end: Option<End>,
+}
+
+/// What a caller who wants a token gets, with the flight to wait for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Token(Granted),
+    Wait(Wait),
+    Error(TokenError),
+}
+
+/// A token, for how long it may be used without asking, and whether the cache wants to hear
+/// that it was accepted.
+#[derive(Debug)]
+pub(crate) struct Granted {
+    pub(crate) token: AccessToken,
+    pub(crate) stamp: Stamp,
+    pub(crate) watched: bool,
+}
+
+/// A flight that is awaited.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    end: End,
+    flight: FlightId,
+    lost_at: Instant,
+    /// The flight was not asked for what this caller needs.
+    pub(super) ask_again: bool,
+    /// Has a timer, should the wait be polled where there is none.
+    runtime: Handle,
+}
+
+// ===== impl Core =====
+
+impl Core {
+    pub(super) fn new(source: Box<dyn AnySource>, policy: RefreshPolicy) -> Self {
+        let (changes, _) = watch::channel(());
+        Self {
+            source,
+            published: Published::default(),
+            shared: Lock::new(Shared { state: State::new(policy.clone()), end: None }),
+            policy,
+            changes,
+            keeper: Single::default(),
+        }
+    }
+
+    /// Puts a question to the state, and starts the flight that it asks for.
+    pub(super) fn decide(
+        self: &Arc<Self>,
+        question: impl FnOnce(&mut State, Instant) -> (Answer, Effects),
+    ) -> Asked {
+        let (answer, change) = self.change(question);
+        let is_first = change.flight.is_some();
+        let started = self.start(change.flight);
+        if self.policy.keep_warm {
+            keeper::ensure(self);
+        }
+        let (lost_at, ask_again) = match answer {
+            // To wait takes a timer; to use a token takes nothing.
+            Answer::Token(grant) => {
+                let granted = Granted::new(grant, change.now);
+                granted.stamp.observe_use();
+                return Asked::Token(granted);
+            }
+            Answer::Error(error) => {
+                self.check_recovery();
+                return Asked::Error(error);
+            }
+            Answer::Wait(lost_at) => (lost_at, false),
+            Answer::WaitAndAskAgain(lost_at) => (lost_at, true),
+        };
+        if !is_first {
+            observe::shared_a_flight();
+        }
+        match started.and_then(|()| clock::runtime()) {
+            Ok(runtime) => {
+                let (end, flight) = change.end.expect("a flight that is awaited is under way");
+                Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
+            }
+            Err(error) => Asked::Error(error.into()),
+        }
+    }
+
+    /// A request with this token was accepted there.
+    pub(super) fn accepted(self: &Arc<Self>, token: &AccessToken, origin: Option<&Origin>) {
+        self.change(|state, now| (state.accepted(token, origin, now), Effects::default()));
+    }
+
+    /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
+    pub(super) async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
+        #[cfg(feature = "metrics")]
+        let _waiting = Waiting(Instant::now());
+        let sleep = {
+            // Where the request is polled somebody drives the timer.
+            let runtime = clock::runtime().unwrap_or(wait.runtime);
+            let _has_timer = runtime.enter();
+            sleep_until(wait.lost_at.min(end))
+        };
+        match select(wait.end, pin!(sleep)).await {
+            Either::Left((Ok(outcome), _)) => outcome,
+            Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
+            Either::Right(_) if wait.lost_at <= end => {
+                self.lost(wait.flight, &CacheError::FlightLost);
+                Err(CacheError::FlightLost.into())
+            }
+            Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
+        }
+    }
+
+    fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
+        let Some(flight) = flight else { return Ok(()) };
+        match clock::runtime() {
+            Ok(runtime) => {
+                flight.spawn(&runtime);
+                self.tell();
+                Ok(())
+            }
+            Err(error) => {
+                flight.lose(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// While the source cools down after a permanent failure: asks it, in the background,
+    /// whether an operator has changed what caused that.
+    fn check_recovery(self: &Arc<Self>) {
+        let cooldown = self.shared.lock().state.may_check_recovery(Instant::now());
+        let (Some(cooldown), Ok(runtime)) = (cooldown, clock::runtime()) else { return };
+        let core = Arc::clone(self);
+        runtime.spawn(async move {
+            let limit = core.policy.attempt_limit();
+            if let Ok(true) = timeout(limit, core.source.recovered()).await {
+                core.change(|state, _| (state.recovered(cooldown), Effects::default()));
+                core.tell();
+            }
+        });
+    }
+
+    /// Changes the state, publishes what came of it, and then, without the lock, tells and drops
+    /// what the transition has left.
+    fn change<A>(
+        self: &Arc<Self>,
+        transition: impl FnOnce(&mut State, Instant) -> (A, Effects),
+    ) -> (A, Change) {
+        let now = Instant::now();
+        let mut shared = self.shared.lock();
+        let before = shared.state.flight();
+        let (answer, Effects { start, events, spent }) = transition(&mut shared.state, now);
+        let under_way = shared.state.flight();
+        // The end of a flight that is over holds its outcome.
+        let over = shared.end.take_if(|_| before != under_way);
+        let flight = start.map(|start| {
+            let (flight, end) = Flight::new(Arc::clone(self), start);
+            shared.end = Some(end);
+            flight
+        });
+        let end = shared.end.clone().zip(under_way);
+        self.published.publish(shared.state.version(), shared.state.granted(None, now), now);
+        drop(shared);
+        drop((over, spent));
+        events.iter().for_each(Event::tell);
+        (answer, Change { now, flight, end })
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.shared.lock().state.status(Instant::now())
+    }
+
+    /// Tells the subscribers that there is something to see.
+    fn tell(&self) {
+        self.changes.send_replace(());
+    }
+}
+
+impl Host for Core {
+    fn source(&self) -> &dyn AnySource {
+        &*self.source
+    }
+
+    fn policy(&self) -> &RefreshPolicy {
+        &self.policy
+    }
+
+    fn finished(
+        self: &Arc<Self>,
+        id: FlightId,
+        outcome: Result<Arrival, TokenError>,
+    ) -> Option<Outcome> {
+        let random = fastrand::f64();
+        let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
+        self.tell();
+        outcome
+    }
+
+    fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError) {
+        let (was_under_way, _) = self.change(|state, now| state.lost(id, why, now));
+        if was_under_way {
+            self.tell();
+        }
+    }
+}
+
+impl Warm for Core {
+    fn keeper(&self) -> &Single {
+        &self.keeper
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    fn warm_at(&self, now: Instant) -> Option<Instant> {
+        self.shared.lock().state.warm_at(now)
+    }
+
+    fn keep_warm(self: Arc<Self>) {
+        let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
+        // Without a runtime the flight is lost, and its event says so.
+        drop(self.start(change.flight));
+    }
+}
+
+/// What a change of the state has left to its caller.
+struct Change {
+    now: Instant,
+    /// A flight to start.
+    flight: Option<Flight<Core>>,
+    /// The end of the flight under way.
+    end: Option<(End, FlightId)>,
+}
+
+// ===== impl Granted =====
+
+impl Granted {
+    pub(super) fn new(grant: Grant, now: Instant) -> Self {
+        let stamp = Stamp::new(&grant, now);
+        Self { token: grant.token, stamp, watched: grant.watched }
+    }
+
+    /// A token that the state did not keep, for those who waited for it.
+    pub(crate) fn once(token: AccessToken) -> Self {
+        Self { token, stamp: Stamp::for_one_use(), watched: true }
+    }
+}
+
+// ===== impl Waiting =====
+
+/// Measures a wait, also of a caller who gives up.
+#[cfg(feature = "metrics")]
+struct Waiting(Instant);
+
+#[cfg(feature = "metrics")]
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        observe::waited(self.0.elapsed());
+    }
+}
