@@ -87,14 +87,14 @@ where
 }
 
 /// What a step leads to.
-enum Next<S, R, B, ResBody>
+enum Progress<S, R, B, ResBody>
 where
     R: Replay<B>,
     S: Service<Request<R::Body>>,
 {
     Await(Detour<S, R, B, Response<ResBody>>),
     Go(Detour<S, R, B, Response<ResBody>>),
-    Turn(Turn<S, R, B, ResBody>),
+    End(Turn<S, R, B, ResBody>),
 }
 
 // ===== impl Detour =====
@@ -133,9 +133,9 @@ where
         let mut step = *detour.take().expect("polled after completion");
         loop {
             step = match step.step(cx) {
-                Next::Go(next) => next,
-                Next::Turn(turn) => return Poll::Ready(turn),
-                Next::Await(same) => {
+                Progress::Go(next) => next,
+                Progress::End(turn) => return Poll::Ready(turn),
+                Progress::Await(same) => {
                     *detour = Some(Box::new(same));
                     return Poll::Pending;
                 }
@@ -143,17 +143,17 @@ where
         }
     }
 
-    fn step(self, cx: &mut Context<'_>) -> Next<S, R, B, ResBody> {
+    fn step(self, cx: &mut Context<'_>) -> Progress<S, R, B, ResBody> {
         match self {
             Self::Failed(error) => done(Err(error)),
             Self::Waiting { mut token, before, outgoing } => match token.poll_unpin(cx) {
-                Poll::Pending => Next::Await(Self::Waiting { token, before, outgoing }),
+                Poll::Pending => Progress::Await(Self::Waiting { token, before, outgoing }),
                 Poll::Ready(Ok(pass)) => {
                     let exchange = match before {
                         None => Exchange::new(pass),
                         Some(before) => before.carrying(pass),
                     };
-                    Next::Go(Self::Readying { exchange, outgoing, has_waited: false })
+                    Progress::Go(Self::Readying { exchange, outgoing, has_waited: false })
                 }
                 Poll::Ready(Err(error)) => {
                     before.iter().for_each(Exchange::broken);
@@ -163,7 +163,7 @@ where
             Self::Readying { exchange, mut outgoing, has_waited } => {
                 match outgoing.service.poll_ready(cx) {
                     Poll::Pending => {
-                        Next::Await(Self::Readying { exchange, outgoing, has_waited: true })
+                        Progress::Await(Self::Readying { exchange, outgoing, has_waited: true })
                     }
                     Poll::Ready(Ok(())) if has_waited => outgoing.recheck_and_call(exchange),
                     Poll::Ready(Ok(())) => outgoing.call(exchange),
@@ -176,10 +176,10 @@ where
             Self::Renewing { mut token, mut kept, response } => match token.poll_unpin(cx) {
                 // The renewal goes on without this request.
                 Poll::Pending if R::poll_void(&mut kept.body, cx).is_ready() => done(Ok(response)),
-                Poll::Pending => Next::Await(Self::Renewing { token, kept, response }),
+                Poll::Pending => Progress::Await(Self::Renewing { token, kept, response }),
                 Poll::Ready(outcome) => match kept.exchange.renewed(outcome) {
                     Some(exchange) => {
-                        Next::Go(Self::Restoring { exchange, kept, response, limit: None })
+                        Progress::Go(Self::Restoring { exchange, kept, response, limit: None })
                     }
                     None => done(Ok(response)),
                 },
@@ -187,7 +187,7 @@ where
             Self::Restoring { exchange, mut kept, response, mut limit } => {
                 match poll_restore::<R, B>(&mut kept.body, &mut limit, cx) {
                     Poll::Pending => {
-                        Next::Await(Self::Restoring { exchange, kept, response, limit })
+                        Progress::Await(Self::Restoring { exchange, kept, response, limit })
                     }
                     Poll::Ready(None) => done(Ok(response)),
                     Poll::Ready(Some(body)) => {
@@ -196,7 +196,7 @@ where
                         exchange.replaying();
                         let Kept { head, service, .. } = *kept;
                         let outgoing = Outgoing::second(head, body, service);
-                        Next::Go(Self::Readying { exchange, outgoing, has_waited: false })
+                        Progress::Go(Self::Readying { exchange, outgoing, has_waited: false })
                     }
                 }
             }
@@ -204,12 +204,12 @@ where
     }
 }
 
-fn done<S, R, B, ResBody>(result: Result<Response<ResBody>, BoxError>) -> Next<S, R, B, ResBody>
+fn done<S, R, B, ResBody>(result: Result<Response<ResBody>, BoxError>) -> Progress<S, R, B, ResBody>
 where
     R: Replay<B>,
     S: Service<Request<R::Body>>,
 {
-    Next::Turn(Turn::Done(result))
+    Progress::End(Turn::Done(result))
 }
 
 /// The body once more, once the inner service has let go of it; `None` if that cannot be, or
@@ -247,7 +247,7 @@ where
     S::Error: Into<BoxError>,
 {
     /// Calls the service, which is ready.
-    fn call(mut self, exchange: Exchange) -> Next<S, R, B, ResBody> {
+    fn call(mut self, exchange: Exchange) -> Progress<S, R, B, ResBody> {
         let (request, walk) = match self.call {
             Call::First { mut request, rules, replay } => {
                 let keep = how_much_to_keep::<R, B>(&mut request, &rules);
@@ -259,18 +259,18 @@ where
                 (request, Walk::Once(exchange))
             }
         };
-        Next::Turn(Turn::Called(self.service.call(request), walk))
+        Progress::End(Turn::Called(self.service.call(request), walk))
     }
 
     /// The same after a wait for the service, in which the token may have expired.
-    fn recheck_and_call(mut self, mut exchange: Exchange) -> Next<S, R, B, ResBody> {
+    fn recheck_and_call(mut self, mut exchange: Exchange) -> Progress<S, R, B, ResBody> {
         match exchange.recheck() {
             Still::Send => self.call(exchange),
             Still::Wait(waiting) => {
                 // Nothing is held ready while a request waits for its token.
                 self.service = self.service.clone();
                 let token = waiting.pass().boxed();
-                Next::Go(Detour::Waiting { token, before: Some(exchange), outgoing: self })
+                Progress::Go(Detour::Waiting { token, before: Some(exchange), outgoing: self })
             }
             Still::Fail(error) => {
                 exchange.broken();
