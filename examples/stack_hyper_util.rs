@@ -42,7 +42,7 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = loopback::endpoint(&format!("{token_origin}/token"))?;
     let stack = ServiceBuilder::new()
         .layer(BearerAuthLayer::new(endpoint).origin(&api)?)
-        .service(client(authority)?);
+        .service(client(authority.der().clone())?);
 
     for path in ["/invoices/1", "/invoices/2"] {
         let request = Request::get(format!("{api}{path}")).body(Full::<Bytes>::default())?;

@@ -1,9 +1,10 @@
-//! A tonic `Channel`.
+//! A tonic `Channel` over TLS, with a private certificate authority.
 //!
-//! tonic adds scheme and authority below the layer, so the layer is told the origin. A gRPC
-//! server says `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()`
-//! the layer sees it and sends the call again. In a stream that has begun, it comes in the
-//! trailers, which only the caller sees: see the end.
+//! tonic adds scheme and authority below the layer, so the layer is told the origin. It cannot
+//! see whether the channel encrypts: `tls_config` is what makes it do so. A gRPC server says
+//! `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()` the layer sees
+//! it and sends the call again. In a stream that has begun, it comes in the trailers, which only
+//! the caller sees: see the end.
 //!
 //! ```sh
 //! cargo run --example stack_tonic
@@ -12,7 +13,10 @@
 mod loopback;
 
 use futures_util::{TryStreamExt, stream};
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
 use tower::ServiceBuilder;
 use tower_bearer::{BearerAuthLayer, BoxError, Rejection, TokenCache};
 
@@ -22,7 +26,11 @@ use loopback::grpc::{GreeterClient, JOIN};
 async fn main() -> Result<(), BoxError> {
     let tokens = loopback::Tokens::default();
     let token_origin = loopback::serve(loopback::token_service(&tokens)).await?;
-    let api = loopback::serve(loopback::grpc::server(&tokens)).await?;
+    let (api, authority) = loopback::tls::serve(loopback::grpc::server(&tokens)).await?;
+
+    // `with_native_roots()` trusts whom this machine trusts.
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+    let channel = Channel::from_shared(api.clone())?.tls_config(tls)?.connect_lazy();
 
     let cache = TokenCache::new(loopback::endpoint(&format!("{token_origin}/token"))?);
     let stack = ServiceBuilder::new()
@@ -33,7 +41,7 @@ async fn main() -> Result<(), BoxError> {
                 .grpc()
                 .buffer_body(64 * 1024, tonic::body::Body::new),
         )
-        .service(Channel::from_shared(api.clone())?.connect_lazy());
+        .service(channel);
     let mut greeter = GreeterClient::new(stack); // yours is generated
 
     println!("unary: {}", greeter.hello("world").await?);

@@ -120,6 +120,21 @@ impl<R> BearerAuthLayer<R> {
     /// Says what a URI without scheme and authority means: some clients (tonic's `Channel`)
     /// add those further down. That origin has to be named as well.
     ///
+    /// # The layer cannot see whether the client encrypts
+    ///
+    /// The layer believes that the client speaks TLS to an assumed `https` origin. If the client
+    /// does not, it sends the token **in clear text**, and nobody reports it. For tonic, check
+    /// that
+    ///
+    /// - `tls_config` is set: `.tls_config(ClientTlsConfig::new().with_native_roots())?`. Without
+    ///   any of its `tls-…` features tonic speaks plaintext HTTP/2 to `https` URIs. The method
+    ///   exists only with such a feature, so this line keeps a program without TLS from compiling.
+    /// - the channel's own URI is this very origin, `https` included. tonic goes by that URI: one
+    ///   that says `http` is plaintext, whatever `Endpoint::origin` and this method were told.
+    ///
+    /// Check for any other client, and for a connector of your own, that it refuses to connect
+    /// without TLS.
+    ///
     /// # Errors
     ///
     /// [`InvalidOrigin`] if the text is not a scheme, a host and perhaps a port.

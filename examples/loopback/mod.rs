@@ -27,19 +27,32 @@ use tower_bearer::{
 };
 
 /// The tokens of one token service: `t1`, `t2`, and so on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tokens(Arc<Books>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Books {
+    prefix: &'static str,
     issued: AtomicUsize,
     revoked: AtomicUsize,
     shown: watch::Sender<Vec<String>>,
 }
 
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::with_prefix("t")
+    }
+}
+
 impl Tokens {
+    /// Tokens that begin with another text than `t`.
+    pub(crate) fn with_prefix(prefix: &'static str) -> Self {
+        let (issued, revoked, shown) = Default::default();
+        Self(Arc::new(Books { prefix, issued, revoked, shown }))
+    }
+
     pub(crate) fn issue(&self) -> String {
-        format!("t{}", self.0.issued.fetch_add(1, SeqCst) + 1)
+        format!("{}{}", self.0.prefix, self.0.issued.fetch_add(1, SeqCst) + 1)
     }
 
     /// How many were issued: one a fetch.
@@ -68,7 +81,7 @@ impl Tokens {
         let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
         self.0.shown.send_modify(|shown| shown.push(token.to_owned()));
-        let number: usize = token.strip_prefix('t')?.parse().ok()?;
+        let number: usize = token.strip_prefix(self.0.prefix)?.parse().ok()?;
         let counts = number > self.0.revoked.load(SeqCst) && number <= self.issued();
         counts.then(|| token.to_owned())
     }

@@ -3,20 +3,17 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::Listener};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer},
-    },
+    rustls::{ServerConfig, pki_types::PrivateKeyDer},
     server::TlsStream,
 };
 use tower_bearer::BoxError;
 
 /// Serves until the program ends. Says at which origin, and which authority vouches for it.
-pub(crate) async fn serve(router: Router) -> Result<(String, CertificateDer<'static>), BoxError> {
+pub(crate) async fn serve(router: Router) -> Result<(String, Certificate), BoxError> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
@@ -34,7 +31,7 @@ pub(crate) async fn serve(router: Router) -> Result<(String, CertificateDer<'sta
     let origin = format!("https://{}", tcp.local_addr()?);
     let listener = TlsListener { tcp, acceptor: TlsAcceptor::from(Arc::new(config)) };
     tokio::spawn(axum::serve(listener, router).into_future());
-    Ok((origin, authority.der().clone()))
+    Ok((origin, authority.as_ref().clone()))
 }
 
 struct TlsListener {

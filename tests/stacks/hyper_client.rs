@@ -38,7 +38,7 @@ fn trusting(authority: CertificateDer<'static>) -> RootCertStore {
 
 async fn stack(tokens: &Tokens, trusts: bool) -> (Stack, String) {
     let (api, authority) = loopback::tls::serve(loopback::protected_api(tokens)).await.unwrap();
-    let roots = if trusts { trusting(authority) } else { RootCertStore::empty() };
+    let roots = if trusts { trusting(authority.der().clone()) } else { RootCertStore::empty() };
     let endpoint = loopback::endpoint(&token_url(tokens).await).unwrap();
     let layer = BearerAuthLayer::new(endpoint).origin(&api).unwrap();
     (layer.layer(client(roots)), api)

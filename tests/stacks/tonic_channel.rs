@@ -1,16 +1,20 @@
-//! A tonic `Channel`, with a gRPC server that says `UNAUTHENTICATED` early, late and in trailers.
+//! A tonic `Channel` over TLS, with a gRPC server that says `UNAUTHENTICATED` early, late and in trailers.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig},
+};
 use tower::Layer;
-use tower_bearer::{BearerAuth, BufferBody, Rejection, ReplayBody};
+use tower_bearer::{BearerAuth, BearerAuthLayer, BufferBody, Rejection, ReplayBody, TokenCache};
 
 use crate::{
     loopback::{
         Tokens,
         grpc::{self, GreeterClient, JOIN, STRICT_JOIN},
     },
+    plain_listener::{PlainListener, leak},
     world::{World, bounded},
 };
 
@@ -22,11 +26,18 @@ const LIMIT: usize = 1024;
 async fn world() -> (World, GreeterClient<Stack>) {
     let tokens = Tokens::default();
     let server = grpc::server(&tokens);
-    let world = World::with_api(tokens, server).await;
-    let layer = world.layer().assume_origin(&world.api).unwrap().grpc();
+    let (world, authority) = World::over_tls(tokens, server).await;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
+    let greeter = greeter(&world.cache, &world.api, tls);
+    (world, greeter)
+}
+
+fn greeter(cache: &TokenCache, origin: &str, tls: ClientTlsConfig) -> GreeterClient<Stack> {
+    let layer = BearerAuthLayer::from_cache(cache.clone()).origin(origin).unwrap();
+    let layer = layer.assume_origin(origin).unwrap().grpc();
     let layer = layer.buffer_body(LIMIT, Body::new as fn(ReplayBody<Body>) -> Body);
-    let channel = Channel::from_shared(world.api.clone()).unwrap().connect_lazy();
-    (world, GreeterClient::new(layer.layer(channel)))
+    let channel = Channel::from_shared(origin.to_owned()).unwrap().tls_config(tls).unwrap();
+    GreeterClient::new(layer.layer(channel.connect_lazy()))
 }
 
 /// A token is here, and it is no good any more.
@@ -114,4 +125,30 @@ async fn an_error_of_another_kind_is_no_rejection() {
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(bounded(world.cache.get()).await.unwrap().secret(), "t1");
     assert_eq!(world.tokens.issued(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_vouches_for_is_shown_no_token() {
+    let (world, _) = world().await;
+    let mut greeter = greeter(&world.cache, &world.api, ClientTlsConfig::new());
+    let status = bounded(greeter.hello("world")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!((world.tokens.issued(), world.tokens.shown().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_listener_without_tls_gets_no_headers_though_a_token_is_here() {
+    let (world, _) = world().await;
+    let token = world.cache.get().await.unwrap();
+    let listener = PlainListener::start().await;
+    let mut greeter = greeter(&world.cache, &listener.https(), ClientTlsConfig::new());
+    bounded(greeter.hello("world")).await.unwrap_err();
+    drop(greeter);
+
+    let received = listener.received().await;
+    assert!(!received.is_empty());
+    for bytes in received {
+        // Its text is too short to be told from random bytes.
+        assert_eq!(leak(&bytes, &format!("Bearer {}", token.secret())), None);
+    }
 }

@@ -10,6 +10,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use rcgen::Certificate;
 use tower_bearer::{BearerAuthLayer, TokenCache, TokenSource};
 
 use crate::loopback::{self, Tokens};
@@ -38,6 +39,13 @@ impl World {
     pub(crate) async fn with_api(tokens: Tokens, api: Router) -> Self {
         let source = loopback::endpoint(&token_url(&tokens).await).unwrap();
         Self::with_source(tokens, api, source).await
+    }
+
+    /// The API speaks TLS; that is the authority that vouches for it.
+    pub(crate) async fn over_tls(tokens: Tokens, api: Router) -> (Self, Certificate) {
+        let source = loopback::endpoint(&token_url(&tokens).await).unwrap();
+        let (api, authority) = loopback::tls::serve(api).await.unwrap();
+        (Self { tokens, cache: TokenCache::new(source), api }, authority)
     }
 
     pub(crate) async fn with_source(tokens: Tokens, api: Router, source: impl TokenSource) -> Self {
