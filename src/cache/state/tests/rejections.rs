@@ -327,6 +327,18 @@ fn a_rejection_that_asks_for_more_than_the_flight_under_way_waits_and_then_asks_
 }
 
 #[test]
+fn a_token_that_a_refresh_brings_again_is_still_what_it_was_asked_to_be() {
+    let mut world = World::holding(&token("a"), 100);
+    let start = world.state.reject(&asking("a", "x"), RejectedBy::Waiter, world.now).1.start;
+    let stepped_up = token("b").with_lifetime(101 * S);
+    world.finish(&start.unwrap(), Ok(&stepped_up)).unwrap().unwrap();
+    let due = world.pass(85.0).ask().1.unwrap();
+    world.finish(&due, Ok(&stepped_up)).unwrap().unwrap();
+    let answer = world.state.reject(&asking("a", "x"), RejectedBy::Waiter, world.now).0;
+    assert_eq!(given(&answer), Some("b"));
+}
+
+#[test]
 fn rejections_that_ask_for_the_same_share_one_flight() {
     let mut world = World::holding(&token("a"), 100);
     world.state.reject(&asking("a", "x"), RejectedBy::Waiter, world.now).1.start.unwrap();
