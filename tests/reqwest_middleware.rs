@@ -303,12 +303,16 @@ impl Answering {
 
 /// The layer, for [`API`]: `t1`, `t2`, …
 fn minting() -> BearerAuthLayer {
+    BearerAuthLayer::from_cache(minted()).origin(API).unwrap()
+}
+
+fn minted() -> TokenCache {
     let minted = AtomicUsize::new(0);
     let source = from_fn(move |_| {
         let secret = format!("t{}", minted.fetch_add(1, SeqCst) + 1);
         async move { AccessToken::new(secret).map_err(TokenError::permanent) }
     });
-    BearerAuthLayer::new(source).origin(API).unwrap()
+    TokenCache::new(source)
 }
 
 #[tokio::test]
@@ -375,20 +379,28 @@ async fn the_judges_see_the_whole_head() {
 #[tokio::test]
 async fn the_rejection_is_let_go_of_before_the_second_call_and_that_is_the_last() {
     let api = Answering { rejects: &["t1", "t2", "t3"], ..Answering::default() };
-    let client = api.under(minting());
+    let cache = minted();
+    let client = api.under(BearerAuthLayer::from_cache(&cache).origin(API).unwrap());
     let response = within(client.get(API).send()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert!(cache.status().is_suspect(), "the second rejection is told");
     drop(response);
     let again = within(client.get(API).send()).await.unwrap();
     assert_eq!(again.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(api.tokens(), ["t1", "t2", "t2"], "the second rejection was told: a backoff");
+    assert_eq!(api.tokens(), ["t1", "t2", "t2"], "the origin backs off");
 }
 
 #[tokio::test]
 async fn an_error_of_the_second_call_is_the_answer() {
     let api = Answering { rejects: &["t1"], fails: &["t2"], ..Answering::default() };
+    #[cfg(feature = "metrics")]
+    let recorder = metrics_util::debugging::DebuggingRecorder::new();
+    #[cfg(feature = "metrics")]
+    let _until_the_end = metrics::set_default_local_recorder(&recorder);
     let error = within(api.under(minting()).get(API).send()).await.unwrap_err();
     assert!(error.to_string().contains("cut"), "{error}");
+    #[cfg(feature = "metrics")]
+    assert!(format!("{:?}", recorder.snapshotter().snapshot()).contains("failed"));
     assert_eq!(api.tokens(), ["t1", "t2"]);
 }
 

@@ -104,7 +104,6 @@ impl Origins {
         let standing = self.standing_mut(origin, now);
         standing.proven = Some(token);
         standing.backoff = None;
-        self.others.proven = None;
     }
 
     /// A token was rejected that is unproven there; `None` if it caused a backoff already.
@@ -281,6 +280,15 @@ mod tests {
         }
         assert!(origins.is_proven(Some(&origin(0)), 7));
         assert!(!origins.is_proven(Some(&origin(MAX_ORIGINS)), 7));
+    }
+
+    #[test]
+    fn an_acceptance_anywhere_ends_the_backoff_of_those_who_name_no_origin() {
+        let (now, mut origins) = (Instant::now(), Origins::default());
+        origins.back_off(None, 1, None, now);
+        assert!(origins.may_renew(None, None, now).is_err());
+        origins.accepted(Some(&origin(1)), 1, now);
+        assert!(origins.may_renew(None, None, now).is_ok());
     }
 
     #[test]

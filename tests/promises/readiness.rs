@@ -127,6 +127,12 @@ async fn if_no_other_token_can_be_had_a_request_whose_token_has_expired_fails() 
 /// A body that says when it is dropped.
 struct Held(Arc<AtomicBool>);
 
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        b"held"
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.store(false, SeqCst);
@@ -204,6 +210,40 @@ async fn a_request_that_allows_nothing_to_be_kept_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_kept_is_dropped_at_once_when_the_response_is_accepted() {
+    let inner = tower::service_fn(|_: Request<Full<Bytes>>| async {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
+    });
+    let cache = cache(Mint::default());
+    cache.get().await.unwrap();
+    let stack = layer(&cache).layer(inner);
+    // The first one is news; the second is taken for granted.
+    for _ in 0..2 {
+        let is_held = Arc::new(AtomicBool::new(true));
+        let body = Full::new(Bytes::from_owner(Held(Arc::clone(&is_held))));
+        let mut response = Box::pin(send(&stack, Request::get(API).body(body).unwrap()));
+        assert_eq!((&mut response).await.unwrap().status(), 200);
+        assert!(!is_held.load(SeqCst), "the future is there still, and holds nothing");
+    }
+}
+
+/// How replays have ended while this was there, as it is counted.
+#[cfg(feature = "metrics")]
+struct Counted(metrics_util::debugging::DebuggingRecorder);
+
+#[cfg(feature = "metrics")]
+impl Counted {
+    fn ends(&self) -> Vec<String> {
+        let counted = self.0.snapshotter().snapshot().into_vec().into_iter();
+        let replays = counted.filter(|(key, ..)| key.key().name() == "tower_bearer_replays_total");
+        let end = |key: &metrics::Key| {
+            key.labels().find(|label| label.key() == "outcome").unwrap().value().to_owned()
+        };
+        replays.map(|(key, ..)| end(key.key())).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_error_of_the_replay_is_the_answer() {
     let inner = tower::service_fn(|request: Request<Full<Bytes>>| async move {
         if request.headers()["authorization"] == "Bearer t1" {
@@ -213,7 +253,13 @@ async fn an_error_of_the_replay_is_the_answer() {
         Err::<_, BoxError>("cut".into())
     });
     let stack = layer(&cache(Mint::default())).layer(inner);
+    #[cfg(feature = "metrics")]
+    let counted = Counted(metrics_util::debugging::DebuggingRecorder::new());
+    #[cfg(feature = "metrics")]
+    let _until_the_end = metrics::set_default_local_recorder(&counted.0);
     assert_eq!(send(&stack, get("/")).await.unwrap_err().to_string(), "cut");
+    #[cfg(feature = "metrics")]
+    assert_eq!(counted.ends(), ["failed"]);
 }
 
 /// Readiness that fails from the second time on.
@@ -247,6 +293,12 @@ async fn a_service_that_is_closed_before_the_replay_is_the_answer() {
     let cache = cache(Mint::default());
     cache.get().await.unwrap();
     let stack = layer(&cache).layer(Closing(api.clone(), Arc::default()));
+    #[cfg(feature = "metrics")]
+    let counted = Counted(metrics_util::debugging::DebuggingRecorder::new());
+    #[cfg(feature = "metrics")]
+    let _until_the_end = metrics::set_default_local_recorder(&counted.0);
     assert_eq!(send(&stack, get("/")).await.unwrap_err().to_string(), "closed");
+    #[cfg(feature = "metrics")]
+    assert_eq!(counted.ends(), ["failed"]);
     assert_eq!(api.tokens(), ["t1"]);
 }

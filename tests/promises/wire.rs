@@ -8,8 +8,8 @@ use http::{Request, Response, header::AUTHORIZATION};
 use http_body_util::Full;
 use tower::{BoxError, Layer, ServiceBuilder, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_bearer::{
-    AccessToken, BearerAuth, BearerAuthLayer, Challenge, InvalidOrigin, Refused, SkipAuth,
-    TokenError, TokenRequest, TokenSource, UnlistedOrigin,
+    AccessToken, BearerAuth, BearerAuthLayer, Challenge, InvalidOrigin, Refused, Rejection,
+    SkipAuth, TokenError, TokenRequest, TokenSource, UnlistedOrigin,
 };
 
 use crate::support::*;
@@ -355,6 +355,21 @@ async fn any_rejection_renews_unless_its_challenge_says_that_a_new_token_is_no_c
         assert_eq!(mint.fetches(), if renews { 2 } else { 1 }, "{challenge}");
         assert!(!cache.status().is_suspect(), "{challenge}: the token is not to blame");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_challenge_that_no_new_token_cures_starts_no_renewal_in_the_background_either() {
+    let mint = Mint::default();
+    let api = Api::new();
+    api.revoke("t1");
+    api.challenge_with("Bearer error=\"insufficient_scope\"");
+    let cache = cache(mint.clone());
+    let stack = layer(&cache).no_replay().layer(api.clone());
+    assert_eq!(send(&stack, get("/")).await.unwrap().status(), 401);
+    let challenge = Challenge::new("Bearer").with_param("error", "invalid_request");
+    cache.reject(Rejection::new(token("t1")).with_challenge(challenge));
+    settle().await;
+    assert_eq!((mint.fetches(), cache.status().is_suspect()), (1, false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -153,6 +153,38 @@ fn a_source_that_keeps_returning_the_rejected_token_is_asked_ever_less_often() {
 }
 
 #[test]
+fn a_source_that_returns_the_rejected_token_to_who_names_no_origin_is_a_backoff_too() {
+    let mut world = World::holding(&token("a"), 1000);
+    let unnamed = Rejection::new(token("a"));
+    let now = world.now;
+    let start = world.state.reject(&unnamed, RejectedBy::Waiter, now).1.start.unwrap();
+    let arrival = Arrival { token: token("a"), called: now, called_wall: SystemTime::UNIX_EPOCH };
+    let (outcome, _) = world.state.finished(start.id, Ok(arrival), now, 0.0);
+    outcome.unwrap().unwrap_err();
+    let (answer, effects) = world.state.reject(&unnamed, RejectedBy::Waiter, now);
+    assert!(matches!(answer, Answer::Error(_)) && effects.start.is_none());
+}
+
+#[test]
+fn each_backoff_is_told_once() {
+    let told = |effects: &Effects| {
+        let backed_off = |event: &&Event| matches!(event, Event::BackedOff(_));
+        effects.events.iter().filter(backed_off).count()
+    };
+    let mut world = World::holding(&token("a"), 1000);
+    world.renew(&token("a"), "api", &token("b"));
+    let rejection = rejection(&token("b"), "api");
+    let now = world.now;
+    assert_eq!(told(&world.state.reject(&rejection, RejectedBy::Waiter, now).1), 1);
+    assert_eq!(told(&world.state.reject(&rejection, RejectedBy::Waiter, now).1), 0);
+
+    let now = world.pass(5.0).now;
+    let start = world.state.reject(&rejection, RejectedBy::Waiter, now).1.start.unwrap();
+    let arrival = Arrival { token: token("b"), called: now, called_wall: SystemTime::UNIX_EPOCH };
+    assert_eq!(told(&world.state.finished(start.id, Ok(arrival), now, 0.0).1), 1);
+}
+
+#[test]
 fn short_lived_tokens_are_no_way_around_the_backoff() {
     let mut world = World::holding(&token("a"), 1000);
     world.renew(&token("a"), "api", &token("b").with_lifetime(3 * S));
@@ -292,6 +324,18 @@ fn a_rejection_that_asks_for_more_than_the_flight_under_way_waits_and_then_asks_
     world.finish(&start, Ok(&token("c"))).unwrap().unwrap();
     let answer = world.state.reject(&asking("b", "x"), RejectedBy::Waiter, world.now).0;
     assert_eq!(given(&answer), Some("c"), "it was asked for just that");
+}
+
+#[test]
+fn a_token_that_a_refresh_brings_again_is_still_what_it_was_asked_to_be() {
+    let mut world = World::holding(&token("a"), 100);
+    let start = world.state.reject(&asking("a", "x"), RejectedBy::Waiter, world.now).1.start;
+    let stepped_up = token("b").with_lifetime(101 * S);
+    world.finish(&start.unwrap(), Ok(&stepped_up)).unwrap().unwrap();
+    let due = world.pass(85.0).ask().1.unwrap();
+    world.finish(&due, Ok(&stepped_up)).unwrap().unwrap();
+    let answer = world.state.reject(&asking("a", "x"), RejectedBy::Waiter, world.now).0;
+    assert_eq!(given(&answer), Some("b"));
 }
 
 #[test]
