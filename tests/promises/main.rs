@@ -5,6 +5,7 @@ mod support;
 
 mod failure;
 mod lifetime;
+mod readiness;
 mod replay;
 mod secrets;
 mod single_flight;
