@@ -22,8 +22,8 @@ use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
 use tokio::{net::TcpListener, time::timeout};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, SkipAuth, TokenCache, TokenError,
-    UnlistedOrigin, from_fn, testing::World,
+    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, ReplayLimit, SkipAuth, TokenCache,
+    TokenError, UnlistedOrigin, from_fn, testing::World,
 };
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -129,6 +129,17 @@ async fn replay_if_and_rejected_when_are_heeded() {
     let response = within(client(never).get(world.api().url("/")).send()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(world.tokens().fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_request_whose_body_is_longer_than_its_own_limit_is_not_sent_again() {
+    for (limit, status) in [(4, StatusCode::OK), (5, StatusCode::OK), (3, StatusCode::UNAUTHORIZED)]
+    {
+        let (world, cache) = revoked().await;
+        let request = client(auth(&world, &cache)).post(world.api().url("/")).body("body");
+        let response = within(request.with_extension(ReplayLimit(limit)).send()).await.unwrap();
+        assert_eq!(response.status(), status, "{limit}");
+    }
 }
 
 #[tokio::test]

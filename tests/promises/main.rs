@@ -3,10 +3,13 @@
 
 mod support;
 
+mod attempts;
 mod failure;
+mod keeper;
 mod lifetime;
 mod readiness;
 mod replay;
 mod secrets;
 mod single_flight;
+mod used_service;
 mod wire;

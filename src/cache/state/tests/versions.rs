@@ -22,14 +22,14 @@ fn a_flight_that_starts_or_is_lost_changes_the_version() {
     };
     assert_eq!(growth(&mut world, lose), 1);
     assert_eq!(
-        (world.state.status(world.now).flights, world.state.status(world.now).failures),
+        (world.state.status(world.now).flights(), world.state.status(world.now).failures()),
         (1, 1)
     );
     let again = world.ask().1.expect("another flight");
     assert_ne!(again.id, id);
     assert_eq!(growth(&mut world, |world| drop(world.finish(&again, Err(busy())))), 1);
     assert_eq!(
-        (world.state.status(world.now).flights, world.state.status(world.now).failures),
+        (world.state.status(world.now).flights(), world.state.status(world.now).failures()),
         (2, 2)
     );
 }
