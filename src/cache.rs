@@ -240,6 +240,13 @@ impl TokenCache {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
+    /// Does it while this thread holds the state's lock.
+    #[cfg(test)]
+    pub(crate) fn while_locked<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _lock = self.core.shared.lock();
+        work()
+    }
+
     fn ready(&self) -> Option<AccessToken> {
         let (token, stamp) = self.core.published.token()?;
         stamp.observe_use();

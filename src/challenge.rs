@@ -288,6 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_share_one_limit_in_bytes() {
+        let long = "x".repeat(MAX_BYTES - 1);
+        let found = parse(&[long.as_bytes(), b"Basic", b"Bearer"]);
+        let schemes: Vec<_> = found.iter().map(Challenge::scheme).collect();
+        assert_eq!(schemes, [long.as_str(), "B"]);
+    }
+
+    #[test]
+    fn a_dpop_challenge_speaks_before_one_of_another_scheme() {
+        for line in [r#"Basic realm="x", DPoP algs="ES256""#, r#"DPoP algs="ES256", Basic"#] {
+            let decisive = Challenge::decisive(parse(&[line.as_bytes()])).unwrap();
+            assert_eq!(decisive.scheme(), "DPoP", "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_malformed_is_skipped() {
         for line in [
             &b"\"Bearer\""[..],

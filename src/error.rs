@@ -192,4 +192,24 @@ mod tests {
         let cause = error.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
     }
+
+    #[test]
+    fn the_chain_goes_on_below_the_cause() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("above")]
+        struct Above(#[source] std::io::Error);
+
+        let error = TokenError::transient(Above(std::io::Error::other("below")));
+        assert_eq!(error.to_string(), "above");
+        assert_eq!(error.source().expect("the cause has one").to_string(), "below");
+    }
+
+    #[test]
+    fn a_renewal_backoff_says_how_long_it_takes_and_no_other_cause_does() {
+        let backoff = TokenError::from(CacheError::RenewalBackoff(Duration::from_secs(7)));
+        assert_eq!(backoff.retry_after(), Some(Duration::from_secs(7)));
+        assert!(backoff.is_transient());
+        let late = TokenError::from(CacheError::WaitTimeout(Duration::from_secs(7)));
+        assert_eq!(late.retry_after(), None);
+    }
 }

@@ -288,3 +288,22 @@ mod names {
         }
     }
 }
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests {
+    use super::*;
+    use crate::error::CacheError;
+
+    #[test]
+    fn each_outcome_of_a_flight_has_its_name() {
+        let name = |error: TokenError| names::outcome(Some(&error));
+        assert_eq!(names::outcome(None), "ok");
+        assert_eq!(name(CacheError::SameToken.into()), "same_token");
+        assert_eq!(name(CacheError::FlightLost.into()), "lost");
+        assert_eq!(name(CacheError::SourcePanicked.into()), "lost");
+        assert_eq!(name(CacheError::FetchTimeout(Duration::ZERO).into()), "transient");
+        assert_eq!(name(TokenError::transient("busy")), "transient");
+        assert_eq!(name(CacheError::NoRuntime.into()), "permanent");
+        assert_eq!(name(TokenError::permanent("no such client")), "permanent");
+    }
+}

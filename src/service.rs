@@ -153,3 +153,6 @@ impl<S: fmt::Debug, R: fmt::Debug> fmt::Debug for BearerAuth<S, R> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

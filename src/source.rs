@@ -251,3 +251,38 @@ impl<T: TokenSource> AnySource for T {
         Box::pin(TokenSource::recovered(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A source that has something of its own to say on everything.
+    struct Particular;
+
+    impl TokenSource for Particular {
+        async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+            AccessToken::new("a").map_err(TokenError::permanent)
+        }
+
+        fn can_satisfy(&self, challenge: &Challenge) -> bool {
+            challenge.is("dpop")
+        }
+
+        fn attempt_timeout(&self) -> Option<Duration> {
+            Some(Duration::from_secs(99))
+        }
+
+        async fn recovered(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shared_source_says_what_the_source_says() {
+        let shared = Arc::new(Particular);
+        assert_eq!(TokenSource::attempt_timeout(&shared), Some(Duration::from_secs(99)));
+        assert!(TokenSource::can_satisfy(&shared, &Challenge::new("DPoP")));
+        assert!(!TokenSource::can_satisfy(&shared, &Challenge::new("Bearer")));
+        assert!(TokenSource::recovered(&shared).await);
+    }
+}

@@ -266,6 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn what_kind_of_character_is_refused_is_said() {
+        for (secret, kind) in [
+            ("hush\r", "a line end at byte 4"),
+            ("hush\n", "a line end at byte 4"),
+            ("hu sh", "a space at byte 2"),
+            ("hushé", "a character beyond ASCII at byte 4"),
+            ("hush\t", "a control character at byte 4"),
+            ("hush\u{7f}", "a control character at byte 4"),
+        ] {
+            let text = AccessToken::new(secret).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("the access token has {kind}:")), "{text}");
+        }
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let token = AccessToken::new("hush").unwrap().with_refresh_token("quiet");
         let shown = format!("{token:?} {token:#?} {:?}", token.header_value());

@@ -128,6 +128,49 @@ async fn every_number_counts_what_its_name_says() {
     assert_eq!(counted, expected);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_fails_is_counted_and_so_is_what_a_token_has_left() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let cache = TokenCache::new(from_fn(|request| async move {
+        let secret = if request.previous().is_some() { "second" } else { "first" };
+        let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
+        Ok(token.with_lifetime(Duration::from_secs(1001)))
+    }));
+    let api = tower::service_fn(|request: Request<String>| async move {
+        if request.headers()["authorization"] == "Bearer second" {
+            return Err(BoxError::from("cut"));
+        }
+        Ok(Response::builder().status(401).body(String::new())?)
+    });
+    let stack = BearerAuthLayer::from_cache(cache.clone()).origin(API).unwrap().layer(api);
+    cache.get().await.unwrap();
+    tokio::time::advance(Duration::from_secs(100)).await;
+    cache.get().await.unwrap();
+    assert_eq!(get(&stack, API).await, None);
+
+    let mut left = Vec::new();
+    let mut replays = Vec::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let (_, key) = key.into_parts();
+        match (key.name(), value) {
+            ("tower_bearer_token_left_seconds", DebugValue::Histogram(samples)) => {
+                left.extend(samples.iter().map(|sample| sample.into_inner()));
+            }
+            ("tower_bearer_replays_total", DebugValue::Counter(count)) => {
+                let outcome = key.labels().find(|label| label.key() == "outcome").unwrap();
+                replays.push((outcome.value().to_owned(), count));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(replays, [("failed".to_owned(), 1)]);
+    // A second less is counted than was said, and a margin of ten before the end.
+    assert!(left.iter().all(|left| (880.0..=1000.0).contains(left)), "{left:?}");
+    assert!(left.iter().any(|left| (left - 890.0).abs() < 2.0), "{left:?}");
+}
+
 #[cfg(feature = "oauth2")]
 #[tokio::test]
 async fn what_a_token_endpoint_says_is_counted_by_known_codes() {

@@ -136,6 +136,17 @@ async fn replay_if_and_rejected_when_are_heeded() {
 }
 
 #[tokio::test]
+async fn a_request_whose_body_is_longer_than_its_own_limit_is_not_sent_again() {
+    for (limit, status) in [(4, StatusCode::OK), (5, StatusCode::OK), (3, StatusCode::UNAUTHORIZED)]
+    {
+        let (world, cache) = revoked().await;
+        let request = client(auth(&world, &cache)).post(world.api().url("/")).body("body");
+        let response = within(request.with_extension(ReplayLimit(limit)).send()).await.unwrap();
+        assert_eq!(response.status(), status, "{limit}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_goes_only_to_origins_that_were_named() {
     let (world, cache) = world().await;
     let other = World::start().await.unwrap();

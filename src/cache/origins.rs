@@ -311,4 +311,74 @@ mod tests {
         now += Duration::from_secs(1000);
         assert_eq!((0..100).filter(|_| renew(now)).count(), 20);
     }
+
+    fn demand(claims: &str) -> Demand {
+        let challenge = crate::challenge::Challenge::new("Bearer").with_param("claims", claims);
+        let token = crate::token::AccessToken::new("a").unwrap();
+        let rejection = crate::cache::Rejection::new(token).with_challenge(challenge);
+        rejection.demand().expect("claims are one")
+    }
+
+    #[test]
+    fn who_waits_for_a_flight_that_brings_the_same_token_backs_off_named_or_not() {
+        let (now, mut origins) = (Instant::now(), Origins::default());
+        let backed_off = |origins: &mut Origins, flight, token| {
+            let mut names: Vec<_> = origins
+                .back_off_together(flight, token, now)
+                .into_iter()
+                .map(|backed_off| backed_off.origin.map(|origin| origin.to_string()))
+                .collect();
+            names.sort();
+            names
+        };
+        origins.awaits(Some(&origin(1)), 7, now);
+        origins.awaits(Some(&origin(2)), 6, now);
+        assert_eq!(backed_off(&mut origins, 7, 1), [Some(origin(1).to_string())]);
+        origins.awaits(None, 8, now);
+        origins.awaits(Some(&origin(2)), 8, now);
+        assert_eq!(backed_off(&mut origins, 8, 2), [None, Some(origin(2).to_string())]);
+    }
+
+    #[test]
+    fn a_backoff_that_is_over_has_let_none_through() {
+        let (start, mut origins) = (Instant::now(), Origins::default());
+        let api = origin(1);
+        let pause = origins.back_off(Some(&api), 1, None, start).unwrap().pause;
+        let now = start + pause;
+        origins.may_renew(Some(&api), None, now).unwrap();
+        origins.renewing(Some(&api), None, now);
+        origins.back_off(Some(&api), 2, None, now).unwrap();
+        origins.may_renew(Some(&api), None, now).unwrap_err();
+        origins.may_renew(Some(&api), Some(&demand("a")), now).unwrap();
+    }
+
+    #[test]
+    fn a_plain_rejection_is_not_what_a_backoff_lets_through() {
+        let (now, mut origins) = (Instant::now(), Origins::default());
+        let api = origin(1);
+        origins.back_off(Some(&api), 1, Some(demand("a")), now);
+        origins.may_renew(Some(&api), None, now).unwrap_err();
+        origins.may_renew(Some(&api), Some(&demand("a")), now).unwrap_err();
+        origins.may_renew(Some(&api), Some(&demand("b")), now).unwrap();
+        origins.renewing(Some(&api), Some(&demand("b")), now);
+        origins.may_renew(Some(&api), Some(&demand("c")), now).unwrap_err();
+    }
+
+    #[test]
+    fn an_origin_matters_while_it_backs_off_owes_renewals_or_has_proven_the_token() {
+        let (start, mut origins) = (Instant::now(), Origins::default());
+        let (backs_off, owes, proven) = (origin(1), origin(2), origin(3));
+        let pause = origins.back_off(Some(&backs_off), 1, None, start).unwrap().pause;
+        origins.renewing(Some(&owes), None, start);
+        origins.accepted(Some(&proven), 7, start);
+        let moment = Duration::from_millis(1);
+        let matters = |origin: &Origin, now| origins.known[origin].matters(Some(7), now);
+        assert!(matters(&backs_off, start + pause - moment));
+        assert!(!matters(&backs_off, start + pause));
+        assert!(matters(&owes, start + RENEWAL_REFILL - moment));
+        assert!(!matters(&owes, start + RENEWAL_REFILL));
+        assert!(matters(&proven, start));
+        assert!(!origins.known[&proven].matters(Some(8), start));
+        assert!(!Standing::default().matters(None, start), "nothing was proven");
+    }
 }

@@ -211,3 +211,48 @@ impl Waiting {
         Ok(Arc::new(Pass::new(target, granted)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::from_fn;
+
+    /// Of a request that is written like that.
+    fn target(written: Destination<'_>) -> Target {
+        let never = from_fn(|_| std::future::pending());
+        Target {
+            cache: TokenCache::new(never),
+            origin: "https://api.example".parse().unwrap(),
+            written: written.written(),
+            is_named: true,
+            verdicts: Arc::default(),
+        }
+    }
+
+    const HTTPS: Destination<'_> = Destination::Host { is_https: true, authority: "api.example" };
+    const HTTP: Destination<'_> = Destination::Host { is_https: false, authority: "api.example" };
+
+    #[test]
+    fn it_is_for_what_is_written_like_its_request() {
+        let longer = Destination::Host { is_https: true, authority: "api.example:443" };
+        assert!(target(HTTPS).is_written(HTTPS));
+        for other in [HTTP, longer, Destination::Unsaid, Destination::Other] {
+            assert!(!target(HTTPS).is_written(other), "{other:?}");
+        }
+        assert!(target(Destination::Unsaid).is_written(Destination::Unsaid));
+        assert!(!target(Destination::Unsaid).is_written(HTTPS));
+        assert!(!target(Destination::Unsaid).is_written(Destination::Other));
+    }
+
+    #[test]
+    fn an_origin_is_the_same_however_it_is_written() {
+        for authority in ["api.example", "API.example", "api.example:443"] {
+            let written = Destination::Host { is_https: true, authority };
+            assert!(target(HTTPS).is(written), "{authority}");
+        }
+        for authority in ["api.example:8443", "evil.example"] {
+            assert!(!target(HTTPS).is(Destination::Host { is_https: true, authority }));
+        }
+        assert!(!target(HTTPS).is(HTTP));
+    }
+}

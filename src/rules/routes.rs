@@ -116,11 +116,16 @@ impl Slot {
     fn shard(&self) -> &ArcSwapOption<Pass> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            static SHARD: usize = THREADS.fetch_add(1, Relaxed) % SHARDS;
+            static SHARD: usize = shard_of(THREADS.fetch_add(1, Relaxed));
         }
         // A thread that is ending has no number any more.
-        &self.0[SHARD.try_with(|shard| *shard).unwrap_or_default() % SHARDS]
+        &self.0[SHARD.try_with(|shard| *shard).unwrap_or_default()]
     }
+}
+
+/// The pass of the nth thread.
+fn shard_of(nth: usize) -> usize {
+    nth % SHARDS
 }
 
 impl Clone for Slot {
@@ -142,5 +147,19 @@ impl Slots {
 impl Default for Slots {
     fn default() -> Self {
         Self(Box::new(std::array::from_fn(|_| Slot::default())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_start_together_share_no_pass() {
+        for first in [0, 5, usize::MAX - SHARDS + 1] {
+            let mut shards: Vec<_> = (first..=first + (SHARDS - 1)).map(shard_of).collect();
+            shards.sort_unstable();
+            assert_eq!(shards, Vec::from_iter(0..SHARDS));
+        }
     }
 }

@@ -106,3 +106,36 @@ impl<'a> ResponseHead<'a> {
         self.came_from.or_else(final_uri)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(grpc: bool, judges: bool) -> Verdicts {
+        let judge: Judge<response::Parts> = Arc::new(|_| false);
+        Verdicts { rejected_when: judges.then_some(judge), grpc }
+    }
+
+    #[test]
+    fn the_status_alone_tells_an_acceptance_only_where_nothing_else_is_looked_at() {
+        assert!(verdicts(false, false).is_plain());
+        assert!(!verdicts(true, false).is_plain());
+        assert!(!verdicts(false, true).is_plain());
+        assert!(!verdicts(true, true).is_plain());
+    }
+
+    #[test]
+    fn an_answer_below_four_hundred_accepts_and_of_the_others_401_rejects() {
+        let of = |status: u16| {
+            let response = Response::builder().status(status).body(()).unwrap();
+            verdicts(false, false).of(&ResponseHead::of(&response))
+        };
+        for status in [200, 204, 304, 399] {
+            assert_eq!(of(status), Verdict::Accepted, "{status}");
+        }
+        assert_eq!(of(401), Verdict::Rejected);
+        for status in [400, 402, 403, 407, 500] {
+            assert_eq!(of(status), Verdict::Silent, "{status}");
+        }
+    }
+}

@@ -40,7 +40,8 @@ fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
 fn open(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
 
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags = [OFlags::RDONLY, OFlags::NONBLOCK, OFlags::NOCTTY, OFlags::CLOEXEC];
+    let flags = OFlags::from_iter(flags);
     Ok(open(path, flags, Mode::empty())?.into())
 }
 
@@ -95,6 +96,15 @@ mod tests {
             },
         );
         (found, reads.get())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_child_process_inherits_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let opened = open(file.path()).unwrap();
+        let flags = rustix::io::fcntl_getfd(&opened).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
     }
 
     #[test]

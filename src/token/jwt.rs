@@ -90,7 +90,17 @@ mod tests {
         assert_eq!(exp(r#"{ "a" : [1,{"exp":1}], "exp" : 5.5 }"#), Some(5.5));
         assert_eq!(exp(r#"{"a":"\"exp\":1","exp":2}"#), Some(2.0));
         assert_eq!(exp(r#"{"a":"exp","exp":1.7e9}"#), Some(1_700_000_000.0));
+        assert_eq!(exp(r#"{"a":"\"","exp":3}"#), Some(3.0));
         assert_eq!(exp(r#"{"a":{"exp":1}}"#), None);
+    }
+
+    #[test]
+    fn the_longest_payload_is_looked_into_and_a_longer_one_is_not() {
+        // Three bytes are four characters.
+        let longest = MAX_PAYLOAD / 4 * 3;
+        let of_length = |length| format!("{:<length$}", r#"{"exp":1}"#);
+        assert_eq!(exp(&of_length(longest)), Some(1.0));
+        assert_eq!(exp(&of_length(longest + 1)), None);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 mod support;
 
+mod attempts;
 mod bystanders;
 mod failure;
 mod keep_warm;
+mod keeper;
 mod lifetime;
 mod readiness;
 mod rejections;
@@ -13,4 +15,6 @@ mod replay;
 mod runtimes;
 mod secrets;
 mod single_flight;
+mod unready;
+mod used_service;
 mod wire;

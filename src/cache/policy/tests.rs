@@ -65,3 +65,42 @@ fn a_longest_cooldown_below_the_first_one_is_the_first_too() {
     assert_eq!(cooldowns(1), (SECOND / 4, SECOND / 4));
     assert_eq!(cooldowns(9), (SECOND / 4, SECOND));
 }
+
+#[test]
+fn jitter_makes_a_pause_shorter_and_never_longer() {
+    let policy = RefreshPolicy::builder().pause_jitter(0.5).build().unwrap();
+    let first = |random| policy.cooldowns(1, &TokenError::transient("busy"), random).0;
+    assert_eq!([first(0.0), first(0.5), first(1.0)], [SECOND, SECOND * 3 / 4, SECOND / 2]);
+}
+
+#[test]
+fn a_retry_after_that_could_be_waited_for_is_a_cooldown_at_least() {
+    let policy = RefreshPolicy::default();
+    let after = |nth, asked| {
+        policy.cooldowns(nth, &TokenError::transient("busy").with_retry_after(asked), 0.0)
+    };
+    assert_eq!(after(9, SECOND * 2), (SECOND * 15, MINUTE));
+    assert_eq!(after(1, SECOND * 2), (SECOND * 2, SECOND * 2));
+    assert_eq!(after(9, SECOND * 3), (SECOND * 3, SECOND * 3), "the service knows better");
+}
+
+#[test]
+fn a_share_that_reaches_the_whole_life_with_its_jitter_is_refused() {
+    let new = RefreshPolicy::builder;
+    assert_eq!(refused(new().due_share(0.5).due_jitter(1.0)), "due_share");
+    new().due_share(0.5).due_jitter(0.99).build().unwrap();
+}
+
+#[test]
+fn a_token_that_has_ended_says_nothing_of_the_one_after_it() {
+    let now = Instant::now();
+    let dates = |end| Dates { due: now, expired: end, end };
+    let due = |before: Instant, end: Instant| {
+        let mut after = dates(end);
+        after.wait_if_nothing_was_gained(Some(dates(before)), now);
+        after.due - now
+    };
+    assert_eq!(due(now + MINUTE, now + MINUTE), MINUTE / 2, "nothing was gained");
+    assert_eq!(due(now + MINUTE, now + 2 * MINUTE), Duration::ZERO);
+    assert_eq!(due(now, now + SECOND / 20), Duration::ZERO, "it has ended");
+}

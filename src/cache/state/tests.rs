@@ -2,10 +2,12 @@
 
 #![expect(clippy::float_cmp, reason = "whole and half seconds are exact")]
 
+mod boundaries;
 mod failure;
 mod flights;
 mod lifetime;
 mod rejections;
+mod versions;
 
 use std::time::{Duration, SystemTime};
 

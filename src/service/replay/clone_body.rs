@@ -49,3 +49,19 @@ impl<B: Clone> Replay<B> for CloneBody {
         Poll::Ready(kept.take())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_clone_is_given_out_once() {
+        let mut kept = CloneBody::new().keep(&"body", None).unwrap();
+        assert!(CloneBody::can_restore(&kept));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(CloneBody::poll_restore(&mut kept, &mut cx), Poll::Ready(Some("body")));
+        assert!(!<CloneBody as Replay<&str>>::can_restore(&kept));
+    }
+}

@@ -88,3 +88,36 @@ fn nothing_is_written_down_for_nobody() {
     read(&mut body).unwrap().unwrap();
     assert!(body.record.is_none());
 }
+
+#[test]
+fn what_is_past_the_limit_cannot_be_restored() {
+    let (mut body, kept) = sent(5);
+    assert!(BufferBody::can_restore(&kept));
+    read(&mut body);
+    assert!(!BufferBody::can_restore(&kept));
+}
+
+#[test]
+fn a_body_has_ended_when_nothing_of_it_is_left() {
+    let (mut body, _kept) = sent(6);
+    assert!(!body.is_end_stream());
+    read(&mut body);
+    assert!(body.is_end_stream());
+
+    let kept = VecDeque::from([Bytes::from_static(b"abc")]);
+    let mut replay = ReplayBody::<Full<Bytes>>::new(kept, None, None);
+    assert!(!replay.is_end_stream(), "what was kept has to be sent");
+    read(&mut replay);
+    assert!(replay.is_end_stream());
+
+    let mut trailers =
+        ReplayBody::<Full<Bytes>>::new(VecDeque::new(), None, Some(HeaderMap::new()));
+    assert!(!trailers.is_end_stream(), "trailers have to be sent");
+    read(&mut trailers);
+    assert!(trailers.is_end_stream());
+}
+
+#[test]
+fn the_limit_is_the_one_that_was_set() {
+    assert_eq!(BufferBody::new(7, identity::<()>).limit(), 7);
+}

@@ -1,0 +1,90 @@
+//! How long one flight tries, and how long one caller waits for what it asks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower_bearer::{CacheError, Challenge, RefreshPolicy, Rejection, TokenCache, TokenError};
+
+use super::support::*;
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_could_only_begin_at_the_end_of_the_flight_is_not_waited_for() {
+    let limited = |limit: Duration| {
+        let mint = Mint::default();
+        mint.fail_with(TokenError::transient("busy").with_retry_after(2 * S));
+        let policy = RefreshPolicy::builder().attempts(2).pause_jitter(0.0).fetch_timeout(limit);
+        (TokenCache::with_policy(mint.clone(), policy.build().unwrap()), mint)
+    };
+    let start = Instant::now();
+    let (cache, mint) = limited(2 * S);
+    assert_eq!(cache.get().await.unwrap_err().to_string(), "busy");
+    assert_eq!((start.elapsed(), mint.fetches()), (Duration::ZERO, 1));
+    let (cache, mint) = limited(3 * S);
+    assert_eq!(cache.get().await.unwrap_err().to_string(), "busy");
+    assert_eq!((start.elapsed().as_secs(), mint.fetches()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_attempt_and_a_replay_are_told_in_the_log() {
+    let log = Log::start();
+    let mint = Mint::default();
+    mint.fail_with(busy());
+    let policy = RefreshPolicy::builder().attempts(2).build().unwrap();
+    TokenCache::with_policy(mint, policy).get().await.unwrap_err();
+    let text = log.text();
+    assert_eq!(text.matches("busy").count(), 2, "the attempt and the flight: {text}");
+
+    let log = Log::start();
+    let api = Api::new();
+    api.revoke("t1");
+    let stack = tower::Layer::layer(&layer(&cache(Mint::default())), api);
+    send(&stack, get("/")).await.unwrap();
+    let text = log.text();
+    assert_eq!(text.matches("sending a rejected request again").count(), 1, "{text}");
+}
+
+fn stepping_up() -> Rejection {
+    let challenge = Challenge::new("Bearer").with_param("claims", "more");
+    Rejection::new(token("a")).with_challenge(challenge)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_claims_while_a_flight_is_under_way_asks_again_at_its_end() {
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    let first = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get().await }
+    });
+    let flight = desk.next().await;
+    let asked = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.renew(stepping_up()).await }
+    });
+    settle().await;
+    flight.answer("b");
+    assert_eq!(first.await.unwrap().unwrap().secret(), "b");
+    let flight = desk.next().await;
+    let challenge = flight.request.challenge().expect("what was asked for");
+    assert_eq!(challenge.param("claims"), Some("more"));
+    flight.answer("c");
+    assert_eq!(asked.await.unwrap().unwrap().secret(), "c");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_claims_waits_no_longer_than_the_policy_says() {
+    let (source, mut desk) = manual();
+    let policy = exact().max_wait(5 * S).build().unwrap();
+    let cache = TokenCache::with_policy(source, policy);
+    let first = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.get().await }
+    });
+    let flight = desk.next().await;
+    let start = Instant::now();
+    let error = cache.renew(stepping_up()).await.unwrap_err();
+    assert_eq!(start.elapsed().as_secs(), 5);
+    assert!(matches!(error.downcast_ref(), Some(CacheError::WaitTimeout(_))), "{error}");
+    first.await.unwrap().unwrap_err();
+    drop(flight);
+}
