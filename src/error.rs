@@ -204,12 +204,6 @@ fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static
     if let Some(TokenError { cause, .. }) = error.downcast_ref() {
         return Some(cause.as_ref());
     }
-    #[cfg(feature = "reqwest-middleware")]
-    if let Some(reqwest_middleware::Error::Middleware(error)) = error.downcast_ref() {
-        // `anyhow` keeps a box in an error of its own, which hides it.
-        let boxed = error.downcast_ref::<BoxError>();
-        return Some(boxed.map_or_else(|| &**error, |boxed| &**boxed));
-    }
     error.source()
 }
 
