@@ -15,6 +15,7 @@ use super::{
     changes::Refusals,
     client_auth::ClientAuth,
     endpoint::{Endpoint, TokenEndpoint},
+    redact::Redactor,
     refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
@@ -303,7 +304,8 @@ impl TokenEndpointBuilder {
             None => Grant::Repeated,
         };
         let endpoint = Endpoint {
-            origin,
+            // Never the query, in which there may be a secret.
+            place: format!("{origin}{}", Redactor::default().clean(uri.path())),
             template: Template {
                 uri,
                 client_id: self.client_id,

@@ -71,6 +71,11 @@ impl Reply {
         self.text(Field::RefreshToken).map(|token| Zeroizing::new(token.to_owned()))
     }
 
+    /// Whether a number, an object or the like stands where the access token should.
+    pub(super) fn has_token_of_another_type(&self) -> bool {
+        self.fields.all(Field::AccessToken).any(|value| !value.is_empty() && value.text().is_none())
+    }
+
     /// The access token with its end and its scope.
     pub(super) fn access_token(&self) -> Result<AccessToken, Kind> {
         let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
