@@ -123,8 +123,11 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Where the client's id and secret go. Default: [`ClientAuth::Basic`]; without a client
-    /// id, and for another grant than client credentials, [`ClientAuth::None`].
+    /// Where the client's id and secret go.
+    ///
+    /// Default: [`ClientAuth::Basic`] if there is a client id or a secret, whatever the grant, and
+    /// also if there is an id alone. Without either, another grant than client credentials has
+    /// [`ClientAuth::None`].
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);
         self
@@ -175,8 +178,26 @@ impl TokenEndpointBuilder {
 
     /// Another grant than client credentials: its `grant_type`, for instance
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. Add what it needs beside that with
-    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The endpoint makes the
-    /// same request for every token, so it drops a refresh token in the answer.
+    /// [`param`](Self::param) and [`secret_param`](Self::secret_param).
+    ///
+    /// The endpoint makes the same request for every token. It drops a refresh token in the
+    /// answer, also where the service may send one, as for `password` (RFC 6749 §4.3.3). If the
+    /// user's password is not to be sent again, or not to be kept at all, log in once by other
+    /// means, and give the refresh token of that to [`refresh_token`](Self::refresh_token).
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("my-app")
+    ///     .client_secret(Secret::env("CLIENT_SECRET"))
+    ///     .grant_type("password")
+    ///     .param("username", "orders")
+    ///     .secret_param("password", Secret::env("PASSWORD"));
+    /// # #[cfg(feature = "reqwest")]
+    /// endpoint.build()?;
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
         self.refresh_token = None;

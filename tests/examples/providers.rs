@@ -287,6 +287,16 @@ async fn each_says_in_one_line_what_is_missing() {
 }
 
 #[tokio::test]
+async fn another_spelling_of_a_name_that_is_missing_is_named_without_its_value() {
+    let mut command = example("ibm_cloud");
+    command.env("IBM_CLOUD_API_KEY", "hush").env("IBMCLOUD_INSTANCE_ID", "i");
+    let line = run(&mut command).await.failed(2);
+    let expected = "IBMCLOUD_API_KEY or IBMCLOUD_KEY_FILE \
+                    (IBM_CLOUD_API_KEY is set: the name is IBMCLOUD_API_KEY)\n";
+    assert!(line.ends_with(expected) && !line.contains("hush"), "{line}");
+}
+
+#[tokio::test]
 async fn only_what_is_missing_is_named_and_nothing_is_sent() {
     let auth = Server::answering(200, IBM_ANSWER).await;
     let api = Server::answering(200, "things").await;
