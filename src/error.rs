@@ -297,7 +297,7 @@ mod tests {
         let io = std::io::Error::new(std::io::ErrorKind::TimedOut, "slow");
         let error = TokenError::transient(io).clone();
         assert_eq!(error.to_string(), "slow");
-        let chain = successors(error.source(), |error| error.source()).map(ToString::to_string);
+        let chain = successors(error.source(), |&error| error.source()).map(ToString::to_string);
         assert_eq!(chain.collect::<Vec<_>>(), ["an access token was needed"]);
         let cause = error.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
