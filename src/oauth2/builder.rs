@@ -1,6 +1,7 @@
 //! What is configured about a token endpoint, and the checks that it has to pass.
 
 mod checks;
+mod placeholder;
 
 use std::{fmt, time::Duration};
 
@@ -302,6 +303,10 @@ impl TokenEndpointBuilder {
 
     /// Checks every setting and makes the endpoint. Nothing is sent, and no secret is read.
     ///
+    /// A placeholder that was never filled in (`{tenant}`, `<your-id>`) is an error in the URL, in
+    /// the client id, and in the fixed text of a parameter or a header that is an API key by its
+    /// name. Other secrets may look like anything, and are left alone.
+    ///
     /// # Errors
     ///
     /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
@@ -358,6 +363,9 @@ impl TokenEndpointBuilder {
         let client_auth = self.client_auth.unwrap_or(usual);
         match (client_auth, self.client_id.as_deref()) {
             (_, Some("")) => Err(InvalidEndpoint::setting("client_id", "is empty")),
+            (_, Some(id)) if placeholder::is_one(id) => {
+                Err(InvalidEndpoint::setting("client_id", checks::PLACEHOLDER))
+            }
             (ClientAuth::BasicRaw, Some(id)) if id.contains(':') => Err(InvalidEndpoint::setting(
                 "client_id",
                 "has a `:`, where raw Basic ends the id (RFC 7617 §2)",
