@@ -28,7 +28,7 @@ const API: &str = "https://api.example.com/";
 fn endpoint() -> TokenEndpoint {
     let service = tower::service_fn(async |_: Request<Full<Bytes>>| {
         let refusal = Response::builder().status(401);
-        Ok::<_, http::Error>(refusal.body(r#"{"error":"invalid_client"}"#.to_owned())?)
+        refusal.body(r#"{"error":"invalid_client"}"#.to_owned())
     });
     let builder = TokenEndpoint::builder("https://auth.example.com/token").client_id("me");
     builder.client_secret("hush").transport(service).build().unwrap()

@@ -7,9 +7,9 @@ use std::env;
 pub(crate) fn hint(missing: &[&str]) -> String {
     let plain = |name: &str| name.replace('_', "").to_ascii_uppercase();
     let set: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    let missing = missing.iter().flat_map(|names| names.split(" or "));
+    let mut missing = missing.iter().flat_map(|names| names.split(" or "));
     let other =
         |name: &str| set.iter().find(|set| *set != name && plain(set) == plain(name)).cloned();
-    let found = missing.filter_map(|name| Some((other(name)?, name))).next();
+    let found = missing.find_map(|name| Some((other(name)?, name)));
     found.map(|(set, name)| format!(" ({set} is set: the name is {name})")).unwrap_or_default()
 }

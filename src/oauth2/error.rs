@@ -203,7 +203,7 @@ impl EndpointError {
     /// # async fn main() -> Result<(), tower_bearer::BoxError> {
     /// # let token_service = tower::service_fn(async |_: Request<Full<Bytes>>| {
     /// #     let refusal = Response::builder().status(401);
-    /// #     Ok::<_, http::Error>(refusal.body(r#"{"error":"invalid_client"}"#.to_owned())?)
+    /// #     refusal.body(r#"{"error":"invalid_client"}"#.to_owned())
     /// # });
     /// # let http_client = tower::service_fn(async |_: Request<String>| {
     /// #     Ok::<_, Infallible>(Response::new(String::new()))
