@@ -8,6 +8,9 @@
 //! standard error: exit code 1 if no token could be had, 2 if it was not even tried. Secrets are
 //! taken from the environment and from files, never from an argument.
 
+#[path = "common/spelling.rs"]
+mod spelling;
+
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -100,7 +103,10 @@ fn key_file(path: &OsStr) -> Secret {
 
 fn set(name: &str) -> Result<String, String> {
     let value = env::var(name).ok().filter(|value| !value.is_empty());
-    value.ok_or_else(|| format!("not set in the environment, or empty, or not UTF-8: {name}"))
+    value.ok_or_else(|| {
+        let hint = spelling::hint(&[name]);
+        format!("not set in the environment, or empty, or not UTF-8: {name}{hint}")
+    })
 }
 
 #[cfg(feature = "command")]

@@ -93,9 +93,53 @@ impl Challenge {
         self.token68.as_deref()
     }
 
-    /// The challenge that speaks for a bearer client: the first `Bearer` one that a new token
-    /// may satisfy, else the first `Bearer` one, else the first `DPoP` one, else the first.
-    pub(crate) fn decisive(challenges: Vec<Self>) -> Option<Self> {
+    /// The challenge that speaks for a client which has a bearer token: the first `Bearer` one that
+    /// a new token may satisfy, else the first `Bearer` one, else the first `DPoP` one (RFC 9449
+    /// §7.1), else the first. `None` if there is none, as many servers have it in their 401.
+    ///
+    /// It is what the layer puts into the [`Rejection`](crate::Rejection) of a token, and what a
+    /// program does that sees a rejection itself:
+    ///
+    /// ```
+    /// use http::{HeaderMap, header::WWW_AUTHENTICATE};
+    /// use tower_bearer::{AccessToken, Challenge, Rejection, TokenCache, TokenError, from_fn};
+    /// # use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    ///
+    /// /// A token to send a rejected request again with, if one can help.
+    /// async fn renewed(
+    ///     cache: &TokenCache,
+    ///     rejected: AccessToken,
+    ///     headers: &HeaderMap,
+    /// ) -> Option<AccessToken> {
+    ///     let mut rejection = Rejection::new(rejected);
+    ///     if let Some(challenge) = Challenge::decisive(Challenge::from_headers(headers)) {
+    ///         if challenge.unsatisfiable().is_some() {
+    ///             return None; // `renew` would say so too, as an error
+    ///         }
+    ///         rejection = rejection.with_challenge(challenge);
+    ///     }
+    ///     cache.renew(rejection).await.ok()
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_bearer::BoxError> {
+    /// # let count = AtomicU32::new(0);
+    /// # let cache = TokenCache::new(from_fn(move |_| {
+    /// #     let nth = count.fetch_add(1, Relaxed);
+    /// #     async move { AccessToken::new(format!("t-{nth}")).map_err(TokenError::permanent) }
+    /// # }));
+    /// let token = cache.get().await?;
+    /// let mut headers = HeaderMap::new();
+    /// headers.insert(WWW_AUTHENTICATE, r#"Basic realm="x", Bearer error="invalid_token""#.parse()?);
+    /// let new = renewed(&cache, token, &headers).await.expect("another token may help");
+    ///
+    /// headers.insert(WWW_AUTHENTICATE, r#"Bearer error="insufficient_scope""#.parse()?);
+    /// assert!(renewed(&cache, new, &headers).await.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn decisive(challenges: Vec<Self>) -> Option<Self> {
         let rank = |challenge: &Self| match (challenge.is("bearer"), challenge.is("dpop")) {
             (true, _) => u8::from(challenge.unsatisfiable().is_some()),
             (_, true) => 2,
@@ -104,9 +148,22 @@ impl Challenge {
         challenges.into_iter().min_by_key(rank)
     }
 
-    /// Why a new token would be rejected like the old one, if the challenge says so: its error
-    /// (RFC 6750 §3.1, RFC 9470 §3), or that it wants proof of possession (RFC 9449 §7.1).
-    pub(crate) fn unsatisfiable(&self) -> Option<&'static str> {
+    /// Why another token of the same kind would be rejected like the old one, if the challenge says
+    /// so: what it asks for instead, as a short text for a log. `None` if a new token may help.
+    ///
+    /// | challenge | why a new token does not satisfy it |
+    /// | --- | --- |
+    /// | `Bearer error="insufficient_scope"` | the token is good, but was granted too little (RFC 6750 §3.1) |
+    /// | `Bearer error="invalid_request"` | the request is malformed (RFC 6750 §3.1) |
+    /// | `Bearer error="insufficient_user_authentication"` | the user has to log in again, or better (RFC 9470 §3) |
+    /// | `DPoP` | the token has to be bound to a key (RFC 9449 §7.1) |
+    ///
+    /// Anything else is worth a new token: `invalid_token`, an error that no RFC knows, none at
+    /// all, another scheme. [`TokenCache::renew`](crate::TokenCache::renew) goes by it, unless the
+    /// source [can satisfy](crate::TokenSource::can_satisfy) the challenge: one that asks the user
+    /// for more, say.
+    #[must_use]
+    pub fn unsatisfiable(&self) -> Option<&'static str> {
         if self.is("dpop") {
             return Some("it wants a DPoP-bound token");
         }
@@ -326,6 +383,25 @@ mod tests {
     fn parameters_do_not_cross_a_line() {
         let found = parse(&[b"Bearer", b"error=\"invalid_request\""]);
         assert_eq!(found, [Challenge::new("Bearer")]);
+    }
+
+    #[test]
+    fn the_challenge_that_decides_is_the_one_that_a_bearer_client_can_do_most_about() {
+        let decisive = |line: &str| {
+            let found = Challenge::decisive(parse(&[line.as_bytes()]))?;
+            Some(format!("{} {}", found.scheme(), found.param("n").unwrap_or_default()))
+        };
+        assert_eq!(decisive(""), None);
+        for (line, expected) in [
+            ("Basic n=1, Negotiate n=2", "Basic 1"),
+            ("Basic n=1, DPoP n=2", "DPoP 2"),
+            ("DPoP n=1, Bearer n=2", "Bearer 2"),
+            ("Bearer n=1, Bearer n=2", "Bearer 1"),
+            ("Bearer error=insufficient_scope, n=1, Bearer n=2", "Bearer 2"),
+            ("DPoP n=1, bearer error=invalid_request, n=2", "bearer 2"),
+        ] {
+            assert_eq!(decisive(line).as_deref(), Some(expected), "{line}");
+        }
     }
 
     #[test]

@@ -133,6 +133,15 @@ impl Secret {
         SecretError::new(self.place(), kind)
     }
 
+    /// The secret, if it is one that never changes.
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn fixed(&self) -> Option<&str> {
+        match &*self.kept {
+            Kept::Fixed(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
     /// Whether a function makes it, perhaps anew each time.
     #[cfg(feature = "oauth2")]
     pub(crate) fn is_made(&self) -> bool {

@@ -1,5 +1,7 @@
 //! What the examples have in common, and what is not their point.
 
+mod spelling;
+
 use std::{env, error::Error, iter::successors, process::ExitCode, time::Duration};
 
 use reqwest::{Client, Response, redirect::Policy};
@@ -18,7 +20,8 @@ pub(crate) async fn run(
     let is_missing = |names: &&str| !names.split(" or ").any(is_set);
     let missing: Vec<_> = needed.iter().copied().filter(is_missing).collect();
     if !missing.is_empty() {
-        eprintln!("not set in the environment, or empty, or not UTF-8: {}", missing.join(", "));
+        let (names, hint) = (missing.join(", "), spelling::hint(&missing));
+        eprintln!("not set in the environment, or empty, or not UTF-8: {names}{hint}");
         return ExitCode::from(2);
     }
     let Err(error) = call.await else { return ExitCode::SUCCESS };

@@ -110,8 +110,8 @@ impl File {
     }
 
     /// The error is one line. It begins with the number of the line that it is about and the
-    /// key, unless it is about the whole file, and does not show the text of that line, in which
-    /// there may be a secret.
+    /// key, unless it is about the whole file, and shows neither the text of that line nor a value,
+    /// in which there may be a secret that was put in a wrong place.
     fn parse(text: &str) -> Result<Self, String> {
         let line = |error: &toml::de::Error| {
             let lines_before =
@@ -119,23 +119,75 @@ impl File {
             let line = error.span().map(|span| lines_before(span.start) + 1);
             line.map(|line| format!("line {line}: ")).unwrap_or_default()
         };
-        let problem = |error: &toml::de::Error| without_value(error.message()).replace('\n', "; ");
         let document = toml::Deserializer::parse(text)
-            .map_err(|error| format!("{}{}", line(&error), problem(&error)))?;
+            .map_err(|error| format!("{}{}", line(&error), without_value(error.message())))?;
         serde_path_to_error::deserialize(document).map_err(|error| {
             let (path, error) = (error.path(), error.inner());
+            let problem = without_value(error.message());
             if path.iter().next().is_none() {
-                return problem(error);
+                return problem;
             }
-            format!("{}in `{path}`: {}", line(error), problem(error))
+            let place = match shown_path(&path.to_string(), error.message()) {
+                "" => String::new(),
+                path => format!("in `{path}`: "),
+            };
+            format!("{}{place}{problem}", line(error))
         })
     }
 }
 
-/// serde shows a value of the wrong type.
+// ===== What an error shows =====
+
+/// The longest name that an error shows.
+const MAX_NAME: usize = 32;
+
+/// A name that nobody knows, if it looks like a name, as the library has it: one with a digit, a
+/// capital or more is rather a secret that stands where a name should.
+pub(crate) fn shown(name: &str) -> Option<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || b"_-".contains(&byte);
+    (name.len() <= MAX_NAME && name.bytes().all(is_plain)).then_some(name)
+}
+
+/// What serde says, without what it quotes: the value that is wrong, or a key that may be one.
+///
+/// These are all beginnings that serde has for an error with something of the file in it.
 fn without_value(problem: &str) -> String {
-    match (problem.split_once(" \""), problem.rsplit_once("\", expected ")) {
-        (Some((kind, _)), Some((_, expected))) => format!("{kind}, expected {expected}"),
-        _ => problem.to_owned(),
+    let expected = |rest: &str| match rest.rsplit_once(", expected ") {
+        Some((_, expected)) => format!(", expected {expected}"),
+        None => String::new(),
+    };
+    if let Some(rest) = problem.strip_prefix("unknown field ") {
+        let key = unknown_key(problem).and_then(shown);
+        let key = key.map(|key| format!(" `{key}`")).unwrap_or_default();
+        return format!("unknown field{key}{}", expected(rest));
     }
+    if let Some(rest) = problem.strip_prefix("unknown variant ") {
+        return format!("unknown variant{}", expected(rest));
+    }
+    for start in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = problem.strip_prefix(start) {
+            // "string \"…\"", "integer `…`", "map"
+            let kind = rest.split([',', '"', '`']).next().unwrap_or_default().trim_end();
+            return format!("{start}{kind}{}", expected(rest));
+        }
+    }
+    problem.replace('\n', "; ")
+}
+
+/// The path to what is wrong, without a key that is not to be shown.
+fn shown_path<'a>(path: &'a str, problem: &str) -> &'a str {
+    match unknown_key(problem) {
+        Some(key) if shown(key).is_none() => {
+            path.strip_suffix(key).unwrap_or_default().trim_end_matches('.')
+        }
+        _ => path,
+    }
+}
+
+/// The key that is not known, if that is the problem.
+fn unknown_key(problem: &str) -> Option<&str> {
+    let rest = problem.strip_prefix("unknown field `")?;
+    let (key, _) =
+        rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are "))?;
+    Some(key)
 }

@@ -11,7 +11,7 @@ use tower_bearer::{
 use crate::{
     activity::Limits,
     admission::Admission,
-    config::{File, Replay, Source},
+    config::{File, Replay, Source, shown},
     upstream::Upstream,
 };
 
@@ -83,7 +83,9 @@ impl Plan {
         let source = &written.source;
         let cache = self.sources.get(source).ok_or_else(|| {
             let known: Vec<_> = self.sources.keys().map(|name| format!("`{name}`")).collect();
-            format!("`source` is `{source}`, which is none of {}", known.join(", "))
+            // It may be a token that was put in its place.
+            let is = shown(source).map(|name| format!(" is `{name}`, which")).unwrap_or_default();
+            format!("`source`{is} is none of {}", known.join(", "))
         })?;
         let prefix = written.path.as_deref().unwrap_or("/");
         let upstream = Arc::new(Upstream::new(name, prefix, &written.to, source, cache.clone())?);

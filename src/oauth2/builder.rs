@@ -1,6 +1,7 @@
 //! What is configured about a token endpoint, and the checks that it has to pass.
 
 mod checks;
+mod placeholder;
 
 use std::{fmt, time::Duration};
 
@@ -15,6 +16,7 @@ use super::{
     changes::Refusals,
     client_auth::ClientAuth,
     endpoint::{Endpoint, TokenEndpoint},
+    redact::Redactor,
     refresh::{Grant, Hook, Refresh},
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
@@ -122,8 +124,11 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Where the client's id and secret go. Default: [`ClientAuth::Basic`]; without a client
-    /// id, and for another grant than client credentials, [`ClientAuth::None`].
+    /// Where the client's id and secret go.
+    ///
+    /// Default: [`ClientAuth::Basic`] if there is a client id or a secret, whatever the grant, and
+    /// also if there is an id alone. Without either, another grant than client credentials has
+    /// [`ClientAuth::None`].
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);
         self
@@ -174,8 +179,26 @@ impl TokenEndpointBuilder {
 
     /// Another grant than client credentials: its `grant_type`, for instance
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. Add what it needs beside that with
-    /// [`param`](Self::param) and [`secret_param`](Self::secret_param). The endpoint makes the
-    /// same request for every token, so it drops a refresh token in the answer.
+    /// [`param`](Self::param) and [`secret_param`](Self::secret_param).
+    ///
+    /// The endpoint makes the same request for every token. It drops a refresh token in the
+    /// answer, also where the service may send one, as for `password` (RFC 6749 §4.3.3). If the
+    /// user's password is not to be sent again, or not to be kept at all, log in once by other
+    /// means, and give the refresh token of that to [`refresh_token`](Self::refresh_token).
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("my-app")
+    ///     .client_secret(Secret::env("CLIENT_SECRET"))
+    ///     .grant_type("password")
+    ///     .param("username", "orders")
+    ///     .secret_param("password", Secret::env("PASSWORD"));
+    /// # #[cfg(feature = "reqwest")]
+    /// endpoint.build()?;
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
         self.grant_type = grant_type.into();
         self.refresh_token = None;
@@ -280,6 +303,10 @@ impl TokenEndpointBuilder {
 
     /// Checks every setting and makes the endpoint. Nothing is sent, and no secret is read.
     ///
+    /// A placeholder that was never filled in (`{tenant}`, `<your-id>`) is an error in the URL, in
+    /// the client id, and in the fixed text of a parameter or a header that is an API key by its
+    /// name. Other secrets may look like anything, and are left alone.
+    ///
     /// # Errors
     ///
     /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
@@ -303,7 +330,8 @@ impl TokenEndpointBuilder {
             None => Grant::Repeated,
         };
         let endpoint = Endpoint {
-            origin,
+            // Never the query, in which there may be a secret.
+            place: format!("{origin}{}", Redactor::default().clean(uri.path())),
             template: Template {
                 uri,
                 client_id: self.client_id,
@@ -335,6 +363,9 @@ impl TokenEndpointBuilder {
         let client_auth = self.client_auth.unwrap_or(usual);
         match (client_auth, self.client_id.as_deref()) {
             (_, Some("")) => Err(InvalidEndpoint::setting("client_id", "is empty")),
+            (_, Some(id)) if placeholder::is_one(id) => {
+                Err(InvalidEndpoint::setting("client_id", checks::PLACEHOLDER))
+            }
             (ClientAuth::BasicRaw, Some(id)) if id.contains(':') => Err(InvalidEndpoint::setting(
                 "client_id",
                 "has a `:`, where raw Basic ends the id (RFC 7617 §2)",

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 const SCHEME: &[u8] = b"Basic ";
 
-/// Where the client's id and secret go.
+/// Where the client's id and secret go. Which one is the default:
+/// [`TokenEndpointBuilder::client_auth`](super::TokenEndpointBuilder::client_auth).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

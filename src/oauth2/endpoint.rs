@@ -20,7 +20,6 @@ use super::{
 use crate::{
     error::{CacheError, TokenError},
     observe,
-    origin::Origin,
     source::{TokenRequest, TokenSource},
     token::AccessToken,
 };
@@ -46,7 +45,8 @@ pub struct TokenEndpoint {
 
 /// What a [`TokenEndpoint`] is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
-    pub(super) origin: Origin,
+    /// Scheme, host, port and path, as errors show them.
+    pub(super) place: String,
     pub(super) template: Template,
     pub(super) grant: Grant,
     pub(super) names: FieldNames,
@@ -95,9 +95,9 @@ impl TokenSource for TokenEndpoint {
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { origin, template, .. } = &*self.endpoint;
+        let Endpoint { place, template, .. } = &*self.endpoint;
         f.debug_struct("TokenEndpoint")
-            .field("origin", origin)
+            .field("url", place)
             .field("grant_type", &template.grant_type)
             .field("client_id", &template.client_id)
             .field("client_auth", &template.client_auth)
@@ -221,7 +221,7 @@ impl Endpoint {
             }
             Ok(readings)
         };
-        read.await.map_err(|error| EndpointError::credential(&error, &self.origin))
+        read.await.map_err(|error| EndpointError::credential(&error, &self.place))
     }
 
     /// Redeems the grant, with care if it may be good for one exchange only.
@@ -303,7 +303,14 @@ impl Endpoint {
         };
         match Reply::read(&body, &self.names) {
             Ok(reply) if is_success && !reply.is_error() => {
-                let token = reply.access_token().map_err(|kind| failed(self.error(kind)))?;
+                let token = reply.access_token().map_err(|kind| {
+                    let is_missing = kind == Kind::MissingToken;
+                    let error = failed(self.error(kind));
+                    if is_missing && reply.has_token_of_another_type() {
+                        return error.with_detail("what stands in its place is not a text");
+                    }
+                    error
+                })?;
                 Ok((token, reply.refresh_token()))
             }
             Err(kind) if is_success => Err(failed(self.error(kind))),
@@ -329,6 +336,6 @@ impl Endpoint {
     }
 
     fn error(&self, kind: Kind) -> EndpointError {
-        EndpointError::new(kind, &self.origin)
+        EndpointError::new(kind, &self.place)
     }
 }

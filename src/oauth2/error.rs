@@ -5,7 +5,11 @@ use std::{error::Error, fmt, time::Duration};
 use http::StatusCode;
 
 use super::redact::Redactor;
-use crate::{error::TokenError, origin::Origin, secret::SecretError, token::InvalidToken};
+use crate::{
+    error::{TokenError, find_in},
+    secret::SecretError,
+    token::InvalidToken,
+};
 
 /// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
 /// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
@@ -50,7 +54,7 @@ pub struct EndpointError {
 #[derive(Clone)]
 struct Inner {
     kind: EndpointErrorKind,
-    /// Scheme, host and port of the endpoint.
+    /// Scheme, host, port and path of the endpoint.
     endpoint: String,
     status: Option<StatusCode>,
     error: Option<String>,
@@ -91,11 +95,12 @@ pub enum EndpointErrorKind {
     Redirected,
     /// The answer has more than 1 MiB.
     TooLarge,
-    /// The service refused: an error status, or an OAuth error (RFC 6749 §5.2).
+    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). A 5xx, a
+    /// 429 or a 404 is rather an answer than a refusal, and the text says so.
     Refused,
     /// The answer is no answer: empty, an HTML page, broken JSON, …
     Unreadable(&'static str),
-    /// The answer has no access token under the name that is looked for.
+    /// The answer has no access token under the name that is looked for, or one that is not a text.
     MissingToken,
     /// The answer has an access token that no header may carry.
     InvalidToken(InvalidToken),
@@ -111,10 +116,10 @@ pub enum EndpointErrorKind {
 // ===== impl EndpointError =====
 
 impl EndpointError {
-    pub(super) fn new(kind: EndpointErrorKind, endpoint: &Origin) -> Self {
+    pub(super) fn new(kind: EndpointErrorKind, endpoint: &str) -> Self {
         let inner = Inner {
             kind,
-            endpoint: endpoint.to_string(),
+            endpoint: endpoint.to_owned(),
             status: None,
             error: None,
             description: None,
@@ -127,7 +132,7 @@ impl EndpointError {
     }
 
     /// A secret that cannot be read.
-    pub(super) fn credential(error: &SecretError, endpoint: &Origin) -> Self {
+    pub(super) fn credential(error: &SecretError, endpoint: &str) -> Self {
         let failure = Self::new(EndpointErrorKind::Credential, endpoint)
             .with_cause(error, &Redactor::default());
         if error.is_transient() { failure } else { failure.settled() }
@@ -165,6 +170,12 @@ impl EndpointError {
         self
     }
 
+    /// Adds what is said in words of our own.
+    pub(super) fn with_detail(mut self, detail: &str) -> Self {
+        self.inner.detail = Some(detail.to_owned());
+        self
+    }
+
     /// The refusal of a refresh token that an earlier exchange may have spent.
     pub(super) fn lost(mut self) -> Self {
         self.inner.kind = EndpointErrorKind::RefreshTokenLost;
@@ -175,6 +186,46 @@ impl EndpointError {
     pub(super) fn settled(mut self) -> Self {
         self.inner.settled = true;
         self
+    }
+
+    /// The `EndpointError` in another error, however deep: in a [`TokenError`], and in whatever
+    /// [`TokenError::find_in`] finds that in.
+    ///
+    /// ```
+    /// # use std::convert::Infallible;
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response};
+    /// # use http_body_util::Full;
+    /// use tower::ServiceExt;
+    /// use tower_bearer::{BearerAuthLayer, oauth2::{EndpointError, TokenEndpoint}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_bearer::BoxError> {
+    /// # let token_service = tower::service_fn(async |_: Request<Full<Bytes>>| {
+    /// #     let refusal = Response::builder().status(401);
+    /// #     refusal.body(r#"{"error":"invalid_client"}"#.to_owned())
+    /// # });
+    /// # let http_client = tower::service_fn(async |_: Request<String>| {
+    /// #     Ok::<_, Infallible>(Response::new(String::new()))
+    /// # });
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("my-app")
+    ///     .client_secret("wrong")
+    /// #   .transport(token_service)
+    ///     .build()?;
+    /// let layer = BearerAuthLayer::new(endpoint).origin("https://api.example.com")?;
+    /// let stack = tower::ServiceBuilder::new().layer(layer).service(http_client);
+    ///
+    /// let request = Request::get("https://api.example.com/").body(String::new())?;
+    /// let error = stack.oneshot(request).await.unwrap_err();
+    /// let found = EndpointError::find_in(error.as_ref()).expect("the token service refused");
+    /// assert_eq!(found.error(), Some("invalid_client"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
     }
 
     /// What went wrong, in kind.
@@ -235,10 +286,7 @@ impl EndpointError {
             | EndpointErrorKind::InvalidToken(_)
             | EndpointErrorKind::NotBearer => "no_bearer_token",
             EndpointErrorKind::RefreshTokenLost => "refresh_token_lost",
-            EndpointErrorKind::Refused => {
-                let known = KNOWN.into_iter().find(|known| self.error() == Some(known));
-                known.unwrap_or("other")
-            }
+            EndpointErrorKind::Refused => self.inner.known_code().unwrap_or("other"),
         }
     }
 
@@ -311,6 +359,14 @@ impl Meaning {
 
 // ===== impl Inner =====
 
+/// What the service may not even have looked at the request for.
+const NOT_JUDGED: [StatusCode; 4] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::METHOD_NOT_ALLOWED,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::TOO_MANY_REQUESTS,
+];
+
 impl Inner {
     fn may_pass(&self) -> bool {
         match self.kind {
@@ -318,9 +374,8 @@ impl Inner {
             | EndpointErrorKind::NotBearer
             | EndpointErrorKind::RefreshTokenLost => false,
             EndpointErrorKind::Refused => {
-                let busy = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
                 self.is_server_error()
-                    || self.status.is_some_and(|status| busy.contains(&status))
+                    || self.is_one_of([StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS])
                     || self.meaning == Meaning::Passing
             }
             _ => true,
@@ -329,6 +384,45 @@ impl Inner {
 
     fn is_server_error(&self) -> bool {
         self.status.is_some_and(|status| status.is_server_error())
+    }
+
+    fn is_one_of<const N: usize>(&self, statuses: [StatusCode; N]) -> bool {
+        self.status.is_some_and(|status| statuses.contains(&status))
+    }
+
+    /// The code, if it is one of an RFC's.
+    fn known_code(&self) -> Option<&'static str> {
+        KNOWN.into_iter().find(|known| self.error.as_deref() == Some(known))
+    }
+
+    /// Whether the service judged the request, as far as can be seen. A 5xx is about the service
+    /// itself, whatever the code.
+    fn is_judged(&self) -> bool {
+        !self.is_server_error() && (self.known_code().is_some() || !self.is_one_of(NOT_JUDGED))
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        use EndpointErrorKind::{MissingToken, Redirected, RefreshTokenLost, Refused};
+        Some(match self.kind {
+            Redirected => {
+                "it is not followed because it would replay the credentials; configure the URL \
+                 that it leads to"
+            }
+            Refused
+                if !self.is_judged()
+                    && self.is_one_of([StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED]) =>
+            {
+                "check the URL"
+            }
+            MissingToken if self.detail.is_none() => {
+                "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
+                 deeper in the answer, write the source by `from_fn`"
+            }
+            RefreshTokenLost => {
+                "an exchange with an unknown outcome has probably spent it, and a new one is needed"
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -345,7 +439,8 @@ impl fmt::Display for Inner {
             Kind::Timeout => write!(f, "{at} did not answer in time"),
             Kind::Redirected => write!(f, "{at} answered with a redirect"),
             Kind::TooLarge => write!(f, "{at} answered with more than 1 MiB"),
-            Kind::Refused => write!(f, "{at} refused"),
+            Kind::Refused if self.is_judged() => write!(f, "{at} refused"),
+            Kind::Refused => write!(f, "{at} answered"),
             Kind::Unreadable(what) => write!(f, "{at} answered with {what}"),
             Kind::MissingToken => write!(f, "{at} answered without an access token"),
             Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
@@ -357,25 +452,6 @@ impl fmt::Display for Inner {
         }
         let said = [&self.error, &self.description, &self.detail];
         let said = said.into_iter().flatten().map(String::as_str);
-        said.chain(self.kind.advice()).try_for_each(|text| write!(f, ": {text}"))
-    }
-}
-
-impl EndpointErrorKind {
-    fn advice(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Redirected => {
-                "it is not followed because it would replay the credentials; configure the URL \
-                 that it leads to"
-            }
-            Self::MissingToken => {
-                "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
-                 deeper in the answer, write the source by `from_fn`"
-            }
-            Self::RefreshTokenLost => {
-                "an exchange with an unknown outcome has probably spent it, and a new one is needed"
-            }
-            _ => return None,
-        })
+        said.chain(self.advice()).try_for_each(|text| write!(f, ": {text}"))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http_body::Body;
 use pin_project_lite::pin_project;
-use reqwest::{Client, Error, Url};
+use reqwest::{Client, Error, Url, redirect::Policy};
 use tower_service::Service;
 
 use crate::{error::BoxError, origin::FinalUri};
@@ -26,10 +26,9 @@ use crate::{error::BoxError, origin::FinalUri};
 /// use tower_bearer::oauth2::ReqwestService;
 ///
 /// # async fn call() -> Result<(), tower_bearer::BoxError> {
-/// let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
 /// let stack = ServiceBuilder::new()
 ///     .layer(TimeoutLayer::new(std::time::Duration::from_secs(30)))
-///     .service(ReqwestService::new(client));
+///     .service(ReqwestService::default());
 /// let request = Request::get("https://api.example.com/").body(reqwest::Body::default())?;
 /// let response = stack.oneshot(request).await?;
 /// # Ok(())
@@ -37,16 +36,22 @@ use crate::{error::BoxError, origin::FinalUri};
 /// ```
 ///
 /// It is always ready, and cheap to clone. It takes every body whose data become [`Bytes`]; the
-/// body is `Sync + 'static` because reqwest boxes it. Connections, proxies, TLS and redirects
-/// are the client's matter. A client that follows redirects does so below every layer: turn
-/// that off, as above, and put a layer for it on top. A response that came from another origin
-/// all the same has the extension [`FinalUri`](crate::FinalUri).
+/// body is `Sync + 'static` because reqwest boxes it.
+///
+/// # Redirects
+///
+/// [`ReqwestService::default()`](Self::default) follows none. Connections, proxies, TLS and
+/// redirects of a client that is [given](Self::new) are that client's matter. One that follows
+/// redirects does so below every layer: turn that off
+/// (`reqwest::Client::builder().redirect(reqwest::redirect::Policy::none())`), and put a layer for
+/// it on top. A response that came from another origin all the same has the extension
+/// [`FinalUri`](crate::FinalUri).
 ///
 /// # Errors
 ///
 /// reqwest's own, with the user info, the query and the fragment taken out of their URL, since
 /// those may hold secrets. Scheme, host, port and path stay.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ReqwestService {
     client: Client,
 }
@@ -92,6 +97,19 @@ impl ReqwestService {
     #[must_use]
     pub fn into_inner(self) -> Client {
         self.client
+    }
+}
+
+impl Default for ReqwestService {
+    /// A client of its own, which follows no redirect and has reqwest's defaults for the rest:
+    /// TLS by rustls with the system's certificates, and the proxies of the environment.
+    ///
+    /// # Panics
+    ///
+    /// As [`reqwest::Client::new`]: if TLS cannot be set up.
+    fn default() -> Self {
+        let client = Client::builder().redirect(Policy::none()).build();
+        Self::new(client.expect("TLS can be set up, as `reqwest::Client::new` expects too"))
     }
 }
 

@@ -18,6 +18,9 @@ pub(super) use fields::FieldNames;
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The longest `Retry-After` that is reported.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// The earliest end that a token is taken to have, in seconds since 1970: October 2012, when RFC
+/// 6749 was published.
+const EARLIEST_EXPIRY: f64 = 1_349_049_600.0;
 /// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`, and
 /// `N_A` for what is no access token (RFC 8693 §2.2.1).
 const NOT_BEARER: [&str; 4] = ["dpop", "pop", "mac", "n_a"];
@@ -71,6 +74,11 @@ impl Reply {
         self.text(Field::RefreshToken).map(|token| Zeroizing::new(token.to_owned()))
     }
 
+    /// Whether a number, an object or the like stands where the access token should.
+    pub(super) fn has_token_of_another_type(&self) -> bool {
+        self.fields.all(Field::AccessToken).any(|value| !value.is_empty() && value.text().is_none())
+    }
+
     /// The access token with its end and its scope.
     pub(super) fn access_token(&self) -> Result<AccessToken, Kind> {
         let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
@@ -99,9 +107,11 @@ impl Reply {
     }
 
     /// `expiration` and its like: seconds since 1970. A date in words is ignored, because
-    /// the services that send one send `expires_in` too.
+    /// the services that send one send `expires_in` too. So is one before every token, such as 0,
+    /// because the services that send it mean that there is none.
     fn expiry(&self) -> Option<SystemTime> {
-        let seconds = self.fields.all(Field::ExpiresAt).find_map(Scalar::number)?;
+        let numbers = self.fields.all(Field::ExpiresAt).filter_map(Scalar::number);
+        let seconds = numbers.into_iter().find(|seconds| *seconds >= EARLIEST_EXPIRY)?;
         SystemTime::UNIX_EPOCH.checked_add(whole_seconds(seconds))
     }
 
@@ -185,14 +195,49 @@ mod tests {
             };
             (token.lifetime().map(|lifetime| lifetime.as_secs()), token.expiry().map(seconds))
         };
-        let all = r#""expires_at":3,"expires_on":"2","expiration":1"#;
+        let all = r#""expires_at":1800000003,"expires_on":"1800000002","expiration":1800000001"#;
         assert_eq!(expiry(&format!(r#"{all},"expires_in":9"#)), (Some(9), None));
-        assert_eq!(expiry(all), (None, Some(1)));
-        assert_eq!(expiry(r#""expires_at":3,"expires_on":"2""#), (None, Some(2)));
-        assert_eq!(expiry(r#""expires_at":3.7,"expiration":"soon""#), (None, Some(3)));
+        assert_eq!(expiry(all), (None, Some(1_800_000_001)));
+        let two = r#""expires_at":1800000003,"expires_on":"1800000002""#;
+        assert_eq!(expiry(two), (None, Some(1_800_000_002)));
+        let words = r#""expires_at":1800000003.7,"expiration":"soon""#;
+        assert_eq!(expiry(words), (None, Some(1_800_000_003)));
         assert_eq!(expiry(r#""expires_at":"2024-01-01T00:00:00Z""#), (None, None));
-        assert_eq!(expiry(r#""expires_at":-5"#), (None, Some(0)));
         assert_eq!(expiry(r#""expires_at":1e30"#), (None, Some(MAX_LIFETIME.as_secs())));
+    }
+
+    #[test]
+    fn an_expiry_before_every_token_says_that_there_is_none() {
+        let expiry = |members: &str| {
+            let body = format!(r#"{{"access_token":"t",{members}}}"#);
+            reply(&body).unwrap().access_token().unwrap().expiry()
+        };
+        for nothing in ["0", "\"0\"", "-5", "-62135596800", "1", "3600", "1349049599"] {
+            assert_eq!(expiry(&format!(r#""expires_at":{nothing}"#)), None, "{nothing}");
+        }
+        let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        // A token that expired a while ago is another matter.
+        assert_eq!(expiry(r#""expires_at":1500000000"#), at(1_500_000_000));
+        // A name that says nothing does not hide one that does.
+        assert_eq!(expiry(r#""expiration":0,"expires_at":1800000000"#), at(1_800_000_000));
+    }
+
+    #[test]
+    fn a_scope_is_a_text_or_a_list_of_names() {
+        for (scope, expected) in [
+            (r#""a b""#, Some("a b")),
+            (r#"["a","b"]"#, Some("a b")),
+            (r#"["a"]"#, Some("a")),
+            ("[]", None),
+            ("null", None),
+            (r#"["a",7]"#, None),
+            (r#"{"a":true}"#, None),
+            ("7", None),
+        ] {
+            let body = format!(r#"{{"access_token":"t","scope":{scope}}}"#);
+            let token = reply(&body).unwrap().access_token().unwrap();
+            assert_eq!(token.scope(), expected, "{scope}");
+        }
     }
 
     #[test]
@@ -243,6 +288,10 @@ mod tests {
             r#"{"errors":[{"code":"deep","message":"m"}],"errorCode":"top","errorMessage":"n"}"#;
         let reply = reply(body).unwrap();
         assert_eq!((reply.error(), reply.error_description()), (Some("top"), Some("n")));
+        let okta = r#"{"errorCode":"E0000004","errorSummary":"no such user","errorCauses":[]}"#;
+        let reply = self::reply(okta).unwrap();
+        let said = (reply.error(), reply.error_description());
+        assert_eq!(said, (Some("E0000004"), Some("no such user")));
     }
 
     #[test]

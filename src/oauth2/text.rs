@@ -43,6 +43,14 @@ impl Text {
         }
     }
 
+    /// What it always is, if that is known without reading anything.
+    pub(super) fn fixed(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) => Some(text),
+            Self::Secret(secret) => secret.fixed(),
+        }
+    }
+
     pub(super) fn secret(&self) -> Option<&Secret> {
         match self {
             Self::Plain(_) => None,

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 /// A payload longer than this (in base64 characters) is not looked into.
 const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// When the token expires, if it is a JWT that says so.
+/// When the token expires, if it is a JWT that says so. Zero says that there is no end.
 pub(super) fn expiry(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -19,7 +19,8 @@ pub(super) fn expiry(token: &str) -> Option<SystemTime> {
         return None;
     }
     let payload = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?);
-    let seconds = Duration::try_from_secs_f64(number_member(&payload, b"exp")?).ok()?;
+    let said = number_member(&payload, b"exp").filter(|seconds| *seconds > 0.0)?;
+    let seconds = Duration::try_from_secs_f64(said).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
@@ -107,6 +108,7 @@ mod tests {
     fn what_is_no_jwt_or_has_no_sane_exp_says_nothing() {
         for payload in [
             r#"{"exp":-1}"#,
+            r#"{"exp":0}"#,
             r#"{"exp":1e300}"#,
             r#"{"exp":"soon"}"#,
             r#"{"exp":null}"#,

@@ -287,6 +287,16 @@ async fn each_says_in_one_line_what_is_missing() {
 }
 
 #[tokio::test]
+async fn another_spelling_of_a_name_that_is_missing_is_named_without_its_value() {
+    let mut command = example("ibm_cloud");
+    command.env("IBM_CLOUD_API_KEY", "hush").env("IBMCLOUD_INSTANCE_ID", "i");
+    let line = run(&mut command).await.failed(2);
+    let expected = "IBMCLOUD_API_KEY or IBMCLOUD_KEY_FILE \
+                    (IBM_CLOUD_API_KEY is set: the name is IBMCLOUD_API_KEY)\n";
+    assert!(line.ends_with(expected) && !line.contains("hush"), "{line}");
+}
+
+#[tokio::test]
 async fn only_what_is_missing_is_named_and_nothing_is_sent() {
     let auth = Server::answering(200, IBM_ANSWER).await;
     let api = Server::answering(200, "things").await;
@@ -319,7 +329,8 @@ async fn a_token_service_that_refuses_is_shown_and_the_api_is_not_called() {
     let key_protect = Server::answering(200, KEYS).await;
     let shown = run(&mut ibm_cloud(&iam, &key_protect)).await.failed(1);
     assert!(shown.contains("400 Bad Request"), "{shown}");
-    assert!(shown.ends_with("BXNIM0415E: Provided API key *** could not be found.\n"), "{shown}");
+    let said = "BXNIM0415E: Provided API key *** could not be found.: an access token was needed\n";
+    assert!(shown.ends_with(said), "{shown}");
     assert_eq!(key_protect.seen().len(), 0);
 }
 

@@ -172,6 +172,13 @@ async fn a_missing_credential_is_named_in_one_line() {
 }
 
 #[tokio::test]
+async fn a_credential_under_another_spelling_is_named() {
+    let said = token(&["ibm_cloud"], &[("IBM_CLOUD_API_KEY", "hush")]).await.failed(2);
+    let expected = "IBMCLOUD_API_KEY (IBM_CLOUD_API_KEY is set: the name is IBMCLOUD_API_KEY)\n";
+    assert!(said.ends_with(expected) && !said.contains("hush"), "{said}");
+}
+
+#[tokio::test]
 async fn whoever_calls_it_wrongly_is_told_how_to() {
     for args in [
         &[][..],

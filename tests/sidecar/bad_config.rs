@@ -62,6 +62,81 @@ async fn a_secret_that_is_written_out_is_not_repeated() {
     assert!(error.starts_with("line 5: "), "{error}");
 }
 
+/// A secret may stand anywhere, once it is in the wrong place.
+#[tokio::test]
+async fn a_secret_in_a_wrong_place_is_not_shown_wherever_that_is() {
+    let fields = ", expected one of `listen`, `hosts`, `drain_seconds`, `connect_seconds`, \
+                  `connections`, `replay`, `sources`, `upstreams`";
+    let secret = "hunter3";
+    let (s, u) = (SOURCE, UPSTREAM);
+    for (config, expected) in [
+        (format!("{secret} = 1\n{s}{u}"), format!("line 1: unknown field{fields}")),
+        (format!("\"{secret}`, expected x\" = 1\n{s}{u}"), "line 1: unknown field".to_owned()),
+        (
+            format!("{s}{u}{secret} = \"/\"\n"),
+            "line 9: in `upstreams.u`: unknown field, expected one of `to`, `source`".to_owned(),
+        ),
+        (
+            format!("[sources.a]\n{secret} = 1\n{u}"),
+            "line 2: in `sources.a`: unknown field, expected one of `oauth2`".to_owned(),
+        ),
+        (
+            format!("replay.{secret} = 1\n{s}{u}"),
+            "line 1: in `replay`: unknown field, expected `per_request` or `total`".to_owned(),
+        ),
+        (
+            format!("{s}{}", u.replace("source = \"a\"", "source = \"hunter3\"")),
+            "`upstreams.u`: `source` is none of `a`".to_owned(),
+        ),
+        (
+            format!("{s}{}", u.replace("source = \"a\"", "source = 948_371_204")),
+            "line 8: in `upstreams.u.source`: invalid type: integer, expected a string".to_owned(),
+        ),
+        (
+            format!("{s}{}", u.replace("source = \"a\"", "source = 948371204.5")),
+            "line 8: in `upstreams.u.source`: invalid type: floating point, expected a string"
+                .to_owned(),
+        ),
+        (
+            format!("drain_seconds = -948371204\n{s}{u}"),
+            "line 1: in `drain_seconds`: invalid value: integer, expected u64".to_owned(),
+        ),
+        (
+            format!("replay.total = 948371204948371204\n{s}{u}"),
+            "line 1: in `replay.total`: invalid value: integer, expected u32".to_owned(),
+        ),
+        (
+            format!("drain_seconds = \"{secret}, expected x \\\", expected y\"\n{s}{u}"),
+            "line 1: in `drain_seconds`: invalid type: string, expected u64".to_owned(),
+        ),
+        (
+            format!("drain_seconds = {{ {secret} = 1 }}\n{s}{u}"),
+            "line 1: in `drain_seconds`: invalid type: map, expected u64".to_owned(),
+        ),
+        (
+            format!("hosts = \"{secret}\"\n{s}{u}"),
+            "line 1: in `hosts`: invalid type: string, expected a sequence".to_owned(),
+        ),
+        (format!("listen = \"{secret}\"\n{s}{u}"), "line 1: in `listen`: invalid".to_owned()),
+        (format!("[sources.a]\ncommand = \"{secret}\"\n{u}"), "line 2: in ".to_owned()),
+        (format!("[sources.a]\npolicy = \"{secret}\"\n{u}"), "line 2: in ".to_owned()),
+        (format!("[sources.a]\ntoken = {{ {secret} = 1 }}\n{u}"), "line 2: in ".to_owned()),
+        (format!("[sources.a]\noauth2 = \"{secret}\"\n{u}"), "line 2: in ".to_owned()),
+        (format!("{s}{secret}\n{u}"), "line 5: ".to_owned()),
+        (format!("{s}scope = {secret}\n{u}"), "line 5: ".to_owned()),
+        (format!("{s}scope = \"{secret}\n{u}"), "line 5: ".to_owned()),
+        (format!("{s}[{secret}\n{u}"), "line 5: ".to_owned()),
+        (format!("{secret} = 1\n{secret} = 2\n{s}{u}"), "line 2: ".to_owned()),
+        (format!("{s}[sources.a.oauth2]\n{u}"), "line 5: ".to_owned()),
+        (format!("listen = 1\nlisten.{secret} = 2\n{s}{u}"), "line 2: ".to_owned()),
+        (format!("drain_seconds = 0x{secret}\n{s}{u}"), "line 1: ".to_owned()),
+    ] {
+        let error = told(&config).await;
+        assert!(error.starts_with(&expected), "{config}{error}");
+        assert!(!error.contains(secret) && !error.contains("948371204"), "{config}{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_secret_that_cannot_be_read_is_named_with_its_place() {
     let config = SOURCE.replace("SIDECAR_TEST_SECRET", "SIDECAR_NEVER_SET");

@@ -62,7 +62,7 @@ async fn a_check_says_in_a_line_what_is_wrong() {
     let wrong = world.config("").replace("client_id = \"me\"", "client_id = \"you\"");
     let (code, out, _) = run(&wrong, &["--check"]).await;
     let expected = format!(
-        "local: the token endpoint http://{} refused (HTTP 401 Unauthorized): invalid_client\n",
+        "local: the token endpoint http://{}/token refused (HTTP 401 Unauthorized): invalid_client\n",
         world.tokens.address
     );
     assert_eq!((code, out), (1, expected));

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tower_bearer::oauth2::{
-    ClientAuth, EndpointErrorKind as Kind, Field, InvalidEndpoint, TokenEndpoint,
-    TokenEndpointBuilder,
+use tower_bearer::{
+    Secret, TokenCache,
+    oauth2::{
+        ClientAuth, EndpointErrorKind as Kind, Field, InvalidEndpoint, TokenEndpoint,
+        TokenEndpointBuilder, providers,
+    },
 };
 
 use super::support::{Scripted, URL, answer, client, fetch_with, kind, shown, streamed};
@@ -88,6 +91,36 @@ fn settings_that_mean_nothing_are_refused_by_name() {
     ] {
         let error = refusal(builder);
         assert!(error.contains(name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_placeholder_that_was_never_filled_in_is_refused_and_a_secret_may_look_like_one() {
+    let verify = |tenant: &str| providers::ibm_verify(tenant, "me", "hush");
+    for (builder, name) in [
+        (client().url("https://login.example.com/{tenant}/token"), "`url`"),
+        (client().url("https://<your tenant>/token?key=hush"), "`url`"),
+        (verify("{tenant host}"), "`url`"),
+        (client().client_id("<your-id>"), "`client_id`"),
+        (client().client_id("{client_id}"), "`client_id`"),
+        (providers::ibm_cloud("{hush-apikey}"), "`param` \"apikey\""),
+        (client().param("api_key", "<hush>"), "`param` \"api_key\""),
+        (client().header("X-Api-Key", "{hush}"), "`header` \"X-Api-Key\""),
+        (client().header("X-Api-Key", Secret::new("{hush}")), "`header` \"X-Api-Key\""),
+    ] {
+        let error = refusal(builder);
+        assert!(error.contains(name) && error.contains("placeholder"), "{name}: {error}");
+    }
+    for builder in [
+        client().client_secret("{client_secret}"),
+        client().client_secret("<hush>"),
+        client().client_id("{3F2504E0-4F89-11D3-9A0C-0305E82C3301}"),
+        client().param("claims", "{id}").secret_param("password", "<hush>"),
+        client().secret_param("apikey", Secret::env("{apikey}")),
+        providers::ibm_cloud("a{b}c"),
+        client().refresh_token("{rt}"),
+    ] {
+        builder.transport(Scripted::default()).build().unwrap();
     }
 }
 
@@ -184,6 +217,22 @@ async fn a_token_that_no_header_may_carry_is_refused_unseen() {
         let body = format!(r#"{{"access_token":{missing}}}"#);
         let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
         assert_eq!(*kind(&error), Kind::MissingToken, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn an_expiry_that_was_not_set_costs_one_fetch_however_many_ask() {
+    for body in [
+        r#"{"access_token":"t","expires_at":0}"#,
+        r#"{"access_token":"t","expires_on":"-62135596800"}"#,
+    ] {
+        let service = Scripted::new([answer(200, body)]);
+        let endpoint = client().transport(service.clone()).build().unwrap();
+        let cache = TokenCache::new(endpoint);
+        for _ in 0..20 {
+            cache.get().await.unwrap();
+        }
+        assert_eq!(service.seen().len(), 1, "{body}");
     }
 }
 

@@ -30,6 +30,72 @@ async fn an_oauth_error_carries_status_code_and_description() {
 }
 
 #[tokio::test]
+async fn an_error_shows_the_path_of_the_endpoint_and_neither_query_nor_user_info() {
+    for (url, shown) in [
+        ("https://auth.example.com/v1/tokne?key=hush", "https://auth.example.com/v1/tokne "),
+        ("https://AUTH.example.com:443?key=hush", "https://auth.example.com/ "),
+        ("http://127.0.0.1:4901/a", "http://127.0.0.1:4901/a "),
+    ] {
+        for step in [answer(400, ""), answer(200, ""), cut(), refused()] {
+            let error = fetch_with(client().url(url), step).await.unwrap_err();
+            assert!(error.to_string().contains(shown), "{error}");
+            assert!(!super::support::shown(&error).contains("hush"), "{error:?}");
+        }
+    }
+    let long = format!("https://auth.example.com/{}", "x".repeat(5000));
+    let error = fetch_with(client().url(long), cut()).await.unwrap_err();
+    assert!(error.to_string().len() < 1000, "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_is_told_from_an_answer_that_refuses_nothing() {
+    for (status, body, expected) in [
+        (404, "<html>", "answered (HTTP 404 Not Found): check the URL"),
+        (
+            404,
+            r#"{"status":404,"error":"Not Found","path":"/tokne"}"#,
+            "answered (HTTP 404 Not Found): Not Found: check the URL",
+        ),
+        (405, "", "answered (HTTP 405 Method Not Allowed): check the URL"),
+        (404, r#"{"error":"invalid_client"}"#, "refused (HTTP 404 Not Found): invalid_client"),
+        (503, "", "answered (HTTP 503 Service Unavailable)"),
+        (
+            503,
+            r#"{"error":"temporarily_unavailable"}"#,
+            "answered (HTTP 503 Service Unavailable): temporarily_unavailable",
+        ),
+        (500, r#"{"error":"oops"}"#, "answered (HTTP 500 Internal Server Error): oops"),
+        (429, "", "answered (HTTP 429 Too Many Requests)"),
+        (408, "", "answered (HTTP 408 Request Timeout)"),
+        (400, "", "refused (HTTP 400 Bad Request)"),
+        (401, "", "refused (HTTP 401 Unauthorized)"),
+        (403, "<html>", "refused (HTTP 403 Forbidden)"),
+        (200, r#"{"error":"invalid_scope"}"#, "refused (HTTP 200 OK): invalid_scope"),
+    ] {
+        let error = fetch_with(client(), answer(status, body)).await.unwrap_err();
+        let text = error.to_string();
+        let (_, said) = text.split_once("/token ").unwrap();
+        assert_eq!(said, expected);
+        assert_eq!(*kind(&error), Kind::Refused, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_a_text_is_told_from_one_that_is_not_there() {
+    for token in ["12", "true", "false", "{}", "[\"hush\"]"] {
+        let body = format!(r#"{{"access_token":{token}}}"#);
+        let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
+        let expected = "answered without an access token (HTTP 200 OK): \
+                        what stands in its place is not a text";
+        assert!(error.to_string().ends_with(expected), "{token}: {error}");
+    }
+    for body in [r#"{"access_token":null}"#, r#"{"access_token":""}"#, r#"{"token":12}"#] {
+        let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
+        assert!(error.to_string().contains(".field(Field::AccessToken, ..)"), "{body}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_200_can_carry_an_error() {
     let body = r#"{"error":"incorrect_client_credentials","access_token":"hush"}"#;
     let error = fetch_with(client(), answer(200, body)).await.unwrap_err();

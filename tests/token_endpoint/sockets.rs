@@ -161,6 +161,17 @@ async fn the_adapter_takes_any_body_and_keeps_status_headers_and_body() {
 }
 
 #[tokio::test]
+async fn the_adapter_that_makes_its_own_client_follows_no_redirect() {
+    let (other, followed) = server(http("200 OK", "", "")).await;
+    let location = format!("location: http://{other}/\r\n");
+    let (address, _) = server(http("302 Found", &location, "")).await;
+    let request = Request::get(format!("http://{address}/")).body(reqwest::Body::default());
+    let response = ReqwestService::default().oneshot(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), 302);
+    assert!(!followed.is_finished());
+}
+
+#[tokio::test]
 async fn an_error_of_the_adapter_keeps_the_host_and_nothing_secret_of_the_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -36,6 +36,22 @@ async fn a_public_client_says_its_id_and_one_without_id_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_with_an_id_or_a_secret_says_so_by_basic_whatever_the_grant() {
+    let builder = || TokenEndpoint::builder(URL).grant_type("password");
+    let id_alone = "Basic bXktYXBwOg==";
+    let both = "Basic bXktYXBwOmh1c2gtaHVzaA==";
+    for (builder, expected) in [
+        (builder(), ""),
+        (builder().client_id("my-app"), id_alone),
+        (builder().client_id("my-app").client_secret("hush-hush"), both),
+        (TokenEndpoint::builder(URL).client_id("my-app"), id_alone),
+        (client().refresh_token("rt-0"), both),
+    ] {
+        assert_eq!(sent(builder).await.header("authorization"), expected);
+    }
+}
+
+#[tokio::test]
 async fn scope_audience_resources_and_parameters_follow_in_that_order() {
     let builder = client()
         .param("claims", "{\"a\"}")

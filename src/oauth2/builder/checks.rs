@@ -5,12 +5,19 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use url::Url;
 
-use super::super::{response::FieldNames, text::Text};
+use super::{
+    super::{response::FieldNames, text::Text},
+    placeholder,
+};
 use crate::{origin::Origin, secret::Secret};
 
 /// Parameters that have a method of their own.
 const OWN_PARAMS: [&str; 7] =
     ["grant_type", "client_id", "client_secret", "refresh_token", "scope", "audience", "resource"];
+
+/// What is wrong with a placeholder. It is not shown, because something else could stand in it.
+pub(super) const PLACEHOLDER: &str =
+    "is a placeholder, a name in brackets: put in its place what it stands for";
 
 /// A setting of a token endpoint that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +72,11 @@ impl InvalidEndpoint {
 // ===== The checks =====
 
 pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), InvalidEndpoint> {
+    if placeholder::is_in(url) {
+        return Err(InvalidEndpoint::Url(
+            "has a placeholder in it, a name in brackets: put in its place what it stands for",
+        ));
+    }
     // The `http` crate drops a fragment in silence.
     if url.contains('#') {
         return Err(InvalidEndpoint::Url("has a fragment, which is never sent"));
@@ -100,19 +112,26 @@ pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {
 
 /// No parameter may come twice (RFC 6749 §3.2).
 pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
-    for (at, (name, _)) in params.iter().enumerate() {
+    for (at, (name, value)) in params.iter().enumerate() {
         let problem = if name.is_empty() {
             "has no name"
         } else if OWN_PARAMS.contains(&name.as_str()) {
             "has a method of its own: use that"
         } else if params[..at].iter().any(|(earlier, _)| earlier == name) {
             "is there already, and may come only once (RFC 6749 §3.2)"
+        } else if is_unfilled(name, value) {
+            PLACEHOLDER
         } else {
             continue;
         };
         return Err(InvalidEndpoint::Param { name: name.clone(), problem });
     }
     Ok(())
+}
+
+/// Whether it is an API key that was never filled in.
+fn is_unfilled(name: &str, value: &Text) -> bool {
+    placeholder::is_api_key(name) && value.fixed().is_some_and(placeholder::is_one)
 }
 
 pub(super) fn names(names: &FieldNames) -> Result<(), InvalidEndpoint> {
@@ -144,6 +163,9 @@ pub(super) fn headers(
     for (name, value) in extra {
         let invalid = |problem| InvalidEndpoint::Header { name: name.clone(), problem };
         let checked = header_name(&name).map_err(invalid)?;
+        if is_unfilled(&name, &value) {
+            return Err(invalid(PLACEHOLDER));
+        }
         match value {
             Text::Plain(value) => {
                 headers.append(checked, header_value(&value).map_err(invalid)?);

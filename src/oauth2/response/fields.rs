@@ -18,6 +18,41 @@ use super::Kind;
 const ERROR_LIST: &str = "errors";
 
 /// A member of the answer that may have another name than the usual ones.
+///
+/// # Zero for ever
+///
+/// Some services (Mailchimp) say `"expires_in": 0` of a token that does not expire. RFC 6749 §5.1
+/// has no such meaning, so two settings say it: look for the lifetime under a name that never
+/// comes, and let the policy's
+/// [`default_lifetime`](crate::RefreshPolicyBuilder::default_lifetime) say how long a token lives
+/// about which nothing is known: by default, until an API rejects it.
+///
+/// ```
+/// # use http::{Request, Response};
+/// # use std::convert::Infallible;
+/// use std::time::Duration;
+/// use tower_bearer::{RefreshPolicy, TokenCache, oauth2::{Field, TokenEndpoint}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_bearer::BoxError> {
+/// # let service = tower::service_fn(async |_: Request<http_body_util::Full<bytes::Bytes>>| {
+/// #     let answer = r#"{"access_token":"abc","expires_in":0}"#;
+/// #     Ok::<_, Infallible>(Response::new(answer.to_owned()))
+/// # });
+/// let endpoint = TokenEndpoint::builder("https://login.example.com/oauth2/token")
+///     .client_id("my-app")
+///     .client_secret("s3cr3t")
+///     .field(Field::ExpiresIn, "-")
+/// #   .transport(service)
+///     .build()?;
+/// let day = Duration::from_secs(24 * 60 * 60);
+/// let policy = RefreshPolicy::builder().default_lifetime(day).build()?; // or leave it out
+/// let cache = TokenCache::with_policy(endpoint, policy);
+/// assert_eq!(cache.get().await?.lifetime(), None);
+/// assert!(cache.current().is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -26,19 +61,21 @@ pub enum Field {
     AccessToken,
     /// Its type: `token_type`.
     TokenType,
-    /// Its life in seconds: `expires_in`.
+    /// Its life in seconds: `expires_in`. Zero means that it has expired
+    /// ([unless told otherwise](#zero-for-ever)).
     ExpiresIn,
-    /// Its end in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`.
+    /// Its end in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`. Zero, or
+    /// a date before there was OAuth 2.0, is how some services say that they know of none.
     ExpiresAt,
     /// The refresh token: `refresh_token`.
     RefreshToken,
-    /// The scope that was granted: `scope`.
+    /// The scope that was granted: `scope`, a text, or a list of names.
     Scope,
     /// The code of an error: `error`, else `errorCode`, which may also be an object with a code
     /// and a message, or a list of such. Else the first of a list `errors`.
     Error,
-    /// What is said about an error: `error_description`, else `errorMessage`, else the message
-    /// that stands beside the code.
+    /// What is said about an error: `error_description`, else `errorMessage`, else `errorSummary`,
+    /// else the message that stands beside the code.
     ErrorDescription,
 }
 
@@ -92,7 +129,7 @@ impl Field {
             Self::RefreshToken => &["refresh_token"],
             Self::Scope => &["scope"],
             Self::Error => &["error", "errorCode"],
-            Self::ErrorDescription => &["error_description", "errorMessage"],
+            Self::ErrorDescription => &["error_description", "errorMessage", "errorSummary"],
         }
     }
 }
@@ -197,6 +234,19 @@ impl Fields {
         }
     }
 
+    /// A scope as a text, whether it is one or a list of its names.
+    fn scope(scope: &Value) -> Scalar {
+        match scope {
+            Value::Null => Scalar::Nothing,
+            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
+            Value::Array(names) => {
+                let names: Option<Vec<_>> = names.iter().map(Value::as_str).collect();
+                names.map_or(Scalar::Other, |names| Scalar::Text(Zeroizing::new(names.join(" "))))
+            }
+            _ => Scalar::Other,
+        }
+    }
+
     /// A name that comes twice is an error (RFC 6749 §5.1): whichever were taken, somebody
     /// else on the way could have taken the other.
     fn add(&mut self, field: Field, rank: usize, value: Scalar) -> Result<(), Kind> {
@@ -271,10 +321,10 @@ impl<'de> de::Visitor<'de> for Members<'_> {
             if self.0.is_error_list(&name) {
                 fields.add_error_list(&object.next_value()?);
             } else if let Some((field, rank)) = self.0.find(&name) {
-                let value = if field == Field::Error {
-                    fields.error(&object.next_value()?)
-                } else {
-                    object.next_value()?
+                let value = match field {
+                    Field::Error => fields.error(&object.next_value()?),
+                    Field::Scope => Fields::scope(&object.next_value()?),
+                    _ => object.next_value()?,
                 };
                 added = added.and_then(|()| fields.add(field, rank, value));
             } else {

@@ -8,8 +8,15 @@ const MAX_DEPTH: usize = 8;
 const CODES: [&str; 8] =
     ["errorType", "errorCode", "error_code", "error", "status", "code", "reason", "type"];
 /// The names of what is said beside a code.
-const MESSAGES: [&str; 6] =
-    ["error_description", "errorMessage", "message", "description", "detail", "title"];
+const MESSAGES: [&str; 7] = [
+    "error_description",
+    "errorMessage",
+    "errorSummary",
+    "message",
+    "description",
+    "detail",
+    "title",
+];
 /// The names under which an error may be wrapped once more.
 const WRAPPERS: [&str; 2] = ["error", "errors"];
 
