@@ -32,7 +32,7 @@ async fn another_attempt_and_a_replay_are_told_in_the_log() {
     let policy = RefreshPolicy::builder().attempts(2).build().unwrap();
     TokenCache::with_policy(mint, policy).get().await.unwrap_err();
     let text = log.text();
-    assert_eq!(text.matches("busy").count(), 2, "the attempt and the flight: {text}");
+    assert_eq!(text.matches("error=busy").count(), 2, "the attempt and the flight: {text}");
 
     let log = Log::start();
     let api = Api::new();

@@ -10,7 +10,7 @@ async fn main() -> Result<(), tower::BoxError> {
         .build()?;
     let api = ServiceBuilder::new()
         .layer(BearerAuthLayer::new(endpoint).origin(url!("https://api.example.com"))?)
-        .service(ReqwestService::new(reqwest::Client::new()));
+        .service(ReqwestService::default()); // follows no redirect: they belong above the layer
 
     let request = Request::get(url!("https://api.example.com/v1/invoices")).body(String::new())?;
     println!("{}", api.clone().oneshot(request).await?.status());
