@@ -216,12 +216,13 @@ async fn what_was_kept_is_dropped_at_once_when_the_response_is_accepted() {
     });
     let cache = cache(Mint::default());
     cache.get().await.unwrap();
-    let stack = layer(&cache).layer(inner);
+    let mut stack = layer(&cache).layer(inner);
     // The first one is news; the second is taken for granted.
     for _ in 0..2 {
         let is_held = Arc::new(AtomicBool::new(true));
         let body = Full::new(Bytes::from_owner(Held(Arc::clone(&is_held))));
-        let mut response = Box::pin(send(&stack, Request::get(API).body(body).unwrap()));
+        let stack = ServiceExt::<Request<Full<Bytes>>>::ready(&mut stack).await.unwrap();
+        let mut response = Box::pin(stack.call(Request::get(API).body(body).unwrap()));
         assert_eq!((&mut response).await.unwrap().status(), 200);
         assert!(!is_held.load(SeqCst), "the future is there still, and holds nothing");
     }
