@@ -244,6 +244,44 @@ impl Counted {
     }
 }
 
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_has_to_wait_again_for_a_token_ends_once_and_is_counted_as_a_replay() {
+    for (outcomes, end) in [
+        (vec![Ok(living("c", 51))], "answered"),
+        (vec![Err(busy())], "failed"),
+        (vec![Err(invalid_client()), Err(invalid_client())], "failed"),
+    ] {
+        let counted = Counted(metrics_util::debugging::DebuggingRecorder::new());
+        let _until_the_end = metrics::set_default_local_recorder(&counted.0);
+        let (source, mut desk) = manual();
+        let (api, cache) = (Api::new(), cache(source));
+        api.revoke("a");
+        let limited = limited(&api);
+        let stack = layer(&cache).layer(limited.clone());
+        let request = tokio::spawn(async move { send(&stack, get("/")).await.is_ok() });
+        desk.next().await.reply(Ok(living("a", 1001)));
+        let renewal = desk.next().await;
+        let occupant = occupy(&limited).await;
+        renewal.reply(Ok(living("b", 51)));
+        settle().await;
+        advance(60 * S).await;
+        // With two of them, the source cools down when the replay looks at its token.
+        for outcome in outcomes.iter().skip(1) {
+            assert!(cache.get().now_or_never().is_none());
+            desk.next().await.reply(outcome.clone());
+            settle().await;
+        }
+        drop(occupant);
+        settle().await;
+        if outcomes.len() == 1 {
+            desk.next().await.reply(outcomes[0].clone());
+        }
+        assert_eq!(request.await.unwrap(), end == "answered");
+        assert_eq!(counted.ends(), [end]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_error_of_the_replay_is_the_answer() {
     let inner = tower::service_fn(|request: Request<Full<Bytes>>| async move {
