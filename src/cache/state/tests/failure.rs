@@ -107,6 +107,7 @@ fn a_late_recovery_ends_no_later_cooldown() {
     world.finish(&start, Err(no_such_client()));
     let earlier = world.state.may_check_recovery(world.now).unwrap();
     world.pass(31.0);
+    assert_eq!(world.state.may_check_recovery(world.now), None, "it is over");
     let start = world.ask().1.unwrap();
     world.finish(&start, Err(no_such_client()));
     world.state.recovered(earlier);
