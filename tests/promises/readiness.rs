@@ -216,12 +216,13 @@ async fn what_was_kept_is_dropped_at_once_when_the_response_is_accepted() {
     });
     let cache = cache(Mint::default());
     cache.get().await.unwrap();
-    let stack = layer(&cache).layer(inner);
+    let mut stack = layer(&cache).layer(inner);
     // The first one is news; the second is taken for granted.
     for _ in 0..2 {
         let is_held = Arc::new(AtomicBool::new(true));
         let body = Full::new(Bytes::from_owner(Held(Arc::clone(&is_held))));
-        let mut response = Box::pin(send(&stack, Request::get(API).body(body).unwrap()));
+        let stack = ServiceExt::<Request<Full<Bytes>>>::ready(&mut stack).await.unwrap();
+        let mut response = Box::pin(stack.call(Request::get(API).body(body).unwrap()));
         assert_eq!((&mut response).await.unwrap().status(), 200);
         assert!(!is_held.load(SeqCst), "the future is there still, and holds nothing");
     }
@@ -240,6 +241,44 @@ impl Counted {
             key.labels().find(|label| label.key() == "outcome").unwrap().value().to_owned()
         };
         replays.map(|(key, ..)| end(key.key())).collect()
+    }
+}
+
+#[cfg(feature = "metrics")]
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_has_to_wait_again_for_a_token_ends_once_and_is_counted_as_a_replay() {
+    for (outcomes, end) in [
+        (vec![Ok(living("c", 51))], "answered"),
+        (vec![Err(busy())], "failed"),
+        (vec![Err(invalid_client()), Err(invalid_client())], "failed"),
+    ] {
+        let counted = Counted(metrics_util::debugging::DebuggingRecorder::new());
+        let _until_the_end = metrics::set_default_local_recorder(&counted.0);
+        let (source, mut desk) = manual();
+        let (api, cache) = (Api::new(), cache(source));
+        api.revoke("a");
+        let limited = limited(&api);
+        let stack = layer(&cache).layer(limited.clone());
+        let request = tokio::spawn(async move { send(&stack, get("/")).await.is_ok() });
+        desk.next().await.reply(Ok(living("a", 1001)));
+        let renewal = desk.next().await;
+        let occupant = occupy(&limited).await;
+        renewal.reply(Ok(living("b", 51)));
+        settle().await;
+        advance(60 * S).await;
+        // With two of them, the source cools down when the replay looks at its token.
+        for outcome in outcomes.iter().skip(1) {
+            assert!(cache.get().now_or_never().is_none());
+            desk.next().await.reply(outcome.clone());
+            settle().await;
+        }
+        drop(occupant);
+        settle().await;
+        if outcomes.len() == 1 {
+            desk.next().await.reply(outcomes[0].clone());
+        }
+        assert_eq!(request.await.unwrap(), end == "answered");
+        assert_eq!(counted.ends(), [end]);
     }
 }
 

@@ -52,10 +52,19 @@ fn a_short_retry_after_is_a_pause_and_a_long_one_a_cooldown() {
     let policy = RefreshPolicy::default();
     let after = |asked| TokenError::transient("busy").with_retry_after(asked);
     assert_eq!(policy.pause(1, &after(SECOND * 2), 0.0), Some(SECOND * 2));
-    assert_eq!(policy.pause(1, &after(SECOND * 3), 0.0), None);
+    assert_eq!(policy.pause(1, &after(Duration::from_millis(2001)), 0.0), None);
     assert_eq!(policy.cooldowns(1, &after(SECOND * 3), 1.0).0, SECOND * 3);
     assert_eq!(policy.cooldowns(1, &after(YEAR * 1000), 1.0), (MINUTE * 5, MINUTE * 5));
     assert_eq!(policy.cooldowns(9, &after(SECOND), 0.0), (SECOND * 15, MINUTE));
+}
+
+#[test]
+fn pauses_between_attempts_double_up_to_two_seconds() {
+    let policy = RefreshPolicy::builder().attempts(10).build().unwrap();
+    let pause = |made| policy.pause(made, &TokenError::transient("busy"), 0.0);
+    let expected = [250, 500, 1000, 2000, 2000].map(|millis| Some(Duration::from_millis(millis)));
+    assert_eq!([1, 2, 3, 4, 9].map(pause), expected);
+    assert_eq!(pause(10), None);
 }
 
 #[test]

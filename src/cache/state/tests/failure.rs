@@ -92,7 +92,9 @@ fn a_cooldown_after_a_permanent_failure_ends_when_the_source_has_recovered() {
     world.finish(&start, Err(no_such_client()));
     let cooldown = world.state.may_check_recovery(world.now).unwrap();
     assert_eq!(world.state.may_check_recovery(world.now), None, "once a second");
-    world.pass(1.0);
+    world.pass(0.9);
+    assert_eq!(world.state.may_check_recovery(world.now), None);
+    world.pass(0.1);
     assert_eq!(world.state.may_check_recovery(world.now), Some(cooldown));
     world.state.recovered(cooldown);
     assert!(world.ask().1.is_some());
@@ -105,6 +107,7 @@ fn a_late_recovery_ends_no_later_cooldown() {
     world.finish(&start, Err(no_such_client()));
     let earlier = world.state.may_check_recovery(world.now).unwrap();
     world.pass(31.0);
+    assert_eq!(world.state.may_check_recovery(world.now), None, "it is over");
     let start = world.ask().1.unwrap();
     world.finish(&start, Err(no_such_client()));
     world.state.recovered(earlier);

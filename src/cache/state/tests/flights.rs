@@ -33,6 +33,7 @@ fn a_lost_flight_is_no_answer_of_the_source_so_there_is_no_cooldown() {
     let mut lose = || world.state.lost(start.id, &CacheError::SourcePanicked, world.now);
     assert!(lose().0);
     assert!(!lose().0, "it is lost once");
+    assert_eq!(world.state.status(world.now).failures, 1);
     assert!(world.ask().1.is_some());
 }
 

@@ -198,20 +198,21 @@ fn short_lived_tokens_are_no_way_around_the_backoff() {
 
 #[test]
 fn renewals_that_nobody_waits_for_start_at_most_once_a_second() {
-    let mut world = World::holding(&token("a"), 1000);
-    let unawaited = |world: &mut World, secret: &str| {
-        let now = world.now;
-        let (answer, effects) =
-            world.state.reject(&rejection(&token(secret), "api"), RejectedBy::Layer, now);
-        (answer, effects.start)
-    };
-    let start = unawaited(&mut world, "a").1.unwrap();
-    world.finish(&start, Ok(&token("b"))).unwrap().unwrap();
-    world.accept(&token("b"), "api");
-    let (answer, start) = unawaited(&mut world, "b");
-    assert!(matches!(answer, Answer::Error(_)) && start.is_none());
-    world.pass(1.0);
-    assert!(unawaited(&mut world, "b").1.is_some());
+    for by in [RejectedBy::Layer, RejectedBy::Caller] {
+        let mut world = World::holding(&token("a"), 1000);
+        let unawaited = |world: &mut World, secret: &str| {
+            let now = world.now;
+            let (answer, effects) = world.state.reject(&rejection(&token(secret), "api"), by, now);
+            (answer, effects.start)
+        };
+        let start = unawaited(&mut world, "a").1.unwrap();
+        world.finish(&start, Ok(&token("b"))).unwrap().unwrap();
+        world.accept(&token("b"), "api");
+        let (answer, start) = unawaited(&mut world, "b");
+        assert!(matches!(answer, Answer::Error(_)) && start.is_none());
+        world.pass(1.0);
+        assert!(unawaited(&mut world, "b").1.is_some());
+    }
 }
 
 #[test]
