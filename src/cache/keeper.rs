@@ -21,7 +21,7 @@ use super::sync::Single;
 use crate::clock;
 
 /// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
+const IDLE: Duration = Duration::from_secs(86_400);
 
 /// What is kept warm.
 pub(super) trait Warm: Send + Sync + 'static {

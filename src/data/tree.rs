@@ -169,3 +169,46 @@ impl Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read<'de, T: Deserialize<'de>>(value: Value) -> Result<T, String> {
+        T::deserialize(Tree(value)).map_err(|problem| problem.to_string())
+    }
+
+    #[test]
+    fn what_a_value_is_instead_is_said_without_the_value() {
+        for (value, kind) in [
+            (json!(true), "boolean"),
+            (json!(null), "null"),
+            (json!(["hush"]), "sequence"),
+            (json!({"hush": 1}), "map"),
+            (json!("hush"), "string"),
+        ] {
+            let problem = read::<u8>(value).unwrap_err();
+            assert_eq!(problem, format!("invalid type: {kind}, expected u8"));
+        }
+        let problem = read::<String>(json!(7)).unwrap_err();
+        assert_eq!(problem, "invalid type: integer, expected a string");
+        let problem = read::<String>(json!(7.5)).unwrap_err();
+        assert_eq!(problem, "invalid type: floating point, expected a string");
+    }
+
+    #[test]
+    fn numbers_are_read_whole() {
+        assert_eq!(read(json!(u64::MAX)), Ok(u64::MAX));
+        assert_eq!(read(json!(i64::MIN)), Ok(i64::MIN));
+        assert_eq!(read(json!(0.5)), Ok(0.5));
+    }
+
+    #[test]
+    fn null_is_nothing_where_something_may_be_missing() {
+        assert_eq!(read::<Option<u8>>(json!(null)), Ok(None));
+        assert_eq!(read(json!(7)), Ok(Some(7_u8)));
+    }
+}

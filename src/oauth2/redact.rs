@@ -160,6 +160,18 @@ fn printable(character: char) -> char {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let long = "é".repeat(MAX_TEXT);
+        let (start, is_cut) = start_of(&long[..MAX_TEXT + 2]);
+        assert_eq!((start, is_cut), (&long[..MAX_TEXT / 2 * 2], true));
+        let odd = format!("x{long}");
+        let (start, is_cut) = start_of(&odd);
+        assert!(is_cut && odd.starts_with(start));
+        assert!((MAX_TEXT - 1..=MAX_TEXT).contains(&start.len()));
+        assert_eq!(start_of("short"), ("short", false));
+    }
+
     fn clean(secrets: &[&str], text: &str) -> String {
         let mut redactor = Redactor::default();
         for secret in secrets {

@@ -208,3 +208,20 @@ fn sized_for(members: &[(&str, &str)], escaped: usize) -> Zeroizing<Vec<u8>> {
     let length = |(name, value): &(&str, &str)| escaped * (name.len() + value.len()) + 8;
     Zeroizing::new(Vec::with_capacity(members.iter().map(length).sum::<usize>() + 2))
 }
+
+#[cfg(test)]
+mod sizes {
+    use super::*;
+
+    #[test]
+    fn the_body_has_room_for_every_byte_to_be_escaped() {
+        for (escaped, all) in [(3, "%00"), (6, "\\u0000")] {
+            let members = [("a", "secret"), ("bc", "")];
+            let longest = 9 * all.len();
+            let room = sized_for(&members, escaped).capacity();
+            // Beside the texts: braces, quotes, a colon and a comma, or a `=` and a `&`.
+            assert!((longest + 2 + 2 * 6..longest + 100).contains(&room), "{room}");
+        }
+        assert!(sized_for(&[("a", &"x".repeat(1000))], 6).capacity() < 6 * 1000 + 100);
+    }
+}

@@ -124,3 +124,20 @@ fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     error.downcast_ref().is_some_and(refused) || error.source().is_some_and(is_unsent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_moves_to_twice_the_room_only_when_there_is_no_more() {
+        let mut whole = Zeroizing::new(Vec::new());
+        append(&mut whole, b"abc");
+        assert_eq!((&**whole, whole.capacity()), (&b"abc"[..], 6));
+        let place = whole.as_ptr();
+        append(&mut whole, b"def");
+        assert_eq!((&**whole, whole.capacity(), whole.as_ptr()), (&b"abcdef"[..], 6, place));
+        append(&mut whole, b"g");
+        assert_eq!((&**whole, whole.capacity()), (&b"abcdefg"[..], 14));
+    }
+}

@@ -159,7 +159,7 @@ mod tests {
         for first in [0, 5, usize::MAX - SHARDS + 1] {
             let mut shards: Vec<_> = (first..=first + (SHARDS - 1)).map(shard_of).collect();
             shards.sort_unstable();
-            assert_eq!(shards, Vec::from_iter(0..SHARDS));
+            assert_eq!(shards, (0..SHARDS).collect::<Vec<_>>());
         }
     }
 }

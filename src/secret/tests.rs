@@ -45,7 +45,7 @@ async fn an_empty_secret_is_an_error_wherever_it_is_kept() {
 
 #[tokio::test]
 async fn a_secret_of_64_kib_is_taken_and_one_byte_more_is_not() {
-    let (longest, more) = ("x".repeat(MAX_LEN), "x".repeat(MAX_LEN + 1));
+    let (longest, more) = ("x".repeat(64 * 1024), "x".repeat(64 * 1024 + 1));
     let (_dir, path) = file_with(longest.as_bytes());
     for secret in [Secret::new(longest.as_str()), Secret::file(&path)] {
         assert_eq!(*secret.read().await.unwrap(), longest);

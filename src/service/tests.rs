@@ -7,7 +7,10 @@ use http::{Extensions, Request, Response};
 use tower::{Layer, Service, service_fn};
 
 use crate::{
-    cache::TokenCache, error::TokenError, layer::BearerAuthLayer, source::from_fn,
+    cache::{Rejection, TokenCache},
+    error::TokenError,
+    layer::BearerAuthLayer,
+    source::from_fn,
     token::AccessToken,
 };
 
@@ -77,7 +80,11 @@ async fn a_usable_token_is_had_without_the_lock() {
     };
     assert_eq!(while_locked(&cache, get(&cache)), "t");
     // The same of the next token, whose end is no other.
-    cache.renew(crate::cache::Rejection::new(first)).await.unwrap();
+    cache.renew(Rejection::new(first)).await.unwrap();
+    assert_eq!(while_locked(&cache, get(&cache)), "tt");
+    // The same token once more, of which the state now thinks otherwise.
+    let second = cache.current().unwrap();
+    cache.renew(Rejection::new(second)).await.expect_err("a backoff");
     assert_eq!(while_locked(&cache, get(&cache)), "tt");
 }
 

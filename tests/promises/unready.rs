@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 use tower::{BoxError, Layer, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_bearer::{Rejection, TokenCache};
 
@@ -125,7 +125,9 @@ async fn a_token_that_another_origin_rejects_meanwhile_is_sent_while_it_has_not_
     let mut held = Held::first(100 * S).await;
     held.cache.reject(Rejection::new(token("t1")));
     let renewal = held.desk.next().await;
+    let start = Instant::now();
     assert_eq!(held.go().await, ["t1"]);
+    assert_eq!(start.elapsed(), Duration::ZERO, "it waits for no renewal");
     drop(renewal);
 }
 

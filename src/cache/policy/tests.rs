@@ -21,6 +21,9 @@ fn a_number_out_of_range_or_in_contradiction_is_refused_by_name() {
     assert_eq!(refused(new().default_lifetime(Duration::MAX)), "default_lifetime");
     assert_eq!(refused(new().attempt_timeout(MINUTE).fetch_timeout(SECOND)), "attempt_timeout");
     assert_eq!(refused(new().default_lifetime(YEAR * 2)), "default_lifetime");
+    let seconds_of_a_year = Duration::from_secs(31_536_000);
+    assert_eq!(refused(new().default_lifetime(seconds_of_a_year + SECOND)), "default_lifetime");
+    new().default_lifetime(seconds_of_a_year).build().unwrap();
     new().background_interval(Duration::ZERO).expiry_margin(Duration::ZERO).build().unwrap();
     new().build().unwrap();
 }

@@ -252,3 +252,57 @@ fn named(name: &[u8]) -> Option<u32> {
     let punctuation = punctuation.map(|(_, character)| u32::from(*character));
     punctuation.or_else(|| latin().and_then(|at| u32::try_from(0xa0 + at).ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(found: Option<(usize, Unit)>) -> Option<(usize, char)> {
+        found.map(|(length, unit)| match unit {
+            Unit::Byte(byte) => (length, char::from(byte)),
+            Unit::Char(character) => (length, character),
+        })
+    }
+
+    #[test]
+    fn every_escape_of_a_script_is_known_and_its_length() {
+        for (text, found) in [
+            (&b"nx"[..], Some((1, '\n'))),
+            (b"rx", Some((1, '\r'))),
+            (b"tx", Some((1, '\t'))),
+            (b"bx", Some((1, '\u{8}'))),
+            (b"fx", Some((1, '\u{c}'))),
+            (b"vx", Some((1, '\u{b}'))),
+            (b"0x", Some((1, '\0'))),
+            (b"/x", Some((1, '/'))),
+            (b"\"x", Some((1, '"'))),
+            (b"x2fx", Some((3, '/'))),
+            (b"u002fx", Some((5, '/'))),
+            (b"ud83d\\ude00x", Some((11, '\u{1f600}'))),
+            (b"qx", None),
+            (b"\xe9", None),
+            (b"x2", None),
+            (b"xgg", None),
+            (b"u00", None),
+            (b"ud83dx", None),
+            (b"", None),
+        ] {
+            assert_eq!(read(backslash(text)), found, "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn both_kinds_of_percent_escapes_are_known() {
+        for (text, found) in [
+            (&b"2Fx"[..], Some((2, '/'))),
+            (b"2fx", Some((2, '/'))),
+            (b"u002Fx", Some((5, '/'))),
+            (b"U002Fx", Some((5, '/'))),
+            (b"u002", None),
+            (b"2", None),
+            (b"g0", None),
+        ] {
+            assert_eq!(read(percent(text)), found, "{}", text.escape_ascii());
+        }
+    }
+}
