@@ -1,12 +1,6 @@
 //! Why there is no token, whether the failure may pass, and when to ask again.
 
-use std::{
-    error::Error,
-    fmt,
-    iter::successors,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use crate::origin::Origin;
 
@@ -16,8 +10,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A fetch that brought no token.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does. Recover the cause itself with [`downcast_ref`](Self::downcast_ref), and the `TokenError`
-/// from the error that a stack of layers ends with by [`find_in`](Self::find_in).
+/// does. Recover the cause itself with [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,20 +21,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// assert_eq!(busy.to_string(), "the vault is sealed");
 /// assert!(!TokenError::permanent("no such role").is_transient());
 /// ```
+#[derive(Clone)]
 pub struct TokenError {
     cause: Arc<dyn Error + Send + Sync>,
     transient: bool,
     retry_after: Option<Duration>,
-    /// Made when it is asked for.
-    link: OnceLock<Box<Link>>,
 }
-
-/// What a chain of errors has behind a [`TokenError`].
-///
-/// A wrapper that passes `source` on to what it wraps (thiserror's `transparent`, an `anyhow::Error`
-/// that becomes a box, and the other way round) leaves that out of the chain. The error behind it
-/// is still there, so this is where [`find_in`] finds the `TokenError`.
-struct Link(TokenError);
 
 // ===== impl TokenError =====
 
@@ -86,63 +71,8 @@ impl TokenError {
         self.cause.downcast_ref()
     }
 
-    /// The `TokenError` in another error, however deep: in a chain of
-    /// [sources](Error::source), in a box, in `anyhow::Error`, in `reqwest_middleware::Error`, in
-    /// what tower's layers and reqwest-retry make of it.
-    ///
-    /// ```
-    /// use anyhow::{Context, anyhow};
-    /// use http::{Request, Response};
-    /// use tower::{Service, ServiceExt};
-    /// use tower_bearer::{AccessToken, BearerAuthLayer, BoxError, TokenError, from_fn};
-    ///
-    /// async fn report<S>(stack: S) -> anyhow::Result<u16>
-    /// where
-    ///     S: Service<Request<String>, Response = Response<String>, Error = BoxError>,
-    /// {
-    ///     let request = Request::get("https://api.example.com/").body(String::new())?;
-    ///     let response = stack.oneshot(request).await.map_err(|error| anyhow!(error));
-    ///     Ok(response.context("no report today")?.status().as_u16())
-    /// }
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), BoxError> {
-    /// # let http_client = tower::service_fn(async |_: Request<String>| {
-    /// #     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
-    /// # });
-    /// let source = from_fn(|_| async { Err::<AccessToken, _>(TokenError::permanent("no such role")) });
-    /// let stack = tower::ServiceBuilder::new()
-    ///     .buffer(8)
-    ///     .layer(BearerAuthLayer::new(source).origin("https://api.example.com")?)
-    ///     .service(http_client);
-    ///
-    /// let error = report(stack).await.unwrap_err();
-    /// let found = TokenError::find_in(error.as_ref()).expect("there was no token");
-    /// assert!(!found.is_transient());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// A wrapper that keeps only the text of an error (`anyhow!("{error}")`) keeps no `TokenError`.
-    #[must_use]
-    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        find_in(error)
-    }
-
     fn new(cause: BoxError, transient: bool) -> Self {
-        Self { cause: Arc::from(cause), transient, retry_after: None, link: OnceLock::new() }
-    }
-}
-
-impl Clone for TokenError {
-    fn clone(&self) -> Self {
-        let Self { cause, transient, retry_after, link: _ } = self;
-        Self {
-            cause: Arc::clone(cause),
-            transient: *transient,
-            retry_after: *retry_after,
-            link: OnceLock::new(),
-        }
+        Self { cause: Arc::from(cause), transient, retry_after: None }
     }
 }
 
@@ -165,47 +95,8 @@ impl fmt::Display for TokenError {
 
 impl Error for TokenError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.link.get_or_init(|| Box::new(Link(self.clone()))).as_ref())
+        self.cause.source()
     }
-}
-
-// ===== impl Link =====
-
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NeedsToken")
-    }
-}
-
-/// Not the text of the error again, which a report of the whole chain would show twice.
-impl fmt::Display for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an access token was needed")
-    }
-}
-
-impl Error for Link {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.cause.source()
-    }
-}
-
-// ===== Finding an error =====
-
-/// The first error of that type in the chain of another.
-pub(crate) fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    successors(Some(error), |error| next(*error)).find_map(|error| error.downcast_ref())
-}
-
-/// What is in an error, if that is more than it calls its source.
-fn next<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    if let Some(Link(error)) = error.downcast_ref() {
-        return Some(error);
-    }
-    if let Some(TokenError { cause, .. }) = error.downcast_ref() {
-        return Some(cause.as_ref());
-    }
-    error.source()
 }
 
 // ===== impl CacheError =====
@@ -298,8 +189,7 @@ mod tests {
         let io = std::io::Error::new(std::io::ErrorKind::TimedOut, "slow");
         let error = TokenError::transient(io).clone();
         assert_eq!(error.to_string(), "slow");
-        let chain = successors(error.source(), |&error| error.source()).map(ToString::to_string);
-        assert_eq!(chain.collect::<Vec<_>>(), ["an access token was needed"]);
+        assert!(error.source().is_none());
         let cause = error.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
     }

@@ -5,11 +5,7 @@ use std::{error::Error, fmt, time::Duration};
 use http::StatusCode;
 
 use super::redact::Redactor;
-use crate::{
-    error::{TokenError, find_in},
-    secret::SecretError,
-    token::InvalidToken,
-};
+use crate::{error::TokenError, secret::SecretError, token::InvalidToken};
 
 /// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
 /// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
@@ -186,46 +182,6 @@ impl EndpointError {
     pub(super) fn settled(mut self) -> Self {
         self.inner.settled = true;
         self
-    }
-
-    /// The `EndpointError` in another error, however deep: in a [`TokenError`], and in whatever
-    /// [`TokenError::find_in`] finds that in.
-    ///
-    /// ```
-    /// # use std::convert::Infallible;
-    /// # use bytes::Bytes;
-    /// # use http::{Request, Response};
-    /// # use http_body_util::Full;
-    /// use tower::ServiceExt;
-    /// use tower_bearer::{BearerAuthLayer, oauth2::{EndpointError, TokenEndpoint}};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), tower_bearer::BoxError> {
-    /// # let token_service = tower::service_fn(async |_: Request<Full<Bytes>>| {
-    /// #     let refusal = Response::builder().status(401);
-    /// #     refusal.body(r#"{"error":"invalid_client"}"#.to_owned())
-    /// # });
-    /// # let http_client = tower::service_fn(async |_: Request<String>| {
-    /// #     Ok::<_, Infallible>(Response::new(String::new()))
-    /// # });
-    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
-    ///     .client_id("my-app")
-    ///     .client_secret("wrong")
-    /// #   .transport(token_service)
-    ///     .build()?;
-    /// let layer = BearerAuthLayer::new(endpoint).origin("https://api.example.com")?;
-    /// let stack = tower::ServiceBuilder::new().layer(layer).service(http_client);
-    ///
-    /// let request = Request::get("https://api.example.com/").body(String::new())?;
-    /// let error = stack.oneshot(request).await.unwrap_err();
-    /// let found = EndpointError::find_in(error.as_ref()).expect("the token service refused");
-    /// assert_eq!(found.error(), Some("invalid_client"));
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
-        find_in(error)
     }
 
     /// What went wrong, in kind.

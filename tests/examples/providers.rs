@@ -329,8 +329,7 @@ async fn a_token_service_that_refuses_is_shown_and_the_api_is_not_called() {
     let key_protect = Server::answering(200, KEYS).await;
     let shown = run(&mut ibm_cloud(&iam, &key_protect)).await.failed(1);
     assert!(shown.contains("400 Bad Request"), "{shown}");
-    let said = "BXNIM0415E: Provided API key *** could not be found.: an access token was needed\n";
-    assert!(shown.ends_with(said), "{shown}");
+    assert!(shown.ends_with("BXNIM0415E: Provided API key *** could not be found.\n"), "{shown}");
     assert_eq!(key_protect.seen().len(), 0);
 }
 
