@@ -76,7 +76,6 @@ impl TokenError {
     }
 }
 
-#[expect(clippy::missing_fields_in_debug, reason = "the link is this error once more")]
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")

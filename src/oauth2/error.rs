@@ -411,3 +411,49 @@ impl fmt::Display for Inner {
         said.chain(self.advice()).try_for_each(|text| write!(f, ": {text}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(kind: EndpointErrorKind, status: u16, error: Option<&str>) -> EndpointError {
+        EndpointError::new(kind, &"https://auth.example".parse().unwrap())
+            .with_head(StatusCode::from_u16(status).unwrap(), None)
+            .with_oauth(error, None, &Redactor::default())
+    }
+
+    #[test]
+    fn only_a_refusal_that_stays_and_is_certain_blames_the_request() {
+        use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused};
+        for (kind, status, error, blames) in [
+            (Refused, 401, Some("invalid_client"), true),
+            (Refused, 400, Some("invalid_grant"), true),
+            (Refused, 403, None, true),
+            (RefreshTokenLost, 400, Some("invalid_grant"), true),
+            (Refused, 503, None, false),
+            (Refused, 400, Some("slow_down"), false),
+            (MissingToken, 200, None, false),
+        ] {
+            let error = of(kind, status, error);
+            assert_eq!(error.blames_the_request(), blames, "{error:?}");
+        }
+        // It is transient no more, but what became of it nobody knows.
+        assert!(!of(Refused, 503, None).settled().blames_the_request());
+    }
+
+    #[test]
+    fn an_error_that_a_setting_mends_says_which() {
+        use EndpointErrorKind::{MissingToken, Redirected, RefreshTokenLost, Refused};
+        for (kind, advice) in [
+            (Redirected, Some("configure the URL that it leads to")),
+            (MissingToken, Some("`.field(Field::AccessToken, ..)`")),
+            (RefreshTokenLost, Some("a new one is needed")),
+            (Refused, None),
+        ] {
+            let given = kind.advice();
+            assert_eq!(given.is_some(), advice.is_some());
+            let text = of(kind, 400, None).to_string();
+            assert!(advice.is_none_or(|advice| text.contains(advice)), "{text}");
+        }
+    }
+}

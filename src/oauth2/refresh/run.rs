@@ -170,3 +170,20 @@ fn aged(token: AccessToken, age: Duration) -> AccessToken {
         _ => token,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_was_fetched_earlier_lives_whole_seconds_less() {
+        let token = AccessToken::new("a").unwrap();
+        let left = |age| {
+            let token = token.clone().with_lifetime(Duration::from_secs(10));
+            aged(token, Duration::from_millis(age)).lifetime().map(|left| left.as_secs())
+        };
+        let all = [0, 1, 999, 1000, 1001, 9999, 60_000].map(left);
+        assert_eq!(all, [10, 9, 9, 9, 8, 0, 0].map(Some));
+        assert_eq!(aged(token, Duration::from_secs(1)).lifetime(), None);
+    }
+}
