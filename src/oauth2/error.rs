@@ -417,7 +417,7 @@ mod tests {
     use super::*;
 
     fn of(kind: EndpointErrorKind, status: u16, error: Option<&str>) -> EndpointError {
-        EndpointError::new(kind, &"https://auth.example".parse().unwrap())
+        EndpointError::new(kind, "https://auth.example/token")
             .with_head(StatusCode::from_u16(status).unwrap(), None)
             .with_oauth(error, None, &Redactor::default())
     }
@@ -450,9 +450,9 @@ mod tests {
             (RefreshTokenLost, Some("a new one is needed")),
             (Refused, None),
         ] {
-            let given = kind.advice();
-            assert_eq!(given.is_some(), advice.is_some());
-            let text = of(kind, 400, None).to_string();
+            let error = of(kind, 400, None);
+            assert_eq!(error.advice().is_some(), advice.is_some());
+            let text = error.to_string();
             assert!(advice.is_none_or(|advice| text.contains(advice)), "{text}");
         }
     }
