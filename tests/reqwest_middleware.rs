@@ -139,17 +139,17 @@ async fn replay_if_and_rejected_when_are_heeded() {
 async fn a_token_goes_only_to_origins_that_were_named() {
     let (world, cache) = world().await;
     let other = World::start().await.unwrap();
-    let elsewhere = other.api().url("/");
+    let unlisted = other.api().url("/");
     let auth = auth(&world, &cache);
 
-    let error = within(client(auth.clone()).get(&elsewhere).send()).await.unwrap_err();
+    let error = within(client(auth.clone()).get(&unlisted).send()).await.unwrap_err();
     let Error::Middleware(cause) = error else { panic!("another error: {error}") };
     assert!(matches!(cause.downcast_ref(), Some(Refused::NotNamed(_))), "{cause}");
     assert_eq!(other.api().calls(), 0);
 
-    let bare = client(auth.clone().unlisted_origins(UnlistedOrigin::SendBare)).get(&elsewhere);
-    let skipped = client(auth.clone()).get(&elsewhere).with_extension(SkipAuth);
-    let own = client(auth).get(&elsewhere).bearer_auth("own");
+    let bare = client(auth.clone().unlisted_origins(UnlistedOrigin::SendBare)).get(&unlisted);
+    let skipped = client(auth.clone()).get(&unlisted).with_extension(SkipAuth);
+    let own = client(auth).get(&unlisted).bearer_auth("own");
     for request in [bare, skipped, own] {
         assert_eq!(within(request.send()).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     }

@@ -101,7 +101,7 @@ impl ReqwestService {
 }
 
 impl Default for ReqwestService {
-    /// A client of its own, which follows no redirect and has reqwest's defaults for the rest:
+    /// A client of its own, which follows no redirect and has reqwest's defaults for all else:
     /// TLS by rustls with the system's certificates, and the proxies of the environment.
     ///
     /// # Panics

@@ -55,7 +55,7 @@ async fn while_a_renewal_flies_askers_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_renewal_fails_rests_or_brings_the_same_token_askers_get_the_suspect_one() {
+async fn if_the_renewal_fails_cools_down_or_brings_the_same_token_askers_get_the_suspect_one() {
     let (source, mut desk) = manual();
     let cache = cache(source);
     assert!(cache.get().now_or_never().is_none());
@@ -70,7 +70,7 @@ async fn if_the_renewal_fails_rests_or_brings_the_same_token_askers_get_the_susp
         settle().await;
         desk.next().await.reply(outcome);
         assert_eq!(asker.await.unwrap(), "a");
-        assert_eq!(cache.get().now_or_never().unwrap().unwrap().secret(), "a", "it rests");
+        assert_eq!(cache.get().now_or_never().unwrap().unwrap().secret(), "a", "it cools down");
         assert!(cache.status().is_suspect());
         advance(2 * S).await;
     }
@@ -161,21 +161,21 @@ async fn a_retry_after_of_up_to_two_seconds_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_longer_retry_after_ends_the_flight_and_becomes_the_rest_five_minutes_at_most() {
-    for (asked, rest) in [(3 * S, 3 * S), (1_000_000_000 * S, 300 * S)] {
+async fn a_longer_retry_after_ends_the_flight_and_becomes_the_cooldown_five_minutes_at_most() {
+    for (asked, cooldown) in [(3 * S, 3 * S), (1_000_000_000 * S, 300 * S)] {
         let mint = Mint::default();
         mint.fail_with(busy().with_retry_after(asked));
         let cache = TokenCache::new(mint.clone());
         cache.get().await.unwrap_err();
         assert_eq!(mint.fetches(), 1);
-        assert_eq!(cache.status().cooldown_until().unwrap() - Instant::now(), rest);
+        assert_eq!(cache.status().cooldown_until().unwrap() - Instant::now(), cooldown);
     }
 }
 
 // ===== 14 =====
 
 #[tokio::test(start_paused = true)]
-async fn while_the_source_rests_askers_without_a_token_get_the_last_error_at_once() {
+async fn while_the_source_cools_down_askers_without_a_token_get_the_last_error_at_once() {
     let mint = Mint::default();
     let cache = cache(mint.clone());
     mint.fail_with(busy());
@@ -204,7 +204,7 @@ async fn no_failure_is_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_rest_is_ended_early_when_the_source_has_been_mended() {
+async fn a_permanent_cooldown_is_ended_early_when_the_source_has_been_mended() {
     #[derive(Clone, Default)]
     struct Mended(Arc<AtomicBool>);
     impl TokenSource for Mended {
@@ -251,7 +251,7 @@ async fn a_server_that_rejects_every_fresh_token_costs_a_bounded_number_of_fetch
 }
 
 #[tokio::test(start_paused = true)]
-async fn acceptance_clears_the_strikes() {
+async fn acceptance_clears_the_backoff() {
     let mint = Mint::default();
     let api = Api::new();
     let stack = layer(&cache(mint.clone())).layer(api.clone());
@@ -304,14 +304,14 @@ async fn an_error_proves_nothing() {
         let request = || http::Request::get(API).body(String::new()).unwrap();
         assert_eq!(send(&stack, request()).await.unwrap().status(), failure.0);
         assert_eq!(send(&stack, request()).await.unwrap().status(), 401);
-        assert_eq!(mint.fetches(), 2, "the renewed token was still unproven: a strike");
+        assert_eq!(mint.fetches(), 2, "the renewed token was still unproven: a backoff");
     }
 }
 
 // ===== 16 =====
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_answers_a_renewal_with_the_rejected_token_is_a_strike_and_no_replay() {
+async fn a_source_that_answers_a_renewal_with_the_rejected_token_is_a_backoff_and_no_replay() {
     let mint = Mint::default();
     mint.always(token("fixed"));
     let api = Api::new();

@@ -87,7 +87,7 @@ async fn rejected_before_the_end_was_read_it_is_the_kept_prefix_followed_by_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_rest_streams_on_as_it_comes() {
+async fn the_unread_part_streams_on_as_it_comes() {
     let (feed, body) = fed();
     feed.send(data("abc")).unwrap();
     let inner = Picky::rejecting_after(1);
@@ -97,10 +97,10 @@ async fn the_rest_streams_on_as_it_comes() {
     inner.let_go();
     settle().await;
     // The limit is for what is kept, and nothing more is kept now.
-    feed.send(data("a long rest")).unwrap();
+    feed.send(data("a long tail")).unwrap();
     drop(feed);
     assert_eq!(call.await.unwrap(), 200);
-    assert_eq!(inner.texts(), ["abc", "abca long rest"]);
+    assert_eq!(inner.texts(), ["abc", "abca long tail"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,7 +257,7 @@ async fn with_an_error_in_the_body_the_rejection_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_in_the_rest_is_the_replays_own() {
+async fn an_error_in_the_unread_part_is_the_replays_own() {
     let (feed, body) = fed();
     for item in [data("abc"), Err("cut")] {
         feed.send(item).unwrap();

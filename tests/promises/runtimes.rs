@@ -1,4 +1,4 @@
-//! Promise 4 for requests whose future is polled elsewhere than where it was made.
+//! Promise 4 for requests whose future is polled on another runtime than where it was made.
 
 use futures_util::FutureExt;
 use tokio::{

@@ -29,7 +29,7 @@ async fn secrets_never_reach_the_log_nor_any_debug_or_display() {
     send(&stack, get("/")).await.unwrap();
     let rejection = Rejection::new(token("hush-3"));
     shown.push(format!("{rejection:?} {:?}", cache.renew(rejection.clone()).await));
-    let userinfo = http::Request::get("https://hush-4:hush-5@elsewhere.example/");
+    let userinfo = http::Request::get("https://hush-4:hush-5@other.example/");
     let userinfo = userinfo.body(http_body_util::Full::default()).unwrap();
     let error = send(&stack, userinfo).await.unwrap_err();
     shown.push(format!("{error} {error:?} {auth:?} {cache:?} {:?}", cache.status()));

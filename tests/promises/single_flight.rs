@@ -88,7 +88,7 @@ async fn a_rejection_of_an_old_token_arriving_after_a_newer_one_is_here_fetches_
 // ===== 3 =====
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asked_may_be_dropped_and_the_rest_get_its_token() {
+async fn whoever_asked_may_be_dropped_and_the_others_get_its_token() {
     let (source, mut desk) = manual();
     let cache = cache(source);
     let leader = tokio::spawn({

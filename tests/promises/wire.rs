@@ -248,7 +248,7 @@ fn an_origin_has_one_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn elsewhere_may_be_sent_bare() {
+async fn unlisted_origins_may_be_sent_bare() {
     let api = Api::new();
     let cache = cache(Mint::default());
     let stack = layer(&cache).unlisted_origins(UnlistedOrigin::SendBare).layer(api.clone());
@@ -256,7 +256,7 @@ async fn elsewhere_may_be_sent_bare() {
     send(&stack, to("/")).await.unwrap();
     assert_eq!(api.tokens(), ["-", "-"], "a 401 is returned as it is");
 
-    // A named origin that the token may not go to is no «elsewhere».
+    // A named origin that the token may not go to is no unlisted one.
     let stack = BearerAuthLayer::from_cache(cache)
         .origin("http://plain.example")
         .unwrap()
@@ -319,7 +319,7 @@ async fn own_authorization_and_skip_auth_pass_through_untouched() {
         request.body(Full::<Bytes>::default()).unwrap()
     };
     assert_eq!(send(&stack, own(API)).await.unwrap().status(), 401);
-    send(&stack, own("https://elsewhere.example/")).await.unwrap();
+    send(&stack, own("https://unlisted.example/")).await.unwrap();
     let skip = Request::get(API).extension(SkipAuth).body(Full::<Bytes>::default()).unwrap();
     send(&stack, skip).await.unwrap();
 
@@ -333,7 +333,7 @@ async fn own_authorization_and_skip_auth_pass_through_untouched() {
 // ===== 23 =====
 
 #[tokio::test(start_paused = true)]
-async fn any_rejection_renews_unless_its_challenge_says_that_a_new_token_is_no_cure() {
+async fn any_rejection_renews_unless_its_challenge_says_that_a_new_token_would_not_help() {
     for (challenge, renews) in [
         ("Bearer error=\"invalid_token\"", true),
         ("Basic realm=\"api\"", true),
@@ -358,7 +358,7 @@ async fn any_rejection_renews_unless_its_challenge_says_that_a_new_token_is_no_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_challenge_that_no_new_token_cures_starts_no_renewal_in_the_background_either() {
+async fn a_challenge_that_no_new_token_satisfies_starts_no_renewal_in_the_background_either() {
     let mint = Mint::default();
     let api = Api::new();
     api.revoke("t1");
@@ -373,7 +373,7 @@ async fn a_challenge_that_no_new_token_cures_starts_no_renewal_in_the_background
 }
 
 #[tokio::test(start_paused = true)]
-async fn or_the_source_claims_that_it_can_cure_it() {
+async fn or_the_source_claims_that_it_can_satisfy_it() {
     struct StepUp;
     impl TokenSource for StepUp {
         async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {

@@ -122,22 +122,22 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 
 /// The types of the frames of HTTP/2, if it is that. The last one may be there in part.
 fn frames(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = bytes.strip_prefix(PREFACE)?;
+    let mut tail = bytes.strip_prefix(PREFACE)?;
     let mut kinds = Vec::new();
-    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = tail {
         kinds.push(*kind);
         let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-        rest = payload.get(length..).unwrap_or_default();
+        tail = payload.get(length..).unwrap_or_default();
     }
     Some(kinds)
 }
 
 /// The types of the records of TLS. The last one may be there in part.
 fn records(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    let mut rest = bytes;
+    let mut tail = bytes;
     std::iter::from_fn(move || {
-        let kind = *rest.first()?;
-        rest = match rest {
+        let kind = *tail.first()?;
+        tail = match tail {
             [_, _, _, a, b, payload @ ..] => {
                 payload.get(usize::from(u16::from_be_bytes([*a, *b]))..).unwrap_or_default()
             }

@@ -14,7 +14,7 @@ pub(super) fn is_one(text: &str) -> bool {
 /// Whether there is a placeholder somewhere in a text.
 pub(super) fn is_in(text: &str) -> bool {
     let inside = |open: char, close: char| {
-        text.split(open).skip(1).filter_map(move |rest| Some(rest.split_once(close)?.0))
+        text.split(open).skip(1).filter_map(move |tail| Some(tail.split_once(close)?.0))
     };
     inside('{', '}').chain(inside('<', '>')).any(is_name)
 }

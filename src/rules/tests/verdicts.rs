@@ -87,11 +87,10 @@ fn a_users_rule_stands_beside_the_status_of_grpc() {
 #[test]
 fn the_answer_of_another_origin_says_nothing_of_the_token() {
     let pass = pass(&rules(&holding("a")), API);
-    for elsewhere in
-        ["https://login.example/", "http://api.example.com/", "https://api.example.com:1"]
+    for other in ["https://login.example/", "http://api.example.com/", "https://api.example.com:1"]
     {
         for status in [200, 401, 403] {
-            assert_eq!(verdict(&pass, from(status, elsewhere)), Verdict::Silent, "{elsewhere}");
+            assert_eq!(verdict(&pass, from(status, other)), Verdict::Silent, "{other}");
         }
     }
     for same in [API, "https://API.example.com:443/else", "https://u@api.example.com/", "/relative"]
@@ -105,11 +104,9 @@ fn the_answer_of_another_origin_says_nothing_of_the_token() {
 fn what_a_client_knows_of_where_a_response_came_from_comes_before_what_is_noted_on_it() {
     let pass = pass(&rules(&holding("a")), API);
     let response = from(401, API);
-    let elsewhere = uri("https://login.example/");
-    let head = ResponseHead {
-        came_from: Some(Destination::of(&elsewhere)),
-        ..ResponseHead::of(&response)
-    };
+    let other = uri("https://login.example/");
+    let head =
+        ResponseHead { came_from: Some(Destination::of(&other)), ..ResponseHead::of(&response) };
     assert_eq!(pass.verdict(&head), Verdict::Silent);
 }
 

@@ -29,7 +29,7 @@ use super::strategy::{Replay, sealed::Sealed};
 /// Keeps a copy of what is read of the body, up to a limit in bytes.
 ///
 /// No frame is delayed. If the token was rejected before the body's end was read, the replay is
-/// what was kept, followed by the rest as soon as the inner service has let go of it. Past the
+/// what was kept, followed by what is unread as soon as the inner service has let go of it. Past the
 /// limit, or after an error of the body, there is no replay.
 ///
 /// The limit is for the memory that is held, however small the frames are. Trailers count too:

@@ -92,7 +92,7 @@ impl Body for Fed {
 
 // ===== An inner service that does with the body what the test says =====
 
-/// How much of the first request's body is read before it is rejected; the rest of it is then
+/// How much of the first request's body is read before it is rejected; what remains of it is then
 /// kept until the test drops it.
 #[derive(Clone)]
 pub(crate) struct Picky {
