@@ -62,7 +62,7 @@ impl Exchange {
     /// Puts the token on; false if the request brings its own, and so passes untouched.
     #[inline]
     pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
-        rules::put(headers, &self.pass().token)
+        rules::put(headers, &self.pass().header)
     }
 
     /// Whether [`answered`](Self::answered) wants the whole head of the response.

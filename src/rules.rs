@@ -13,7 +13,7 @@ mod verdict;
 
 use std::{fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, Request, header::AUTHORIZATION, request};
+use http::{Extensions, HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request};
 
 pub use self::tokens::Tokens;
 pub(crate) use self::{
@@ -32,7 +32,6 @@ use crate::{
     error::{Refused, TokenError},
     observe,
     origin::{InvalidOrigin, Origin},
-    token::AccessToken,
 };
 
 /// What happens to a request for an origin that was not named.
@@ -127,9 +126,9 @@ pub(crate) enum Keep {
 ///
 /// Nothing else in the crate knows which header carries a token, and how.
 #[inline]
-pub(crate) fn put(headers: &mut HeaderMap, token: &AccessToken) -> bool {
+pub(crate) fn put(headers: &mut HeaderMap, token: &HeaderValue) -> bool {
     // One look-up for both; a request with credentials of its own is rare.
-    let has_own = headers.append(AUTHORIZATION, token.header_value().clone());
+    let has_own = headers.append(AUTHORIZATION, token.clone());
     if has_own {
         take_back(headers);
     }
@@ -210,7 +209,7 @@ impl Rules {
         match self.target(request.destination) {
             Ok(target) => match target.cache.ask(Some(&target.origin)) {
                 Asked::Token(granted) => {
-                    let pass = Arc::new(Pass::new(target, granted));
+                    let pass = Arc::new(Pass::of_one_thread(target, granted));
                     if let Some((slot, _)) = self.slot(request.destination) {
                         slot.set(Arc::clone(&pass));
                     }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 use super::{
     destination::Destination,
@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct Pass {
     target: Target,
     pub(crate) token: AccessToken,
+    /// What a request carries.
+    pub(crate) header: HeaderValue,
     /// For how long the token may be used without asking.
     stamp: Stamp,
     /// Whether the cache wants to hear that the token was accepted.
@@ -73,11 +75,18 @@ impl Pass {
         Self {
             is_plain: target.verdicts.is_plain(),
             target,
+            header: granted.token.header_value().clone(),
             token: granted.token,
             stamp: granted.stamp,
             watched: AtomicBool::new(granted.watched),
             replaces: None,
         }
+    }
+
+    /// The same, to be shared by the requests of one thread.
+    pub(super) fn of_one_thread(target: Target, granted: Granted) -> Self {
+        let header = granted.token.header_copy();
+        Self { header, ..Self::new(target, granted) }
     }
 
     /// Whether it is for a request that is written like that.

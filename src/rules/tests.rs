@@ -3,7 +3,7 @@
 
 mod verdicts;
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, Uri};
 use tokio::runtime::{self, Runtime};
 
 use super::*;
@@ -11,6 +11,7 @@ use crate::{
     cache::TokenCache,
     error::CacheError,
     source::{TokenRequest, from_fn},
+    token::AccessToken,
 };
 
 const API: &str = "https://api.example.com";
@@ -88,7 +89,7 @@ fn refused(rules: &Rules, to: &str) -> Refused {
 fn a_token_is_put_on_as_one_sensitive_header() {
     let mut headers = HeaderMap::new();
     headers.insert("x-other", HeaderValue::from_static("1"));
-    assert!(put(&mut headers, &token("a")));
+    assert!(put(&mut headers, token("a").header_value()));
     let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
     assert_eq!(values, ["Bearer a"]);
     assert!(values[0].is_sensitive());
@@ -109,7 +110,7 @@ fn credentials_that_a_request_brings_stay_as_they_were_with_all_that_is_around_t
             headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
         };
         let before = shown(&headers);
-        assert!(!put(&mut headers, &token("a")));
+        assert!(!put(&mut headers, token("a").header_value()));
         assert_eq!(shown(&headers), before, "{own:?}");
     }
 }
