@@ -48,8 +48,8 @@ pub struct Origin {
 // ===== impl Origin =====
 
 impl Origin {
-    /// The origin that a URI names; `None` if it lacks a scheme or an authority, or if its
-    /// scheme is another than `http` and `https`.
+    /// The origin that a URI names; `None` if it lacks a scheme or an authority, if its scheme is
+    /// another than `http` and `https`, or if its port is no port.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme()? {
@@ -62,7 +62,14 @@ impl Origin {
         if host.is_empty() {
             return None;
         }
-        let port = authority.port_u16().unwrap_or(default_port(secure));
+        // Without digits the port is the scheme's own (RFC 3986 §3.2.3); a number that is no port
+        // must not become it.
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((_, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                if digits.is_empty() { default_port(secure) } else { digits.parse().ok()? }
+            }
+            _ => default_port(secure),
+        };
         Some(Self { secure, host: canonical(host), port })
     }
 
@@ -143,13 +150,6 @@ impl FromStr for Origin {
             return Err(InvalidOrigin::Extra("a fragment"));
         }
         let uri: Uri = text.parse().map_err(|_| InvalidOrigin::Unreadable)?;
-        let origin = Self::of(&uri).ok_or(InvalidOrigin::NoOrigin)?;
-        if uri.query().is_some() {
-            return Err(InvalidOrigin::Extra("a query"));
-        }
-        if uri.path() != "/" {
-            return Err(InvalidOrigin::Extra("a path"));
-        }
         let authority = uri.authority().ok_or(InvalidOrigin::NoOrigin)?;
         if authority.as_str().contains('@') {
             return Err(InvalidOrigin::Extra("user info"));
@@ -157,6 +157,13 @@ impl FromStr for Origin {
         let has_port = authority.as_str().len() > authority.host().len();
         if has_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(InvalidOrigin::Port);
+        }
+        let origin = Self::of(&uri).ok_or(InvalidOrigin::NoOrigin)?;
+        if uri.query().is_some() {
+            return Err(InvalidOrigin::Extra("a query"));
+        }
+        if uri.path() != "/" {
+            return Err(InvalidOrigin::Extra("a path"));
         }
         Ok(origin)
     }
@@ -301,6 +308,19 @@ mod tests {
         assert_eq!(found, origin("https://evil.example"));
         assert_eq!(found.host(), "evil.example");
         assert!(!format!("{found} {found:?}").contains("pw"));
+    }
+
+    #[test]
+    fn a_number_that_is_no_port_is_not_the_schemes_own() {
+        let of = |text: &str| Origin::of(&text.parse::<Uri>().ok()?);
+        for text in ["https://a.example:99999/", "https://[::1]:65536/", "http://a.example:123456/"]
+        {
+            assert_eq!(of(text), None, "{text}");
+        }
+        for text in ["https://a.example/", "https://u:1@a.example/", "https://[2001:db8::1]/"] {
+            assert_eq!(of(text).unwrap().port(), 443, "{text}");
+        }
+        assert_eq!(of("https://u:1@[::1]:8443/").unwrap().port(), 8443);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{
     runtime::{self, Handle},
-    time::{advance, sleep},
+    time::{Instant, advance, sleep},
 };
 use tower::Layer;
 use tower_bearer::{Rejection, TokenCache};
@@ -98,4 +98,50 @@ async fn the_span_of_a_fetch_is_closed_when_the_flight_ends() {
     let closed = log.lines().filter(|line| line.contains("fetch{") && line.contains("close"));
     assert_eq!((closed.count(), mint.fetches()), (3, 3), "{log}");
     drop(cache);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_one_keeper_however_many_refreshes_there_were() {
+    let mint = Mint::living(101 * S);
+    let cache = warm(&mint);
+    let before = Handle::current().metrics().num_alive_tasks();
+    cache.get().await.unwrap();
+    for _ in 0..10 {
+        sleep(81 * S).await;
+        cache.get().await.unwrap();
+        settle().await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1);
+    }
+    assert!(mint.fetches() >= 10);
+}
+
+#[test]
+fn the_next_runtime_gets_a_keeper_when_the_first_one_is_gone() {
+    let mint = Mint::living(101 * S);
+    let cache = warm(&mint);
+    for nth in 0..2 {
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let before = mint.fetches();
+        runtime.block_on(async {
+            // Each runtime's clock begins now: the token of the one before is old only then.
+            tokio::time::advance(nth * 10_000 * S).await;
+            cache.get().await.unwrap();
+            tokio::time::sleep(1000 * S).await;
+        });
+        assert!(mint.fetches() - before > 10, "kept warm");
+        drop(runtime);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_with_nothing_to_wait_for_sleeps() {
+    let mint = Mint::default();
+    let cache = warm(&mint);
+    cache.get().await.unwrap();
+    let start = Instant::now();
+    // Time goes on by itself only while every task sleeps.
+    tokio::time::sleep(100_000 * S).await;
+    assert!(start.elapsed() >= 100_000 * S);
+    assert_eq!((mint.fetches(), cache.status().flights(), cache.status().failures()), (1, 1, 0));
 }

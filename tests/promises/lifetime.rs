@@ -297,3 +297,19 @@ async fn a_policy_without_a_margin_and_with_a_longest_lifetime_is_heeded() {
     cache.get().await.unwrap();
     assert_eq!(left(&cache), 50 * S);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_due_from_the_very_moment_that_the_status_says() {
+    let mint = Mint::living(101 * S);
+    let cache = cache(mint.clone());
+    cache.get().await.unwrap();
+    let due = cache.status().due().expect("it has a lifetime");
+    tokio::time::sleep_until(due - S / 1000).await;
+    cache.get().await.unwrap();
+    settle().await;
+    assert_eq!(mint.fetches(), 1);
+    tokio::time::advance(due - Instant::now()).await;
+    cache.get().await.unwrap();
+    settle().await;
+    assert_eq!(mint.fetches(), 2);
+}

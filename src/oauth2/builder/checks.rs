@@ -82,9 +82,6 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
         return Err(InvalidEndpoint::Url("has a fragment, which is never sent"));
     }
     let uri: Uri = url.parse().map_err(|_| InvalidEndpoint::Url("is no valid URL"))?;
-    let origin = Origin::of(&uri).ok_or(InvalidEndpoint::Url(
-        "is not absolute: write it like `https://auth.example.com/token`",
-    ))?;
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = uri.host().unwrap_or_default();
     if authority.contains('@') {
@@ -95,6 +92,9 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
     if has_port && uri.port_u16().is_none_or(|port| port == 0) {
         return Err(InvalidEndpoint::Url("has a port that is not a number from 1 to 65535"));
     }
+    let origin = Origin::of(&uri).ok_or(InvalidEndpoint::Url(
+        "is not absolute: write it like `https://auth.example.com/token`",
+    ))?;
     if !origin.is_https() && !origin.is_loopback() && !allow_plaintext {
         return Err(InvalidEndpoint::Plaintext(origin));
     }
