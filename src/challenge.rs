@@ -1,6 +1,9 @@
 //! What a `WWW-Authenticate` header says (RFC 9110 §11.6.1, RFC 6750 §3).
 
-use http::{HeaderMap, header::WWW_AUTHENTICATE};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{PROXY_AUTHENTICATE, WWW_AUTHENTICATE},
+};
 
 /// How many bytes of all field lines together are read; what follows is ignored.
 const MAX_BYTES: usize = 16 * 1024;
@@ -53,9 +56,19 @@ impl Challenge {
     /// most 16 KiB, 32 challenges and 32 parameters of each.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Vec<Self> {
+        Self::from_lines(headers.get_all(WWW_AUTHENTICATE))
+    }
+
+    /// Reads every `Proxy-Authenticate` line (RFC 9110 §11.7.1), in the same way.
+    #[must_use]
+    pub fn from_proxy_headers(headers: &HeaderMap) -> Vec<Self> {
+        Self::from_lines(headers.get_all(PROXY_AUTHENTICATE))
+    }
+
+    pub(crate) fn from_lines<'a>(lines: impl IntoIterator<Item = &'a HeaderValue>) -> Vec<Self> {
         let mut challenges = Vec::new();
         let mut budget = MAX_BYTES;
-        for line in headers.get_all(WWW_AUTHENTICATE) {
+        for line in lines {
             let line = &line.as_bytes()[..line.len().min(budget)];
             budget -= line.len();
             Parser { input: line, challenges: &mut challenges, open: false }.run();
@@ -303,7 +316,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-fn is_tchar(byte: u8) -> bool {
+/// RFC 9110 §5.6.2.
+pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -317,9 +331,17 @@ fn text(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+
+    #[test]
+    fn a_proxy_is_heard_in_its_own_header() {
+        let mut headers = HeaderMap::new();
+        headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=api"));
+        headers.append(PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer realm=proxy"));
+        let realm = |challenges: &[Challenge]| challenges[0].param("realm").map(str::to_owned);
+        assert_eq!(realm(&Challenge::from_headers(&headers)).as_deref(), Some("api"));
+        assert_eq!(realm(&Challenge::from_proxy_headers(&headers)).as_deref(), Some("proxy"));
+    }
 
     fn parse(lines: &[&[u8]]) -> Vec<Challenge> {
         let mut headers = HeaderMap::new();

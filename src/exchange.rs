@@ -20,7 +20,7 @@ use crate::{
     cache::Rejection,
     error::TokenError,
     observe::{self, Replay as Outcome},
-    rules::{self, Pass, Recheck, ResponseHead, Verdict, Waiting},
+    rules::{Pass, Recheck, ResponseHead, Verdict, Waiting},
     token::AccessToken,
 };
 
@@ -62,7 +62,7 @@ impl Exchange {
     /// Puts the token on; false if the request brings its own, and so passes untouched.
     #[inline]
     pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
-        rules::put(headers, &self.pass().header)
+        self.pass().put(headers)
     }
 
     /// Whether [`answered`](Self::answered) wants the whole head of the response.

@@ -8,7 +8,7 @@ use tower_layer::Layer;
 use crate::{
     cache::TokenCache,
     origin::{InvalidOrigin, Origin},
-    rules::{Rules, Tokens, UnlistedOrigin},
+    rules::{InvalidTokenHeader, Rules, TokenHeader, Tokens, UnlistedOrigin},
     service::{BearerAuth, BufferBody, CloneBody, NoReplay},
     source::TokenSource,
 };
@@ -152,6 +152,35 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.unlisted = unlisted)
     }
 
+    /// Carries the token in another header: `.header("X-Api-Key")?` sends `X-Api-Key: <token>`,
+    /// and [`TokenHeader`] sets another scheme. Default: `Authorization: Bearer <token>`.
+    ///
+    /// All that holds for `Authorization` holds for this header: it goes to the layer's origins
+    /// alone, its value is marked as sensitive, and a request that brings this header itself
+    /// passes untouched. An `Authorization` that the request brings then has no meaning for the
+    /// layer, and stays.
+    ///
+    /// With `Proxy-Authorization` a rejection is a 407, and its challenges are those of
+    /// `Proxy-Authenticate`.
+    ///
+    /// # Redirects
+    ///
+    /// HTTP clients that follow redirects take `Authorization` off before they go to another
+    /// host. They do not do so with headers that they do not know. Turn redirects off in the
+    /// client below (reqwest: `redirect(Policy::none())`), and follow them above this layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTokenHeader`] if the text is no header name, or names a header that HTTP itself
+    /// uses, like `Host`.
+    pub fn header<H>(self, header: H) -> Result<Self, InvalidTokenHeader>
+    where
+        H: TryInto<TokenHeader, Error: Into<InvalidTokenHeader>>,
+    {
+        let header = header.try_into().map_err(Into::into)?;
+        Ok(self.with(|rules| rules.verdicts().header = header))
+    }
+
     /// Keeps a copy of a request's body, of any kind, while it streams, of at most `limit`
     /// bytes; no frame is delayed. `wrap` makes the body type of the inner service of it:
     /// `axum::body::Body::new`, `tonic::body::Body::new`, `reqwest::Body::wrap`, or
@@ -178,7 +207,7 @@ impl<R> BearerAuthLayer<R> {
     }
 
     /// Says which responses are rejections of the token. Default: those with status 401
-    /// (RFC 6750 §3.1).
+    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`.
     #[must_use]
     pub fn rejected_when(
         self,

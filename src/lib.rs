@@ -143,7 +143,7 @@ pub use middleware::BearerAuthMiddleware;
 #[cfg(feature = "metrics")]
 pub use observe::describe_metrics;
 pub use origin::{FinalUri, InvalidOrigin, Origin};
-pub use rules::{ReplayLimit, SkipAuth, Tokens, UnlistedOrigin};
+pub use rules::{InvalidTokenHeader, ReplayLimit, SkipAuth, TokenHeader, Tokens, UnlistedOrigin};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
     BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,

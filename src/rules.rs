@@ -5,6 +5,7 @@
 //! [`service`](crate::service) or [`middleware`](crate::middleware) drive that.
 
 mod destination;
+mod header;
 mod pass;
 mod recent;
 mod routes;
@@ -13,14 +14,17 @@ mod verdict;
 
 use std::{fmt, sync::Arc};
 
-use http::{Extensions, HeaderMap, HeaderValue, Request, header::AUTHORIZATION, request};
+use http::{Extensions, HeaderMap, Request, request};
 
-pub use self::tokens::Tokens;
 pub(crate) use self::{
     destination::Destination,
     pass::{Pass, Recheck, Waiting},
     recent::Recent,
     verdict::{ResponseHead, Verdict},
+};
+pub use self::{
+    header::{InvalidTokenHeader, TokenHeader},
+    tokens::Tokens,
 };
 use self::{
     pass::Target,
@@ -119,40 +123,6 @@ pub(crate) enum Keep {
     UpTo(Option<usize>),
 }
 
-// ===== The header =====
-
-/// Puts the token on, unless the request brings its own credentials: then it stays as it was, and
-/// this is false.
-///
-/// Nothing else in the crate knows which header carries a token, and how.
-#[inline]
-pub(crate) fn put(headers: &mut HeaderMap, token: &HeaderValue) -> bool {
-    // One look-up for both; a request with credentials of its own is rare.
-    let has_own = headers.append(AUTHORIZATION, token.clone());
-    if has_own {
-        take_back(headers);
-    }
-    !has_own
-}
-
-fn has_own_credentials(headers: &HeaderMap) -> bool {
-    headers.contains_key(AUTHORIZATION)
-}
-
-/// Removes the last value; the header stays where it stands.
-#[cold]
-fn take_back(headers: &mut HeaderMap) {
-    let mut own: Vec<_> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
-    own.pop();
-    let mut own = own.into_iter();
-    if let Some(first) = own.next() {
-        headers.insert(AUTHORIZATION, first);
-    }
-    for value in own {
-        headers.append(AUTHORIZATION, value);
-    }
-}
-
 // ===== impl Rules =====
 
 impl Rules {
@@ -203,7 +173,7 @@ impl Rules {
     #[cold]
     pub(crate) fn admit(&self, request: &RequestHead<'_>) -> Admission {
         let skips = request.extensions.get::<SkipAuth>().is_some();
-        if skips || has_own_credentials(request.headers) {
+        if skips || request.headers.contains_key(self.verdicts.header.name()) {
             return Admission::Untouched;
         }
         match self.target(request.destination) {

@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+pub(crate) const BEARER: &str = "Bearer";
+/// What stands before the secret in [`AccessToken::header_value`].
 const SCHEME: &str = "Bearer ";
 
 /// A bearer token, ready to be sent, with what its token service said about it.
@@ -66,7 +68,7 @@ impl AccessToken {
         let secret = Zeroizing::new(secret.into());
         InvalidToken::check(&secret)?;
 
-        let header = header(&secret);
+        let header = header(Some(BEARER), &secret);
         Ok(Self {
             inner: Arc::new(Inner {
                 header,
@@ -127,10 +129,10 @@ impl AccessToken {
         &self.inner.header
     }
 
-    /// The same in memory of its own. Two threads that clone one header value change one count in
+    /// The secret behind another scheme or none, in memory of its own. Two threads that clone one header value change one count in
     /// turn, which costs more than all else that a request does here.
-    pub(crate) fn header_copy(&self) -> HeaderValue {
-        header(self.secret())
+    pub(crate) fn header_copy(&self, scheme: Option<&str>) -> HeaderValue {
+        header(scheme, self.secret())
     }
 
     /// How long the token lives, from the moment its fetch began, if it was said.
@@ -171,10 +173,14 @@ impl AccessToken {
 }
 
 /// The header value of a secret that was checked.
-fn header(secret: &str) -> HeaderValue {
+fn header(scheme: Option<&str>, secret: &str) -> HeaderValue {
     // One allocation of the right size: a vector that grew would leave copies behind.
-    let mut line = Zeroizing::new(Vec::with_capacity(SCHEME.len() + secret.len()));
-    line.extend_from_slice(SCHEME.as_bytes());
+    let size = scheme.map_or(0, |scheme| scheme.len() + 1) + secret.len();
+    let mut line = Zeroizing::new(Vec::with_capacity(size));
+    if let Some(scheme) = scheme {
+        line.extend_from_slice(scheme.as_bytes());
+        line.push(b' ');
+    }
     line.extend_from_slice(secret.as_bytes());
     let mut header = HeaderValue::from_maybe_shared(Bytes::from_owner(line))
         .expect("visible ASCII is a header value");

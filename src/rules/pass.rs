@@ -6,10 +6,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{
     destination::Destination,
+    header::put,
     verdict::{ResponseHead, Verdict, Verdicts},
 };
 use crate::{
@@ -24,8 +25,9 @@ use crate::{
 pub(crate) struct Pass {
     target: Target,
     pub(crate) token: AccessToken,
-    /// What a request carries.
-    pub(crate) header: HeaderValue,
+    /// What a request carries, and in which header.
+    value: HeaderValue,
+    name: HeaderName,
     /// For how long the token may be used without asking.
     stamp: Stamp,
     /// Whether the cache wants to hear that the token was accepted.
@@ -74,8 +76,9 @@ impl Pass {
     pub(super) fn new(target: Target, granted: Granted) -> Self {
         Self {
             is_plain: target.verdicts.is_plain(),
+            value: target.verdicts.header.value(&granted.token),
+            name: target.verdicts.header.name().clone(),
             target,
-            header: granted.token.header_value().clone(),
             token: granted.token,
             stamp: granted.stamp,
             watched: AtomicBool::new(granted.watched),
@@ -85,8 +88,8 @@ impl Pass {
 
     /// The same, to be shared by the requests of one thread.
     pub(super) fn of_one_thread(target: Target, granted: Granted) -> Self {
-        let header = granted.token.header_copy();
-        Self { header, ..Self::new(target, granted) }
+        let value = target.verdicts.header.value_copy(&granted.token);
+        Self { value, ..Self::new(target, granted) }
     }
 
     /// Whether it is for a request that is written like that.
@@ -135,6 +138,13 @@ impl Pass {
         self.replaces.as_ref().is_some_and(|rejected| rejected.is_same(token))
     }
 
+    /// Puts the token on a request, unless that brings credentials of its own: then it stays as it
+    /// was, and this is false.
+    #[inline]
+    pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
+        put(headers, &self.name, &self.value)
+    }
+
     /// Whether a user's rule wants to see the whole head of the response.
     #[inline]
     pub(crate) fn judges_parts(&self) -> bool {
@@ -166,7 +176,8 @@ impl Pass {
     /// The rejection, with the challenge that speaks for a bearer client.
     pub(crate) fn rejection(&self, response: &ResponseHead<'_>) -> Rejection {
         let rejection = Rejection::new(self.token.clone()).with_origin(self.target.origin.clone());
-        match Challenge::decisive(Challenge::from_headers(response.headers)) {
+        let name = self.target.verdicts.header.challenges();
+        match Challenge::decisive(Challenge::from_lines(response.headers.get_all(name))) {
             Some(challenge) => rejection.with_challenge(challenge),
             None => rejection,
         }

@@ -3,7 +3,7 @@
 
 mod verdicts;
 
-use http::{HeaderName, Uri};
+use http::{HeaderMap, HeaderValue, Uri, header::AUTHORIZATION};
 use tokio::runtime::{self, Runtime};
 
 use super::*;
@@ -83,39 +83,29 @@ fn refused(rules: &Rules, to: &str) -> Refused {
     }
 }
 
-// ===== The header =====
-
-#[test]
-fn a_token_is_put_on_as_one_sensitive_header() {
-    let mut headers = HeaderMap::new();
-    headers.insert("x-other", HeaderValue::from_static("1"));
-    assert!(put(&mut headers, token("a").header_value()));
-    let values: Vec<_> = headers.get_all(AUTHORIZATION).iter().collect();
-    assert_eq!(values, ["Bearer a"]);
-    assert!(values[0].is_sensitive());
-    assert_eq!(headers.len(), 2);
-}
-
-#[test]
-fn credentials_that_a_request_brings_stay_as_they_were_with_all_that_is_around_them() {
-    for own in [&["Basic x"][..], &[""], &["Basic x", "Digest y"], &["c", "b", "a", "b"]] {
-        let mut headers = HeaderMap::new();
-        headers.append("x-before", HeaderValue::from_static("1"));
-        for value in own {
-            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-        }
-        headers.append("x-after", HeaderValue::from_static("2"));
-        headers.append("x-before", HeaderValue::from_static("3"));
-        let shown = |headers: &HeaderMap| -> Vec<(HeaderName, HeaderValue)> {
-            headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-        };
-        let before = shown(&headers);
-        assert!(!put(&mut headers, token("a").header_value()));
-        assert_eq!(shown(&headers), before, "{own:?}");
-    }
-}
-
 // ===== Untouched =====
+
+#[test]
+fn only_the_header_that_carries_the_token_is_a_requests_own_credentials() {
+    let mut rules = rules(&holding("a"));
+    rules.verdicts().header = TokenHeader::new("X-Api-Key").unwrap();
+    let with = |name: &str| Request::get(API).header(name, "own").body(()).unwrap();
+    assert!(matches!(admit(&rules, &with("X-Api-Key")), Admission::Untouched));
+    let mut request = with("Authorization");
+    let Admission::Ready(pass) = admit(&rules, &request) else { panic!("it is admitted") };
+    assert!(pass.put(request.headers_mut()));
+    assert_eq!(request.headers()["x-api-key"], "a");
+    assert_eq!(request.headers()[AUTHORIZATION], "own");
+}
+
+#[test]
+fn a_pass_for_one_header_is_not_used_for_another() {
+    let mut rules = rules(&holding("a"));
+    pass(&rules, API);
+    assert!(ready(&rules, API).is_some());
+    rules.verdicts().header = TokenHeader::new("X-Api-Key").unwrap();
+    assert!(ready(&rules, API).is_none());
+}
 
 #[test]
 fn skip_auth_and_own_credentials_pass_untouched_wherever_they_go() {

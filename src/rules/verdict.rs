@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, response};
 
-use super::destination::Destination;
+use super::{destination::Destination, header::TokenHeader};
 use crate::origin::FinalUri;
 
 /// The status of gRPC for credentials that are missing or no good.
@@ -13,9 +13,10 @@ const UNAUTHENTICATED: &str = "16";
 /// A user's rule.
 pub(crate) type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
 
-/// What the layer was told about responses.
+/// What the layer was told about the header that carries the token, and about responses.
 #[derive(Clone, Default)]
 pub(crate) struct Verdicts {
+    pub(crate) header: TokenHeader,
     pub(crate) rejected_when: Option<Judge<response::Parts>>,
     pub(crate) grpc: bool,
 }
@@ -49,7 +50,7 @@ impl Verdicts {
         let grpc_status = self.grpc_status(response.headers);
         let is_rejection = match (&self.rejected_when, response.parts) {
             (Some(judge), Some(parts)) => judge(parts),
-            _ => response.status == StatusCode::UNAUTHORIZED,
+            _ => response.status == self.header.rejection(),
         };
         if is_rejection || grpc_status.is_some_and(|it| it == UNAUTHENTICATED) {
             Verdict::Rejected
@@ -73,7 +74,10 @@ impl Verdicts {
 
 impl fmt::Debug for Verdicts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdicts").field("grpc", &self.grpc).finish_non_exhaustive()
+        f.debug_struct("Verdicts")
+            .field("header", &self.header)
+            .field("grpc", &self.grpc)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +117,7 @@ mod tests {
 
     fn verdicts(grpc: bool, judges: bool) -> Verdicts {
         let judge: Judge<response::Parts> = Arc::new(|_| false);
-        Verdicts { rejected_when: judges.then_some(judge), grpc }
+        Verdicts { rejected_when: judges.then_some(judge), grpc, ..Verdicts::default() }
     }
 
     #[test]
@@ -137,5 +141,17 @@ mod tests {
         for status in [400, 402, 403, 407, 500] {
             assert_eq!(of(status), Verdict::Silent, "{status}");
         }
+    }
+
+    #[test]
+    fn what_a_proxy_was_told_is_rejected_by_407_alone() {
+        let header = TokenHeader::new("Proxy-Authorization").unwrap();
+        let verdicts = Verdicts { header, ..Verdicts::default() };
+        let of = |status: u16| {
+            let response = Response::builder().status(status).body(()).unwrap();
+            verdicts.of(&ResponseHead::of(&response))
+        };
+        assert_eq!(of(407), Verdict::Rejected);
+        assert_eq!(of(401), Verdict::Silent);
     }
 }

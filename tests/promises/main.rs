@@ -6,6 +6,7 @@ mod support;
 mod attempts;
 mod bystanders;
 mod failure;
+mod header;
 mod keep_warm;
 mod lifetime;
 mod readiness;
