@@ -80,8 +80,8 @@ impl<R> BearerAuthLayer<R> {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] if the text is not a scheme, a host and perhaps a port, or if the
-    /// origin has a token of another cache already.
+    /// [`InvalidOrigin`] if the text is not a scheme, a host and perhaps a port, if the host has
+    /// a `*` in it, or if the origin has a token of another cache already.
     pub fn origin<O>(self, origin: O) -> Result<Self, InvalidOrigin>
     where
         O: TryInto<Origin, Error: Into<InvalidOrigin>>,
@@ -111,7 +111,7 @@ impl<R> BearerAuthLayer<R> {
     }
 
     /// Lets a named `http` origin that is not this machine get its token too, for anybody on
-    /// the way to read (RFC 6750 §5.3).
+    /// the way to read (RFC 6750 §5.3). [`check`](Self::check) finds such origins.
     #[must_use]
     pub fn allow_plaintext(self) -> Self {
         self.with(|rules| rules.allow_plaintext = true)
@@ -144,6 +144,36 @@ impl<R> BearerAuthLayer<R> {
     {
         let origin = origin.try_into().map_err(Into::into)?;
         Ok(self.with(|rules| rules.assume(origin)))
+    }
+
+    /// Finds mistakes that no single call can see, as the last call of the builder: an `http`
+    /// origin of another machine without [`allow_plaintext`](Self::allow_plaintext), and an
+    /// assumed origin that was not named. The order of the calls before it does not matter.
+    ///
+    /// Without this call the layer refuses each request for such an origin
+    /// ([`Refused`](crate::Refused)).
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, InvalidOrigin, TokenError, from_fn};
+    ///
+    /// # fn main() -> Result<(), InvalidOrigin> {
+    /// let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let layer = BearerAuthLayer::new(source).origin("http://api.example.com")?;
+    ///
+    /// let error = layer.clone().check().unwrap_err();
+    /// assert!(matches!(error, InvalidOrigin::Plaintext(_)));
+    /// let layer = layer.allow_plaintext().check()?;
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOrigin::Plaintext`] or [`InvalidOrigin::NotNamed`].
+    pub fn check(self) -> Result<Self, InvalidOrigin> {
+        self.rules.check()?;
+        Ok(self)
     }
 
     /// Says what happens to a request for an origin that was not named. Default: it is refused.

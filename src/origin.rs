@@ -158,6 +158,9 @@ impl FromStr for Origin {
         if has_port && authority.port_u16().is_none_or(|port| port == 0) {
             return Err(InvalidOrigin::Port);
         }
+        if authority.host().contains('*') {
+            return Err(InvalidOrigin::Wildcard);
+        }
         let origin = Self::of(&uri).ok_or(InvalidOrigin::NoOrigin)?;
         if uri.query().is_some() {
             return Err(InvalidOrigin::Extra("a query"));
@@ -214,6 +217,21 @@ pub enum InvalidOrigin {
     /// The port is not a number from 1 to 65535.
     #[error("the origin's port is not a number from 1 to 65535")]
     Port,
+    /// The host has a `*` in it.
+    #[error(
+        "the origin has a `*` in its host: name each origin that gets the token, or call \
+         `.any_https()` if every one may have it"
+    )]
+    Wildcard,
+    /// The origin is plain `http` to another machine.
+    #[error(
+        "the origin {0} is plain http: everybody on the way could read the token. Use https, or, \
+         if you must, call `.allow_plaintext()`"
+    )]
+    Plaintext(Origin),
+    /// [`assume_origin`](crate::BearerAuthLayer::assume_origin) got an origin that was not named.
+    #[error("the origin {0} is assumed and gets no token: name it too, by `.origin(\"{0}\")`")]
+    NotNamed(Origin),
     /// The origin has a token already, from another cache.
     #[error("the origin {0} has a token already: give each origin to one `.origin` or `.route`")]
     Taken(Origin),
@@ -288,6 +306,8 @@ mod tests {
             ("a.example", InvalidOrigin::NoOrigin),
             ("/v1", InvalidOrigin::NoOrigin),
             ("https://a.example:0", InvalidOrigin::Port),
+            ("https://*.a.example", InvalidOrigin::Wildcard),
+            ("https://*", InvalidOrigin::Wildcard),
             ("", InvalidOrigin::Unreadable),
             ("https://", InvalidOrigin::Unreadable),
             ("https://a b", InvalidOrigin::Unreadable),

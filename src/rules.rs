@@ -222,7 +222,7 @@ impl Rules {
             None if self.any_https.is_some() && origin.is_https() => &self.tokens,
             None => return Err(Refused::NotNamed(origin)),
         };
-        if !(origin.is_https() || origin.is_loopback() || self.allow_plaintext) {
+        if !self.may_be_told(&origin) {
             return Err(Refused::Plaintext(origin));
         }
         Ok(Target {
@@ -232,6 +232,11 @@ impl Rules {
             is_named: route.is_some(),
             verdicts: Arc::clone(&self.verdicts),
         })
+    }
+
+    /// Whether nobody on the way there reads the token, or may.
+    fn may_be_told(&self, origin: &Origin) -> bool {
+        origin.is_https() || origin.is_loopback() || self.allow_plaintext
     }
 
     fn sends_bare(&self, refused: &Refused) -> bool {
@@ -260,6 +265,20 @@ impl Rules {
 
     pub(crate) fn assume(&mut self, origin: Origin) {
         self.assumed = Some(Assumed { origin, slot: Slot::default() });
+    }
+
+    /// Finds the origins that will never get a token.
+    pub(crate) fn check(&self) -> Result<(), InvalidOrigin> {
+        if let Some(origin) = self.routes.origins().find(|origin| !self.may_be_told(origin)) {
+            return Err(InvalidOrigin::Plaintext(origin.clone()));
+        }
+        let Some(Assumed { origin, .. }) = &self.assumed else { return Ok(()) };
+        let is_named = self.routes.get(origin).is_some();
+        if is_named || (self.any_https.is_some() && origin.is_https()) {
+            Ok(())
+        } else {
+            Err(InvalidOrigin::NotNamed(origin.clone()))
+        }
     }
 
     /// How responses are judged; passes that were made for other verdicts are forgotten.

@@ -88,6 +88,10 @@ impl Routes {
         self.all.get(*at)
     }
 
+    pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.all.iter().map(|route| &route.origin)
+    }
+
     pub(super) fn get(&self, origin: &Origin) -> Option<&Route> {
         self.by_origin.get(origin).and_then(|at| self.all.get(*at))
     }
@@ -95,7 +99,7 @@ impl Routes {
 
 impl fmt::Debug for Routes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.all.iter().map(|route| &route.origin)).finish()
+        f.debug_list().entries(self.origins()).finish()
     }
 }
 

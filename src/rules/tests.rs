@@ -3,7 +3,7 @@
 
 mod verdicts;
 
-use http::{HeaderMap, HeaderValue, Uri, header::AUTHORIZATION};
+use http::{HeaderValue, Uri, header::AUTHORIZATION};
 use tokio::runtime::{self, Runtime};
 
 use super::*;
@@ -149,6 +149,36 @@ fn what_was_not_named_is_refused() {
         let Refused::NotNamed(_) = refused(&rules, to) else { panic!("{to}") };
         assert!(ready(&rules, to).is_none(), "{to}");
     }
+}
+
+#[test]
+fn an_origin_that_will_never_get_a_token_is_found_in_any_order_of_calls() {
+    let plain = naming(&[API, "http://internal.example"], &empty());
+    assert_eq!(plain.check(), Err(InvalidOrigin::Plaintext(origin("http://internal.example"))));
+    let mut allowed = plain.clone();
+    allowed.allow_plaintext = true;
+    assert_eq!(allowed.check(), Ok(()));
+    let mut allowed = Rules::new((&empty()).into());
+    allowed.allow_plaintext = true;
+    allowed.add(origin("http://internal.example"), None).unwrap();
+    assert_eq!(allowed.check(), Ok(()));
+    assert_eq!(naming(&[API, "http://127.0.0.1:1", "http://[::1]"], &empty()).check(), Ok(()));
+}
+
+#[test]
+fn an_assumed_origin_that_was_not_named_is_found() {
+    let mut unnamed = Rules::new((&empty()).into());
+    unnamed.assume(origin(API));
+    assert_eq!(unnamed.check(), Err(InvalidOrigin::NotNamed(origin(API))));
+    unnamed.add(origin(API), None).unwrap();
+    assert_eq!(unnamed.check(), Ok(()));
+
+    let mut any = Rules::new((&empty()).into());
+    any.assume(origin(API));
+    any.any_https();
+    assert_eq!(any.check(), Ok(()));
+    any.assume(origin("http://127.0.0.1"));
+    assert!(any.check().is_err());
 }
 
 #[test]
