@@ -90,6 +90,7 @@
 //!
 //! | feature | default | what it brings |
 //! | --- | --- | --- |
+//! | `keyed` | yes | a token for each scope, resource or user: `TokenKey`, `KeyedTokenCache` |
 //! | `oauth2` | yes | [`oauth2`], over a transport that you give |
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
 //! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
@@ -113,6 +114,8 @@ mod data;
 mod error;
 mod exchange;
 pub mod guide;
+#[cfg(feature = "keyed")]
+mod key;
 mod layer;
 pub mod local;
 #[cfg(feature = "reqwest-middleware")]
@@ -136,6 +139,9 @@ pub use cache::{
 };
 pub use challenge::Challenge;
 pub use error::{BoxError, CacheError, Refused, TokenError};
+#[cfg(feature = "keyed")]
+#[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+pub use key::{InvalidTokenKey, NoSubject, Subject, TokenKey};
 pub use layer::BearerAuthLayer;
 #[cfg(feature = "reqwest-middleware")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]

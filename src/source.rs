@@ -4,6 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "keyed")]
+use crate::key::TokenKey;
 use crate::{challenge::Challenge, error::TokenError, token::AccessToken};
 
 /// Fetches an access token from wherever tokens come from.
@@ -102,6 +104,8 @@ pub struct TokenRequest {
     previous: Option<AccessToken>,
     rejected: Option<AccessToken>,
     challenge: Option<Challenge>,
+    #[cfg(feature = "keyed")]
+    key: Option<TokenKey>,
 }
 
 /// Why a token is wanted.
@@ -134,7 +138,14 @@ impl TokenRequest {
     /// A request for that reason and nothing else.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self { reason, previous: None, rejected: None, challenge: None }
+        Self {
+            reason,
+            previous: None,
+            rejected: None,
+            challenge: None,
+            #[cfg(feature = "keyed")]
+            key: None,
+        }
     }
 
     /// Adds the last token that was fetched.
@@ -158,6 +169,15 @@ impl TokenRequest {
         self
     }
 
+    /// Adds what the token is for.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[must_use]
+    pub fn with_key(mut self, key: TokenKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
     /// What the cache asks for.
     pub(crate) fn from_parts(
         reason: Reason,
@@ -165,7 +185,7 @@ impl TokenRequest {
         rejected: Option<AccessToken>,
         challenge: Option<Challenge>,
     ) -> Self {
-        Self { reason, previous, rejected, challenge }
+        Self { previous, rejected, challenge, ..Self::new(reason) }
     }
 
     /// Why a token is wanted.
@@ -185,6 +205,16 @@ impl TokenRequest {
     #[must_use]
     pub fn rejected(&self) -> Option<&AccessToken> {
         self.rejected.as_ref()
+    }
+
+    /// What the token is for, and on whose behalf, if a
+    /// `KeyedTokenCache` asks. A source that cannot heed it must fail:
+    /// another key's token is worse than none.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[must_use]
+    pub fn key(&self) -> Option<&TokenKey> {
+        self.key.as_ref()
     }
 
     /// The challenge that the rejection came with. Nothing that it names may be fetched: it

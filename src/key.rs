@@ -1,0 +1,336 @@
+//! What a token is for, and on whose behalf.
+
+mod subject;
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use self::subject::SubjectId;
+pub use self::subject::{NoSubject, Subject};
+
+/// The most bytes that all texts of a key have together.
+const MAX_BYTES: usize = 8 * 1024;
+/// The most resources, and the most parameters.
+const MAX_ENTRIES: usize = 32;
+
+/// Parameters that say who the client is, which grant it uses or what it redeems: a key never
+/// sets them. What has a method of its own is not a parameter.
+const RESERVED: [&str; 20] = [
+    "actor_token",
+    "actor_token_type",
+    "assertion",
+    "audience",
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "code",
+    "code_verifier",
+    "grant_type",
+    "password",
+    "refresh_token",
+    "requested_token_type",
+    "requested_token_use",
+    "resource",
+    "scope",
+    "subject_token",
+    "subject_token_type",
+    "username",
+];
+
+/// What a token is for: a scope, resources, an audience, parameters; and on whose behalf.
+///
+/// Put it into a request's extensions. A [`BearerAuthLayer`](crate::BearerAuthLayer) over a
+/// `KeyedTokenCache` then sends the request with the token of that key,
+/// and the [`TokenSource`](crate::TokenSource) finds the key in
+/// [`TokenRequest::key`](crate::TokenRequest::key). Requests whose keys differ in anything never
+/// share a token.
+///
+/// ```
+/// use tower_bearer::TokenKey;
+///
+/// let request = http::Request::get("https://api.example.com/v1/orders")
+///     .extension(TokenKey::new().scope("orders:read"))
+///     .body(());
+/// # request.unwrap();
+/// ```
+///
+/// # Bounds
+///
+/// All texts of a key have 8 KiB at most, and there are 32 resources and 32 parameters at most.
+/// A key beyond that, or with a text that no token endpoint may get, is never used: the layer
+/// refuses its request, and [`check`](Self::check) says why.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct TokenKey {
+    purpose: Purpose,
+    subject: Option<Subject>,
+    invalid: Option<InvalidTokenKey>,
+}
+
+/// What a token is for, whoever it is on behalf of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Purpose {
+    scope: Option<Box<str>>,
+    audience: Option<Box<str>>,
+    resources: Vec<Box<str>>,
+    /// In the order of their names.
+    params: Vec<(Box<str>, Box<str>)>,
+}
+
+/// A key as a map keeps it: without the subject's token.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct KeyId {
+    purpose: Purpose,
+    subject: Option<SubjectId>,
+}
+
+/// A key as it is looked up in a map: by its id, without making one.
+#[derive(Clone, Copy)]
+pub(crate) struct LookUp<'a>(&'a TokenKey);
+
+// ===== impl TokenKey =====
+
+impl TokenKey {
+    /// The key of a token for nothing in particular: what the source gets by itself.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The scope to ask for: names with spaces between them (RFC 6749 §3.3). It replaces the
+    /// token endpoint's own.
+    #[must_use]
+    pub fn scope(self, scope: impl Into<String>) -> Self {
+        let scope = scope.into();
+        let is_valid = !scope.is_empty() && scope.bytes().all(is_scope_char);
+        self.with(is_valid.then_some(()).ok_or(InvalidTokenKey::Scope), |purpose| {
+            purpose.scope = Some(scope.into());
+        })
+    }
+
+    /// The audience to ask for (RFC 8693 §2.1). It replaces the token endpoint's own.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        let audience = audience.into();
+        let is_valid = is_text(&audience);
+        self.with(is_valid.then_some(()).ok_or(InvalidTokenKey::Audience), |purpose| {
+            purpose.audience = Some(audience.into());
+        })
+    }
+
+    /// Adds a resource to ask for: an absolute URI without a fragment (RFC 8707 §2). Call it
+    /// again for more than one. They replace the token endpoint's own.
+    #[must_use]
+    pub fn resource(self, resource: impl Into<String>) -> Self {
+        let resource = resource.into();
+        let is_valid = is_absolute_uri(&resource);
+        self.with(is_valid.then_some(()).ok_or(InvalidTokenKey::Resource), |purpose| {
+            purpose.resources.push(resource.into());
+        })
+    }
+
+    /// Adds a parameter to the token request. It replaces the token endpoint's own of that name;
+    /// of two with one name the last one counts.
+    ///
+    /// A key cannot set the grant, the client, its credentials or what it redeems
+    /// (`grant_type`, `client_id`, `assertion`, …): these names are errors.
+    #[must_use]
+    pub fn param(self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let (name, value) = (name.into(), value.into());
+        let is_valid = is_text(&name) && !RESERVED.contains(&name.as_str());
+        let error = || InvalidTokenKey::Param(shown(&name));
+        let checked = is_valid.then_some(()).ok_or_else(error);
+        self.with(checked, |purpose| purpose.set_param(name, value))
+    }
+
+    /// Asks for a token on behalf of that subject.
+    #[must_use]
+    pub fn on_behalf_of(mut self, subject: Subject) -> Self {
+        self.subject = Some(subject);
+        self
+    }
+
+    /// Says at once what makes the key unusable, instead of when it is used.
+    ///
+    /// ```
+    /// use tower_bearer::{InvalidTokenKey, TokenKey};
+    ///
+    /// # fn main() -> Result<(), InvalidTokenKey> {
+    /// let key = TokenKey::new().scope("orders:read").check()?;
+    ///
+    /// let error = key.param("grant_type", "password").check().unwrap_err();
+    /// assert_eq!(error, InvalidTokenKey::Param("grant_type".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidTokenKey`] names the first part that no token request may have.
+    pub fn check(self) -> Result<Self, InvalidTokenKey> {
+        match self.invalid {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
+    /// The scope that was set.
+    #[must_use]
+    pub fn requested_scope(&self) -> Option<&str> {
+        self.purpose.scope.as_deref()
+    }
+
+    /// The audience that was set.
+    #[must_use]
+    pub fn requested_audience(&self) -> Option<&str> {
+        self.purpose.audience.as_deref()
+    }
+
+    /// The resources, in the order in which they were added.
+    pub fn requested_resources(&self) -> impl Iterator<Item = &str> {
+        self.purpose.resources.iter().map(|resource| &**resource)
+    }
+
+    /// The parameters, in the order of their names.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.purpose.params.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// On whose behalf the token is.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        self.subject.as_ref()
+    }
+
+    /// The same without the subject's token.
+    pub(crate) fn id(&self) -> KeyId {
+        KeyId { purpose: self.purpose.clone(), subject: self.subject.as_ref().map(Subject::id) }
+    }
+
+    pub(crate) fn look_up(&self) -> LookUp<'_> {
+        LookUp(self)
+    }
+
+    /// Changes the purpose, unless that makes the key unusable: an unusable key grows no further.
+    fn with(
+        mut self,
+        checked: Result<(), InvalidTokenKey>,
+        change: impl FnOnce(&mut Purpose),
+    ) -> Self {
+        if self.invalid.is_none() {
+            match checked {
+                Ok(()) => change(&mut self.purpose),
+                Err(error) => self.invalid = Some(error),
+            }
+            if self.purpose.is_too_large() {
+                self.purpose = Purpose::default();
+                self.invalid = Some(InvalidTokenKey::TooLarge);
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenKey")
+            .field("scope", &self.purpose.scope)
+            .field("audience", &self.purpose.audience)
+            .field("resources", &self.purpose.resources)
+            .field("params", &self.purpose.params)
+            .field("subject", &self.subject)
+            .field("invalid", &self.invalid)
+            .finish()
+    }
+}
+
+// ===== impl LookUp =====
+
+impl LookUp<'_> {
+    /// Whether that is the id of the key that is looked up.
+    pub(crate) fn is(self, id: &KeyId) -> bool {
+        id.purpose == self.0.purpose && id.subject == self.0.subject.as_ref().map(Subject::id)
+    }
+}
+
+/// As [`KeyId`] does it.
+impl Hash for LookUp<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.purpose.hash(state);
+        self.0.subject.as_ref().map(Subject::id).hash(state);
+    }
+}
+
+// ===== impl Purpose =====
+
+impl Purpose {
+    fn set_param(&mut self, name: String, value: String) {
+        let at = self.params.binary_search_by(|(known, _)| (**known).cmp(&name));
+        let entry = (name.into(), value.into());
+        match at {
+            Ok(at) => self.params[at] = entry,
+            Err(at) => self.params.insert(at, entry),
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        let params = self.params.iter().flat_map(|(name, value)| [name, value]);
+        let texts = self.scope.iter().chain(&self.audience).chain(&self.resources).chain(params);
+        self.resources.len() > MAX_ENTRIES
+            || self.params.len() > MAX_ENTRIES
+            || texts.map(|text| text.len()).sum::<usize>() > MAX_BYTES
+    }
+}
+
+/// RFC 6749 §3.3, and the spaces between the names.
+fn is_scope_char(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
+/// Whether it is more than nothing, and no control character is in it.
+fn is_text(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(char::is_control)
+}
+
+/// A scheme, a colon and something, all in printable ASCII (RFC 3986 §3), and no fragment.
+fn is_absolute_uri(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once(':') else { return false };
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme
+        && !rest.is_empty()
+        && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
+/// As much of a name as an error shows.
+fn shown(name: &str) -> Box<str> {
+    name.chars().filter(|it| !it.is_control()).take(64).collect::<String>().into()
+}
+
+// ===== impl InvalidTokenKey =====
+
+/// What makes a [`TokenKey`] unusable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidTokenKey {
+    /// The scope is empty, or has a character that no scope may have (RFC 6749 §3.3).
+    #[error("the token key's `scope` is empty or has a character that is no scope's")]
+    Scope,
+    /// The audience is empty, or has a control character.
+    #[error("the token key's `audience` is empty or has a control character")]
+    Audience,
+    /// A resource is no absolute URI, or has a fragment (RFC 8707 §2).
+    #[error("a `resource` of the token key is no absolute URI without a fragment (RFC 8707 §2)")]
+    Resource,
+    /// A parameter has no name, or one that a key may not set.
+    #[error("the token key may not set the parameter `{0}`: set it on the token endpoint")]
+    Param(Box<str>),
+    /// There is more than the bounds allow.
+    #[error("the token key has more than 8 KiB, 32 resources or 32 parameters")]
+    TooLarge,
+}
+
+#[cfg(test)]
+mod tests;
