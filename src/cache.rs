@@ -7,6 +7,8 @@ mod core;
 mod effects;
 mod flight;
 mod keeper;
+#[cfg(feature = "keyed")]
+pub(crate) mod keyed;
 mod names;
 mod origins;
 mod policy;
@@ -233,6 +235,18 @@ impl TokenCache {
     #[inline]
     pub(crate) fn holds(&self, stamp: &Stamp) -> bool {
         self.core.published.holds(stamp)
+    }
+
+    /// Whether a flight is under way.
+    #[cfg(feature = "keyed")]
+    fn is_fetching(&self) -> bool {
+        self.core.shared.lock().state.flight().is_some()
+    }
+
+    /// Takes the token away for good: what is in flight is given up, and nothing more is fetched.
+    #[cfg(feature = "keyed")]
+    fn forget(&self) {
+        self.core.forget();
     }
 
     /// Whether both are handles of one cache.

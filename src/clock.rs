@@ -42,6 +42,23 @@ impl Moment {
         Self(coarse().0.saturating_add(left.into()))
     }
 
+    /// The moment that much later.
+    #[cfg(feature = "keyed")]
+    pub(crate) fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(time.into()))
+    }
+
+    /// The moment as a number, to be kept in an atomic.
+    #[cfg(feature = "keyed")]
+    pub(crate) fn ticks(self) -> u64 {
+        self.0.as_ticks()
+    }
+
+    #[cfg(feature = "keyed")]
+    pub(crate) fn of_ticks(ticks: u64) -> Self {
+        Self(coarsetime::Instant::from_ticks(ticks))
+    }
+
     /// How long it is from now until then; `None` if it never comes.
     pub(crate) fn left(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| self.0.duration_since(Self::now().0).into())

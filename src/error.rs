@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
+#[cfg(feature = "keyed")]
+use crate::key::{InvalidTokenKey, NoSubject, Unusable};
 use crate::origin::Origin;
 
 /// Any error, as tower's own middleware has it.
@@ -63,6 +65,13 @@ impl TokenError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether only the token key caused the failure that was asked for; else it holds for all
+    /// keys of the source.
+    #[must_use]
+    pub fn concerns_key_only(&self) -> bool {
+        !self.transient
     }
 
     /// The cause, if it is of this type: for instance a [`CacheError`].
@@ -131,6 +140,9 @@ pub enum CacheError {
     /// The source answered a renewal with the token that had been rejected.
     #[error("the token source returned the very access token that was rejected")]
     SameToken,
+    /// The token was forgotten, by `KeyedTokenCache::forget` or `forget_subject`.
+    #[error("the access token was forgotten by `KeyedTokenCache::forget`")]
+    Forgotten,
     /// A renewal in the background came too soon after another one.
     #[error("a renewal has only just been made")]
     TooSoon,
@@ -145,8 +157,14 @@ impl From<CacheError> for TokenError {
             CacheError::RenewalBackoff(wait) => Some(wait),
             _ => None,
         };
-        let transient = !matches!(error, CacheError::NoRuntime | CacheError::Unsatisfiable(_));
+        let transient = error.is_transient();
         Self { retry_after, ..Self::new(error.into(), transient) }
+    }
+}
+
+impl CacheError {
+    fn is_transient(&self) -> bool {
+        !matches!(self, Self::NoRuntime | Self::Unsatisfiable(_) | Self::Forgotten)
     }
 }
 
@@ -177,6 +195,55 @@ pub enum Refused {
          `BearerAuthLayer::assume_origin(\"https://…\")`"
     )]
     NoOrigin,
+    /// The layer [requires a subject](crate::BearerAuthLayer::require_subject), and the request's
+    /// key has none.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[error(
+        "the request is on behalf of nobody: put a `TokenKey` with `.on_behalf_of(subject)` into \
+         its extensions"
+    )]
+    NoSubject,
+    /// The subject of the request's key has expired.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[error("the token of the user on whose behalf the request is has expired")]
+    SubjectExpired,
+    /// The request brings a key, and the layer has one token for all.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[error(
+        "the request brings a `TokenKey`, and the layer has one token for all requests: give the \
+         layer a `KeyedTokenCache`"
+    )]
+    UnexpectedKey,
+    /// The request's key cannot be used.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[error("the request's token key cannot be used: {0}")]
+    InvalidKey(#[source] InvalidTokenKey),
+}
+
+// ===== Keys =====
+
+#[cfg(feature = "keyed")]
+impl From<Unusable> for Refused {
+    fn from(why: Unusable) -> Self {
+        match why {
+            Unusable::Invalid(error) => Self::InvalidKey(error),
+            Unusable::SubjectExpired => Self::SubjectExpired,
+        }
+    }
+}
+
+#[cfg(feature = "keyed")]
+impl From<Unusable> for TokenError {
+    fn from(why: Unusable) -> Self {
+        match why {
+            Unusable::Invalid(error) => Self::permanent(error),
+            Unusable::SubjectExpired => Self::permanent(NoSubject::Expired),
+        }
+    }
 }
 
 #[cfg(test)]

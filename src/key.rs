@@ -5,6 +5,7 @@ mod subject;
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    time::SystemTime,
 };
 
 use self::subject::SubjectId;
@@ -43,7 +44,7 @@ const RESERVED: [&str; 20] = [
 /// What a token is for: a scope, resources, an audience, parameters; and on whose behalf.
 ///
 /// Put it into a request's extensions. A [`BearerAuthLayer`](crate::BearerAuthLayer) over a
-/// `KeyedTokenCache` then sends the request with the token of that key,
+/// [`KeyedTokenCache`](crate::KeyedTokenCache) then sends the request with the token of that key,
 /// and the [`TokenSource`](crate::TokenSource) finds the key in
 /// [`TokenRequest::key`](crate::TokenRequest::key). Requests whose keys differ in anything never
 /// share a token.
@@ -77,6 +78,13 @@ struct Purpose {
     resources: Vec<Box<str>>,
     /// In the order of their names.
     params: Vec<(Box<str>, Box<str>)>,
+}
+
+/// Why no token is fetched for a key.
+#[derive(Clone, Debug)]
+pub(crate) enum Unusable {
+    Invalid(InvalidTokenKey),
+    SubjectExpired,
 }
 
 /// A key as a map keeps it: without the subject's token.
@@ -204,6 +212,17 @@ impl TokenKey {
         self.subject.as_ref()
     }
 
+    /// Whether a token may be fetched for this key at that time.
+    pub(crate) fn usable(&self, now: SystemTime) -> Result<(), Unusable> {
+        if let Some(error) = &self.invalid {
+            return Err(Unusable::Invalid(error.clone()));
+        }
+        match &self.subject {
+            Some(subject) if subject.is_expired(now) => Err(Unusable::SubjectExpired),
+            _ => Ok(()),
+        }
+    }
+
     /// The same without the subject's token.
     pub(crate) fn id(&self) -> KeyId {
         KeyId { purpose: self.purpose.clone(), subject: self.subject.as_ref().map(Subject::id) }
@@ -243,6 +262,15 @@ impl fmt::Debug for TokenKey {
             .field("subject", &self.subject)
             .field("invalid", &self.invalid)
             .finish()
+    }
+}
+
+// ===== impl KeyId =====
+
+impl KeyId {
+    /// Whether it is on behalf of that subject.
+    pub(crate) fn is_of(&self, subject: &Subject) -> bool {
+        self.subject == Some(subject.id())
     }
 }
 

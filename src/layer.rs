@@ -146,6 +146,19 @@ impl<R> BearerAuthLayer<R> {
         Ok(self.with(|rules| rules.assume(origin)))
     }
 
+    /// Refuses every request whose [`TokenKey`](crate::TokenKey) has no
+    /// [`Subject`](crate::Subject): nothing is sent, and the request never gets the program's own
+    /// token instead ([`Refused::NoSubject`](crate::Refused::NoSubject)).
+    ///
+    /// The layer needs a [`KeyedTokenCache`](crate::KeyedTokenCache). A request that brings
+    /// credentials of its own, or [`SkipAuth`](crate::SkipAuth), still passes untouched.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[must_use]
+    pub fn require_subject(self) -> Self {
+        self.with(|rules| rules.requires_subject = true)
+    }
+
     /// Finds mistakes that no single call can see, as the last call of the builder: an `http`
     /// origin of another machine without [`allow_plaintext`](Self::allow_plaintext), and an
     /// assumed origin that was not named. The order of the calls before it does not matter.
@@ -261,13 +274,19 @@ impl<R> BearerAuthLayer<R> {
     }
 
     fn add(mut self, origin: Origin, tokens: Option<Tokens>) -> Result<Self, InvalidOrigin> {
-        Arc::make_mut(&mut self.rules).add(origin, tokens)?;
+        self.changing().add(origin, tokens)?;
         Ok(self)
     }
 
     fn with(mut self, change: impl FnOnce(&mut Rules)) -> Self {
-        change(Arc::make_mut(&mut self.rules));
+        change(self.changing());
         self
+    }
+
+    fn changing(&mut self) -> &mut Rules {
+        let rules = Arc::make_mut(&mut self.rules);
+        rules.changing();
+        rules
     }
 }
 

@@ -134,6 +134,9 @@ mod source;
 pub mod testing;
 mod token;
 
+#[cfg(feature = "keyed")]
+#[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+pub use cache::keyed::{Evicted, KeyedTokenCache, KeyedTokenCacheBuilder};
 pub use cache::{
     InvalidPolicy, RefreshPolicy, RefreshPolicyBuilder, Rejection, Status, TokenCache,
 };

@@ -135,6 +135,38 @@ pub(crate) fn used(is_suspect: bool, left: impl FnOnce() -> Option<Duration>) {
     }
 }
 
+// ===== Keys =====
+
+/// The entry of a key was there.
+#[cfg(feature = "keyed")]
+#[inline]
+pub(crate) fn key_found() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(names::KEY_HITS).increment(1);
+}
+
+/// A key had no entry.
+#[cfg(feature = "keyed")]
+pub(crate) fn key_missed() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(names::KEY_MISSES).increment(1);
+}
+
+/// So many keys have an entry now.
+#[cfg(feature = "keyed")]
+pub(crate) fn keys(len: usize) {
+    #[cfg(feature = "metrics")]
+    #[expect(clippy::cast_precision_loss, reason = "nobody has so many")]
+    metrics::gauge!(names::KEYS).set(len as f64);
+}
+
+/// An entry has gone.
+#[cfg(feature = "keyed")]
+pub(crate) fn key_evicted(reason: &'static str) {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(names::KEY_EVICTIONS, "reason" => reason).increment(1);
+}
+
 // ===== Rejections =====
 
 /// A token was rejected, and another one is wanted.
@@ -213,11 +245,12 @@ fn shown(origin: Option<&Origin>) -> impl std::fmt::Display {
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_histogram};
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
     for (name, text) in names::COUNTERS {
         describe_counter!(name, Unit::Count, text);
     }
+    describe_gauge!(names::KEYS, Unit::Count, "Token keys that have an entry");
     for (name, text) in names::HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, text);
     }
@@ -237,11 +270,15 @@ mod names {
     pub(super) const RENEWAL_BACKOFFS: &str = "tower_bearer_renewal_backoffs_total";
     pub(super) const REPLAYS: &str = "tower_bearer_replays_total";
     pub(super) const REFUSALS: &str = "tower_bearer_refusals_total";
+    pub(super) const KEY_HITS: &str = "tower_bearer_key_hits_total";
+    pub(super) const KEY_MISSES: &str = "tower_bearer_key_misses_total";
+    pub(super) const KEY_EVICTIONS: &str = "tower_bearer_key_evictions_total";
+    pub(super) const KEYS: &str = "tower_bearer_keys";
     pub(super) const FETCH_SECONDS: &str = "tower_bearer_fetch_seconds";
     pub(super) const WAIT_SECONDS: &str = "tower_bearer_wait_seconds";
     pub(super) const SECONDS_LEFT: &str = "tower_bearer_token_left_seconds";
 
-    pub(super) const COUNTERS: [(&str, &str); 9] = [
+    pub(super) const COUNTERS: [(&str, &str); 12] = [
         (FETCHES, "Flights, by reason and outcome"),
         (ENDPOINT_ERRORS, "Answers of token endpoints that brought no token, by error"),
         (SHARED_WAITS, "Callers that waited for a flight which another had started"),
@@ -254,6 +291,9 @@ mod names {
         ),
         (REPLAYS, "Requests that were sent again, by origin and outcome"),
         (REFUSALS, "Requests that were not sent because no token may go there, by reason"),
+        (KEY_HITS, "Look-ups of token keys that had an entry"),
+        (KEY_MISSES, "Look-ups of token keys that had no entry"),
+        (KEY_EVICTIONS, "Entries of token keys that have gone, by reason"),
     ];
 
     pub(super) const HISTOGRAMS: [(&str, &str); 3] = [
@@ -285,6 +325,14 @@ mod names {
             Refused::NotNamed(_) => "not_named",
             Refused::Plaintext(_) => "plaintext",
             Refused::NoOrigin => "no_origin",
+            #[cfg(feature = "keyed")]
+            Refused::NoSubject => "no_subject",
+            #[cfg(feature = "keyed")]
+            Refused::SubjectExpired => "subject_expired",
+            #[cfg(feature = "keyed")]
+            Refused::UnexpectedKey => "unexpected_key",
+            #[cfg(feature = "keyed")]
+            Refused::InvalidKey(_) => "invalid_key",
         }
     }
 }

@@ -6,9 +6,11 @@
 
 mod destination;
 mod header;
+mod id;
 mod pass;
 mod recent;
 mod routes;
+#[cfg_attr(not(feature = "keyed"), path = "rules/tokens/unkeyed.rs")]
 mod tokens;
 mod verdict;
 
@@ -27,10 +29,14 @@ pub use self::{
     tokens::Tokens,
 };
 use self::{
+    id::RulesId,
     pass::Target,
     routes::{Assumed, Routes, Slot, Slots},
+    tokens::Supply,
     verdict::{Judge, Verdicts},
 };
+#[cfg(feature = "keyed")]
+use crate::key::TokenKey;
 use crate::{
     cache::Asked,
     error::{Refused, TokenError},
@@ -88,7 +94,9 @@ pub(crate) struct Rules {
     assumed: Option<Assumed>,
     pub(crate) unlisted: UnlistedOrigin,
     pub(crate) replay_if: Option<Judge<request::Parts>>,
+    pub(crate) requires_subject: bool,
     verdicts: Arc<Verdicts>,
+    id: RulesId,
 }
 
 /// What is looked at of a request.
@@ -135,7 +143,9 @@ impl Rules {
             assumed: None,
             unlisted: UnlistedOrigin::default(),
             replay_if: None,
+            requires_subject: false,
             verdicts: Arc::default(),
+            id: RulesId::default(),
         }
     }
 
@@ -148,8 +158,30 @@ impl Rules {
         if !extensions.is_empty() && extensions.get::<SkipAuth>().is_some() {
             return None;
         }
+        #[cfg(feature = "keyed")]
+        if !extensions.is_empty() {
+            if let Some(key) = extensions.get() {
+                return self.ready_for(key, destination);
+            }
+        }
         let (slot, is_shared) = self.slot(destination)?;
         slot.get(|pass| pass.holds() && (!is_shared || pass.is_for(destination)))
+    }
+
+    /// The token for a request with that key, where it is known at once.
+    #[cfg(feature = "keyed")]
+    fn ready_for(&self, key: &TokenKey, destination: Destination<'_>) -> Option<Arc<Pass>> {
+        let tokens = match (destination, &self.assumed) {
+            (Destination::Host { is_https, authority }, _) => {
+                self.routes.written(is_https, authority).map(|route| &route.tokens)
+            }
+            (Destination::Unsaid, Some(assumed)) => {
+                self.routes.get(&assumed.origin).map(|route| &route.tokens)
+            }
+            _ => None,
+        };
+        let tokens = tokens.or_else(|| self.any_https.as_ref().map(|_| &self.tokens))?;
+        tokens.ready(key, |pass| pass.is_of(&self.id) && pass.is_for(destination) && pass.holds())
     }
 
     /// Where the pass of such a request is, if one was left there; and whether other origins use
@@ -176,23 +208,35 @@ impl Rules {
         if skips || request.headers.contains_key(self.verdicts.header.name()) {
             return Admission::Untouched;
         }
-        match self.target(request.destination) {
-            Ok(target) => match target.cache.ask(Some(&target.origin)) {
-                Asked::Token(granted) => {
-                    let pass = Arc::new(Pass::of_one_thread(target, granted));
-                    if let Some((slot, _)) = self.slot(request.destination) {
-                        slot.set(Arc::clone(&pass));
-                    }
-                    Admission::Ready(pass)
-                }
-                Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait }),
-                Asked::Error(error) => Admission::Failed(error),
-            },
+        match self.target(request) {
+            Ok((target, supply)) => self.granted(target, &supply, request.destination),
             Err(refused) if self.sends_bare(&refused) => Admission::Untouched,
             Err(refused) => {
                 observe::refused(&refused);
                 Admission::Refused(refused)
             }
+        }
+    }
+
+    /// Asks for the token of a request that goes there, and leaves it for the next one.
+    fn granted(&self, target: Target, supply: &Supply, destination: Destination<'_>) -> Admission {
+        let is_good =
+            |pass: &Pass| pass.is_of(&self.id) && pass.is_for(destination) && pass.holds();
+        if let Some(pass) = supply.left(is_good) {
+            return Admission::Ready(pass);
+        }
+        match target.cache.ask(Some(&target.origin)) {
+            Asked::Token(granted) => {
+                let pass = Arc::new(Pass::of_one_thread(target, granted));
+                if !supply.leave(&pass) {
+                    if let Some((slot, _)) = self.slot(destination) {
+                        slot.set(Arc::clone(&pass));
+                    }
+                }
+                Admission::Ready(pass)
+            }
+            Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait }),
+            Asked::Error(error) => Admission::Failed(error),
         }
     }
 
@@ -210,7 +254,8 @@ impl Rules {
     }
 
     /// Where the request goes, and where its token comes from.
-    fn target(&self, destination: Destination<'_>) -> Result<Target, Refused> {
+    fn target(&self, request: &RequestHead<'_>) -> Result<(Target, Supply), Refused> {
+        let destination = request.destination;
         let origin = match (destination, &self.assumed) {
             (Destination::Unsaid, Some(assumed)) => Some(assumed.origin.clone()),
             _ => destination.origin(),
@@ -225,13 +270,16 @@ impl Rules {
         if !self.may_be_told(&origin) {
             return Err(Refused::Plaintext(origin));
         }
-        Ok(Target {
-            cache: tokens.0.clone(),
+        let supply = tokens.supply(request.extensions, self.requires_subject)?;
+        let target = Target {
+            cache: supply.cache().clone(),
             origin,
             written: destination.written(),
             is_named: route.is_some(),
             verdicts: Arc::clone(&self.verdicts),
-        })
+            rules: self.id.number(),
+        };
+        Ok((target, supply))
     }
 
     /// Whether nobody on the way there reads the token, or may.
@@ -265,6 +313,11 @@ impl Rules {
 
     pub(crate) fn assume(&mut self, origin: Origin) {
         self.assumed = Some(Assumed { origin, slot: Slot::default() });
+    }
+
+    /// Called before each change: passes that were left elsewhere are for what was before.
+    pub(crate) fn changing(&mut self) {
+        self.id = RulesId::default();
     }
 
     /// Finds the origins that will never get a token.

@@ -208,7 +208,7 @@ impl TokenRequest {
     }
 
     /// What the token is for, and on whose behalf, if a
-    /// `KeyedTokenCache` asks. A source that cannot heed it must fail:
+    /// [`KeyedTokenCache`](crate::KeyedTokenCache) asks. A source that cannot heed it must fail:
     /// another key's token is worse than none.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]

@@ -7,6 +7,7 @@ use futures_util::future::{Either, select};
 use tokio::{
     runtime::Handle,
     sync::watch,
+    task::AbortHandle,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Core {
     pub(super) changes: watch::Sender<()>,
     /// The one task that keeps the token warm.
     keeper: Single,
+    /// The task of the last flight.
+    task: Lock<Option<AbortHandle>>,
 }
 
 /// What the lock guards: the state, and the end of the flight that it says is under way.
@@ -89,6 +92,7 @@ impl Core {
             policy,
             changes,
             keeper: Single::default(),
+            task: Lock::default(),
         }
     }
 
@@ -144,7 +148,7 @@ impl Core {
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         };
-        match select(wait.end, pin!(sleep)).await {
+        let outcome = match select(wait.end, pin!(sleep)).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
             Either::Right(_) if wait.lost_at <= end => {
@@ -152,14 +156,39 @@ impl Core {
                 Err(CacheError::FlightLost.into())
             }
             Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
+        };
+        match outcome {
+            Err(_) if self.is_forgotten() => Err(CacheError::Forgotten.into()),
+            outcome => outcome,
         }
+    }
+
+    /// Takes the token away for good, and ends the flight under way.
+    #[cfg(feature = "keyed")]
+    pub(super) fn forget(self: &Arc<Self>) {
+        self.change(|state, now| ((), state.forget(now)));
+        self.abort();
+        self.tell();
+    }
+
+    fn abort(&self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+    }
+
+    fn is_forgotten(&self) -> bool {
+        self.shared.lock().state.is_forgotten()
     }
 
     fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
         match clock::runtime() {
             Ok(runtime) => {
-                flight.spawn(&runtime);
+                *self.task.lock() = Some(flight.spawn(&runtime));
+                if self.is_forgotten() {
+                    self.abort();
+                }
                 self.tell();
                 Ok(())
             }

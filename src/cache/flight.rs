@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | the source answers, or all attempts are used up | the task | the outcome |
 //! | the source panics | the task, which catches it | an error |
-//! | the runtime shuts down and drops the task | [`Flight`], when it is dropped | an error |
+//! | the runtime shuts down and drops the task, or the token is forgotten | [`Flight`], when it is dropped | an error |
 //! | nobody drives the runtime | a waiter, or the next asker, by its own clock | an error |
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
@@ -16,6 +16,7 @@ use futures_util::{FutureExt, future::Shared};
 use tokio::{
     runtime::Handle,
     sync::oneshot,
+    task::AbortHandle,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -64,9 +65,9 @@ impl<H: Host> Flight<H> {
     }
 
     /// Runs the flight on a task of its own.
-    pub(super) fn spawn(self, runtime: &Handle) {
+    pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
         let reason = self.start.request.reason().name();
-        runtime.spawn(observe::flight(reason, self.run()));
+        runtime.spawn(observe::flight(reason, self.run())).abort_handle()
     }
 
     /// Reports that the flight will never finish.

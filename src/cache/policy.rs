@@ -398,9 +398,10 @@ fn doubling((min, max): (Duration, Duration), nth: u32) -> Duration {
 
 // ===== impl InvalidPolicy =====
 
-/// A number of a [`RefreshPolicy`] that is out of its range or contradicts another one.
+/// A number of a [`RefreshPolicy`], or of another setting of a cache, that is out of its range or
+/// contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the refresh policy's `{field}` {problem}")]
+#[error("the token cache's setting `{field}` {problem}")]
 pub struct InvalidPolicy {
     field: &'static str,
     problem: &'static str,
@@ -413,7 +414,11 @@ impl InvalidPolicy {
         self.field
     }
 
-    fn unless(right: bool, field: &'static str, problem: &'static str) -> Result<(), Self> {
+    pub(super) fn unless(
+        right: bool,
+        field: &'static str,
+        problem: &'static str,
+    ) -> Result<(), Self> {
         if right { Ok(()) } else { Err(Self { field, problem }) }
     }
 }

@@ -53,6 +53,8 @@ pub(super) struct State {
     /// Before this the source is not asked whether it has recovered.
     next_recovery_check: Option<Instant>,
     origins: Origins,
+    /// Whether the token was taken away for good.
+    is_forgotten: bool,
 }
 
 /// A token as a flight brought it.
@@ -98,6 +100,9 @@ impl State {
 
     /// A caller wants to send a request there.
     pub(super) fn ask(&mut self, origin: Option<&Origin>, now: Instant) -> (Answer, Effects) {
+        if let Some(forgotten) = self.forgotten() {
+            return forgotten;
+        }
         let mut effects = self.give_up_lost(now);
         if self.may_use_current(origin, now) {
             effects.start = self.refresh_if_due(now);
@@ -119,6 +124,9 @@ impl State {
         by: RejectedBy,
         now: Instant,
     ) -> (Answer, Effects) {
+        if let Some(forgotten) = self.forgotten() {
+            return forgotten;
+        }
         let mut effects = self.give_up_lost(now);
         let (origin, demand) = (rejection.origin.as_ref(), rejection.demand());
         let newer = self.usable(now).filter(|current| !current.token().is_same(&rejection.token));
@@ -286,6 +294,9 @@ impl State {
 impl State {
     /// Starts a flight if one is due that no caller asks for.
     pub(super) fn keep_warm(&mut self, now: Instant) -> Effects {
+        if self.is_forgotten {
+            return Effects::default();
+        }
         let mut effects = self.give_up_lost(now);
         effects.start = if self.usable(now).is_some() {
             self.refresh_if_due(now)
@@ -462,6 +473,29 @@ impl State {
 
     fn set_last_error(&mut self, error: Option<TokenError>, effects: &mut Effects) {
         effects.spent.extend(std::mem::replace(&mut self.last_error, error));
+    }
+}
+
+// ===== The token is taken away =====
+
+impl State {
+    /// Takes the token away for good. The flight under way is given up, and none starts any more.
+    #[cfg(feature = "keyed")]
+    pub(super) fn forget(&mut self, now: Instant) -> Effects {
+        let under_way = self.flight();
+        let lost = under_way.map(|id| self.lost(id, &CacheError::Forgotten, now));
+        self.version += 1;
+        (self.current, self.latest, self.is_forgotten) = (None, None, true);
+        lost.map(|(_, effects)| effects).unwrap_or_default()
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.is_forgotten
+    }
+
+    fn forgotten(&self) -> Option<(Answer, Effects)> {
+        let answer = || (Answer::Error(CacheError::Forgotten.into()), Effects::default());
+        self.is_forgotten.then(answer)
     }
 }
 

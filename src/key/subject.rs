@@ -186,6 +186,9 @@ pub enum NoSubject {
     /// The token has a byte beyond ASCII.
     #[error("the bearer token of the incoming request has a character beyond ASCII")]
     NotAscii,
+    /// The subject's token has expired.
+    #[error("the token of the user on whose behalf the request is has expired")]
+    Expired,
     /// The token has a character that no token may have.
     #[error("the incoming request has no usable bearer token: {0}")]
     Invalid(#[source] InvalidToken),

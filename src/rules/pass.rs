@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::{
     destination::Destination,
     header::put,
+    id::RulesId,
     verdict::{ResponseHead, Verdict, Verdicts},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(super) struct Target {
     /// Whether the origin was configured, and so may be a label.
     pub(super) is_named: bool,
     pub(super) verdicts: Arc<Verdicts>,
+    /// The rules that it is from.
+    pub(super) rules: u64,
 }
 
 /// A request that waits for its token.
@@ -95,6 +98,11 @@ impl Pass {
     /// Whether it is for a request that is written like that.
     pub(super) fn is_for(&self, destination: Destination<'_>) -> bool {
         self.target.is_written(destination)
+    }
+
+    /// Whether it is from those rules.
+    pub(super) fn is_of(&self, rules: &RulesId) -> bool {
+        self.target.rules == rules.number()
     }
 
     /// Whether its token may still be used without asking.
@@ -246,6 +254,7 @@ mod tests {
             written: written.written(),
             is_named: true,
             verdicts: Arc::default(),
+            rules: 0,
         }
     }
 

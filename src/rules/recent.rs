@@ -38,8 +38,9 @@ impl Recent {
             }
         }
         let found = look_up(destination);
-        // With several origins the first one stays, or they would take turns.
-        if is_its {
+        // With several origins the first one stays, or they would take turns. What extensions ask
+        // for is for that request alone.
+        if is_its && extensions.is_empty() {
             self.pass.clone_from(&found);
         }
         self.is_used = true;

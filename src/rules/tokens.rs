@@ -1,30 +1,137 @@
 //! Where the tokens of an origin come from.
 
-use crate::cache::TokenCache;
+use std::sync::{Arc, LazyLock};
 
-/// Where the tokens of an origin come from: a [`TokenCache`].
+use http::Extensions;
+
+use super::pass::Pass;
+use crate::{
+    cache::{
+        TokenCache,
+        keyed::{Entry, KeyedTokenCache},
+    },
+    error::Refused,
+    key::TokenKey,
+};
+
+/// Where the tokens of an origin come from: a [`TokenCache`], or a [`KeyedTokenCache`].
 ///
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
 /// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
 #[derive(Clone, Debug)]
-pub struct Tokens(pub(super) TokenCache);
+pub struct Tokens(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    One(TokenCache),
+    Keyed(KeyedTokenCache),
+}
+
+/// Where the token of one request comes from.
+pub(super) enum Supply {
+    /// The one cache.
+    One(TokenCache),
+    /// The cache of its key, beside which its pass is left.
+    Entry(Arc<Entry>),
+}
 
 // ===== impl Tokens =====
 
+impl Tokens {
+    /// Where the token of a request with these extensions comes from.
+    pub(super) fn supply(
+        &self,
+        extensions: &Extensions,
+        requires_subject: bool,
+    ) -> Result<Supply, Refused> {
+        let key = extensions.get::<TokenKey>();
+        let subject = key.and_then(TokenKey::subject);
+        if requires_subject && subject.is_none() {
+            return Err(Refused::NoSubject);
+        }
+        match (&self.0, key) {
+            (Kind::One(cache), None) => Ok(Supply::One(cache.clone())),
+            (Kind::One(_), Some(_)) => Err(Refused::UnexpectedKey),
+            (Kind::Keyed(keyed), key) => {
+                keyed.entry(key.unwrap_or(&NO_KEY)).map(Supply::Entry).map_err(Refused::from)
+            }
+        }
+    }
+
+    /// The pass that was left for the next request with that key.
+    pub(super) fn ready(
+        &self,
+        key: &TokenKey,
+        is_good: impl FnOnce(&Pass) -> bool,
+    ) -> Option<Arc<Pass>> {
+        match &self.0 {
+            Kind::One(_) => None,
+            Kind::Keyed(keyed) => keyed.known(key)?.attached.get(is_good),
+        }
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::One(cache), Kind::One(other)) => cache.is_same(other),
+            (Kind::Keyed(keyed), Kind::Keyed(other)) => keyed.is_same(other),
+            _ => false,
+        }
+    }
+}
+
+/// The key of a request that brings none.
+static NO_KEY: LazyLock<TokenKey> = LazyLock::new(TokenKey::new);
+
 impl From<TokenCache> for Tokens {
     fn from(cache: TokenCache) -> Self {
-        Self(cache)
+        Self(Kind::One(cache))
     }
 }
 
 impl From<&TokenCache> for Tokens {
     fn from(cache: &TokenCache) -> Self {
-        Self(cache.clone())
+        cache.clone().into()
     }
 }
 
-impl Tokens {
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.0.is_same(&other.0)
+impl From<KeyedTokenCache> for Tokens {
+    fn from(keyed: KeyedTokenCache) -> Self {
+        Self(Kind::Keyed(keyed))
+    }
+}
+
+impl From<&KeyedTokenCache> for Tokens {
+    fn from(keyed: &KeyedTokenCache) -> Self {
+        keyed.clone().into()
+    }
+}
+
+// ===== impl Supply =====
+
+impl Supply {
+    pub(super) fn cache(&self) -> &TokenCache {
+        match self {
+            Self::One(cache) => cache,
+            Self::Entry(entry) => entry.cache(),
+        }
+    }
+
+    /// The pass that was left beside the cache, if it is good.
+    pub(super) fn left(&self, is_good: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
+        match self {
+            Self::One(_) => None,
+            Self::Entry(entry) => entry.attached.get(is_good),
+        }
+    }
+
+    /// Leaves a pass beside the cache for the next request; false if it belongs into the slot of its route.
+    pub(super) fn leave(&self, pass: &Arc<Pass>) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Entry(entry) => {
+                entry.attached.set(Arc::clone(pass));
+                true
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod bystanders;
 mod failure;
 mod header;
 mod keep_warm;
+mod keys;
 mod lifetime;
 mod readiness;
 mod recheck;

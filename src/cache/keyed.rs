@@ -1,0 +1,279 @@
+//! A token cache for each key: a bounded map whose values are ordinary [`TokenCache`]s.
+//!
+//! ```text
+//! an entry    none ──first asked for──▶ never succeeded ──its first token──▶ proven
+//!             both ──capacity, idle time──▶ none        not while a caller has it in hand,
+//!                                                       and not while its flight is under way
+//!             both ──forget──▶ none                     at once; what is in flight is given up
+//! the source  ready ──a key's attempt fails for all keys──▶ out of order (see `outage`) ──▶ ready
+//! ```
+//!
+//! The map is locked for a look-up alone: no fetch, no callback and no user code runs under that
+//! lock. A state's own lock may be taken under it, never the other way round.
+
+mod attached;
+mod entry;
+mod map;
+mod outage;
+mod source;
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+pub(crate) use self::entry::Entry;
+pub use self::map::Evicted;
+use self::{
+    map::{Hook, Map},
+    source::{Failing, KeySource, Shared},
+};
+use super::{InvalidPolicy, TokenCache, policy::RefreshPolicy};
+use crate::{
+    clock::Moment,
+    error::TokenError,
+    key::{Subject, TokenKey, Unusable},
+    observe,
+    source::TokenSource,
+    token::AccessToken,
+};
+
+const CAPACITY: usize = 10_000;
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Keeps a token for each [`TokenKey`]: for each scope, resource, tenant or user.
+///
+/// It is a bounded map of [`TokenCache`]s over one source, so each key has single flight,
+/// refresh, renewal and cooldown of its own. Every clone shares the one map. Give it to
+/// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache), and put the key into the
+/// extensions of each request. A request without a key gets the token of [`TokenKey::new`].
+///
+/// The [source](TokenSource) finds the key in [`TokenRequest::key`](crate::TokenRequest::key).
+///
+/// ```
+/// use tower_bearer::{AccessToken, KeyedTokenCache, TokenError, TokenKey, TokenRequest, from_fn};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_bearer::BoxError> {
+/// let source = from_fn(|request: TokenRequest| async move {
+///     let scope = request.key().and_then(|key| key.requested_scope()).unwrap_or("none");
+///     AccessToken::new(format!("token-for-{scope}")).map_err(TokenError::permanent)
+/// });
+/// let tokens = KeyedTokenCache::builder(source).capacity(1_000).build()?;
+///
+/// let read = TokenKey::new().scope("read");
+/// assert_eq!(tokens.get(&read).await?.secret(), "token-for-read");
+/// assert_eq!(tokens.get(&TokenKey::new().scope("write")).await?.secret(), "token-for-write");
+/// assert_eq!(tokens.len(), 2);
+///
+/// tokens.forget(&read);
+/// assert_eq!(tokens.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Eviction
+///
+/// The map holds [`capacity`](KeyedTokenCacheBuilder::capacity) keys. A new key takes the place
+/// of one that never had a token, or else of one that was not used for long. A key whose token a
+/// caller waits for, or whose fetch is under way, stays. If all stay, the map grows beyond its
+/// capacity until some of these fetches have ended.
+///
+/// # Failure
+///
+/// A failure of the token service itself (no connection, 5xx, 429) holds for all keys: while the
+/// source cools down after it, the fetches of other keys get the same error, and one fetch at a
+/// time finds out whether the service is back. A failure that one key caused (`invalid_grant`)
+/// holds for that key.
+///
+/// # Subjects
+///
+/// A key holds no secret. The cache keeps the subject's token beside the entry, because a refresh
+/// or a renewal needs it, and wipes it when the entry goes or the subject has expired. A token
+/// that was fetched on behalf of a subject is never used past that subject's
+/// [expiry](Subject::expiry). The source is trusted: if it answers with another user's token,
+/// nobody here can tell.
+#[derive(Clone)]
+pub struct KeyedTokenCache {
+    keyed: Arc<Keyed>,
+}
+
+struct Keyed {
+    map: Map,
+    policy: RefreshPolicy,
+    shared: Arc<Shared>,
+}
+
+/// Configures a [`KeyedTokenCache`].
+#[must_use]
+pub struct KeyedTokenCacheBuilder {
+    shared: Arc<Shared>,
+    capacity: usize,
+    idle: Duration,
+    policy: RefreshPolicy,
+    hook: Option<Hook>,
+}
+
+// ===== impl KeyedTokenCache =====
+
+impl KeyedTokenCache {
+    /// Starts with the source that fetches the tokens of all keys.
+    pub fn builder(source: impl TokenSource) -> KeyedTokenCacheBuilder {
+        let suggested = source.attempt_timeout();
+        KeyedTokenCacheBuilder {
+            shared: Arc::new(Shared::new(Box::new(source), suggested)),
+            capacity: CAPACITY,
+            idle: IDLE,
+            policy: RefreshPolicy::default(),
+            hook: None,
+        }
+    }
+
+    /// The cache of one key, which is made if there is none.
+    ///
+    /// Keep the key rather than this handle: after the entry was evicted or
+    /// [forgotten](Self::forget), the next request with that key gets another cache. A handle of
+    /// a forgotten key fails with [`CacheError::Forgotten`](crate::CacheError::Forgotten).
+    ///
+    /// The cache of a key that [cannot be used](TokenKey::check) fails with
+    /// [`InvalidTokenKey`](crate::InvalidTokenKey), and is not kept.
+    #[must_use]
+    pub fn cache(&self, key: &TokenKey) -> TokenCache {
+        match self.entry(key) {
+            Ok(entry) => entry.cache().clone(),
+            Err(unusable) => TokenCache::new(Failing(unusable.into())),
+        }
+    }
+
+    /// The token of one key, as by [`TokenCache::get`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`TokenCache::get`]; [`InvalidTokenKey`](crate::InvalidTokenKey) if the key cannot
+    /// be used, and [`NoSubject::Expired`](crate::NoSubject::Expired) if its subject has expired.
+    /// Recover them with [`downcast_ref`](TokenError::downcast_ref).
+    pub async fn get(&self, key: &TokenKey) -> Result<AccessToken, TokenError> {
+        // While it is in hand it is not evicted.
+        let entry = self.entry(key)?;
+        entry.cache().get().await
+    }
+
+    /// Takes the token of one key away, at once: nothing is published any more that is in flight
+    /// for it, and whoever waits for it gets an error. The next request with that key fetches
+    /// anew.
+    pub fn forget(&self, key: &TokenKey) {
+        self.keyed.map.forget(key);
+    }
+
+    /// Takes all tokens away that are on behalf of that subject: the user has logged out.
+    pub fn forget_subject(&self, subject: &Subject) {
+        self.keyed.map.forget_all(|id| id.is_of(subject));
+    }
+
+    /// How many keys have an entry.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keyed.map.len()
+    }
+
+    /// Whether no key has an entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The entry of a key, which is made if there is none.
+    pub(crate) fn entry(&self, key: &TokenKey) -> Result<Arc<Entry>, Unusable> {
+        key.usable(SystemTime::now())?;
+        if let Some(entry) = self.known(key) {
+            return Ok(entry);
+        }
+        observe::key_missed();
+        let Keyed { map, policy, shared } = &*self.keyed;
+        Ok(map.insert(key, |id| {
+            let source = Arc::new(KeySource::new(Arc::clone(shared), key.clone()));
+            let cache = TokenCache::with_policy(Arc::clone(&source), policy.clone());
+            Entry::new(id, cache, source)
+        }))
+    }
+
+    /// The entry of a key, if there is one.
+    pub(crate) fn known(&self, key: &TokenKey) -> Option<Arc<Entry>> {
+        let found = self.keyed.map.get(key, Moment::now());
+        if found.is_some() {
+            observe::key_found();
+        }
+        found
+    }
+
+    /// Whether both are handles of one map.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.keyed, &other.keyed)
+    }
+}
+
+impl fmt::Debug for KeyedTokenCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedTokenCache").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+// ===== impl KeyedTokenCacheBuilder =====
+
+impl fmt::Debug for KeyedTokenCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedTokenCacheBuilder")
+            .field("capacity", &self.capacity)
+            .field("idle", &self.idle)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyedTokenCacheBuilder {
+    /// How many keys have an entry at most: 1 or more. Default: 10,000.
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// After how long without use an entry may go: more than nothing. Default: one hour.
+    ///
+    /// It goes when another key comes, or when its own next request finds it.
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// The policy that each key's cache goes by. Default: [`RefreshPolicy::default`].
+    pub fn policy(mut self, policy: RefreshPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Calls a function for each entry that goes, and says why: to count it. It is called without
+    /// a lock, on the thread of whoever made the entry go, and must not block.
+    pub fn on_evicted(mut self, hook: impl Fn(Evicted) + Send + Sync + 'static) -> Self {
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Checks every setting and makes the cache. Nothing is fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPolicy`] if the capacity or the idle time is zero.
+    pub fn build(self) -> Result<KeyedTokenCache, InvalidPolicy> {
+        let Self { shared, capacity, idle, policy, hook } = self;
+        InvalidPolicy::unless(capacity > 0, "capacity", "is zero")?;
+        InvalidPolicy::unless(!idle.is_zero(), "idle", "is zero")?;
+        let policy = policy.for_source(shared.suggested_timeout());
+        shared.go_by(&policy);
+        let map = Map::new(capacity, idle, hook);
+        Ok(KeyedTokenCache { keyed: Arc::new(Keyed { map, policy, shared }) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! What the map has for one key.
+
+use std::sync::Arc;
+
+use super::{attached::Attached, source::KeySource};
+use crate::{
+    cache::{TokenCache, sync::Counter},
+    clock::Moment,
+    key::KeyId,
+};
+
+pub(crate) struct Entry {
+    pub(super) id: KeyId,
+    cache: TokenCache,
+    source: Arc<KeySource>,
+    pub(crate) attached: Attached,
+    used: Counter,
+}
+
+// ===== impl Entry =====
+
+impl Entry {
+    pub(super) fn new(id: KeyId, cache: TokenCache, source: Arc<KeySource>) -> Self {
+        let used = Counter::default();
+        used.store(Moment::now().ticks());
+        Self { id, cache, source, attached: Attached::default(), used }
+    }
+
+    pub(crate) fn cache(&self) -> &TokenCache {
+        &self.cache
+    }
+
+    /// Notes that it is used. Threads that do so at once mean the same.
+    pub(super) fn touch(&self, now: Moment) {
+        self.used.store(now.ticks());
+    }
+
+    pub(super) fn last_used(&self) -> Moment {
+        Moment::of_ticks(self.used.load())
+    }
+
+    /// Whether a fetch is under way.
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.cache.is_fetching()
+    }
+
+    /// Whether it ever had a token.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.source.has_succeeded()
+    }
+
+    /// Ends it: it publishes nothing any more, and its secrets are dropped.
+    pub(super) fn forget(&self) {
+        self.cache.forget();
+        self.source.forget();
+        self.attached.clear();
+    }
+}

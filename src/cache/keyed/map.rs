@@ -1,0 +1,287 @@
+//! The bounded map of entries, and which of them goes.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use quick_cache::{
+    DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, UnitWeighter, sync::Cache,
+};
+
+use super::entry::Entry;
+use crate::{
+    cache::sync::Lock,
+    clock::Moment,
+    key::{KeyId, LookUp, TokenKey},
+    observe,
+};
+
+/// A map of fewer keys is not divided, so that it holds as many as it says.
+const SHARD: usize = 1024;
+/// How many of the keys that never had a token are looked at, to find one that can go.
+const LOOKS: usize = 16;
+/// How often entries are looked for that were not used for long: so many times in that time.
+const SEARCHES: u32 = 4;
+
+/// How exactly the last use is known: to such a part of the idle time.
+const GRAIN: u32 = 64;
+
+/// Why an entry has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Evicted {
+    /// Another key has taken its place.
+    Capacity,
+    /// It was not used for as long as the [idle
+    /// time](crate::KeyedTokenCacheBuilder::idle).
+    Idle,
+    /// It was forgotten by the program.
+    Forgotten,
+}
+
+pub(super) type Hook = Arc<dyn Fn(Evicted) + Send + Sync>;
+
+pub(super) struct Map {
+    entries: Cache<KeyId, Arc<Entry>, UnitWeighter, DefaultHashBuilder, Pins>,
+    capacity: usize,
+    idle: Duration,
+    hook: Option<Hook>,
+    order: Lock<Order>,
+}
+
+/// What is known of the order in which entries go.
+struct Order {
+    /// The keys that had no token when they were last looked at, the oldest first. Some of them
+    /// may be gone.
+    unproven: VecDeque<KeyId>,
+    /// When entries that were not used for long are looked for again.
+    next_search: Moment,
+}
+
+// ===== impl Map =====
+
+impl Map {
+    pub(super) fn new(capacity: usize, idle: Duration, hook: Option<Hook>) -> Self {
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(capacity.min(SHARD))
+            .weight_capacity(capacity.try_into().unwrap_or(u64::MAX))
+            .shards((capacity / SHARD).clamp(1, 64))
+            .build()
+            .expect("the capacity is set");
+        let pins = Pins { hook: hook.clone() };
+        Self {
+            entries: Cache::with_options(
+                options,
+                UnitWeighter,
+                DefaultHashBuilder::default(),
+                pins,
+            ),
+            capacity,
+            idle,
+            hook,
+            order: Lock::new(Order { unproven: VecDeque::new(), next_search: Moment::PAST }),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many keys are noted that never had a token.
+    #[cfg(test)]
+    pub(super) fn unproven(&self) -> usize {
+        self.order.lock().unproven.len()
+    }
+
+    /// The entry, unless it was not used for too long.
+    #[inline]
+    pub(super) fn get(&self, key: &TokenKey, now: Moment) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(&key.look_up())?;
+        if self.is_idle(&entry, now) && self.remove_idle(&entry.id, now) {
+            return None;
+        }
+        // Not each time: threads that write to one place in turn wait for each other.
+        if entry.last_used().after(self.idle / GRAIN) <= now {
+            entry.touch(now);
+        }
+        Some(entry)
+    }
+
+    /// The entry, which is made if there is none.
+    pub(super) fn insert(&self, key: &TokenKey, make: impl FnOnce(KeyId) -> Entry) -> Arc<Entry> {
+        let id = key.id();
+        self.make_room();
+        let mut is_new = false;
+        let entry = self.entries.get_or_insert_with(&id, || {
+            is_new = true;
+            Ok::<_, std::convert::Infallible>(Arc::new(make(id.clone())))
+        });
+        let Ok(entry) = entry;
+        if is_new {
+            self.note_unproven(id);
+        }
+        observe::keys(self.len());
+        entry
+    }
+
+    pub(super) fn forget(&self, key: &TokenKey) {
+        if let Some((_, entry)) = self.entries.remove(&key.look_up()) {
+            self.forgotten(&entry);
+        }
+    }
+
+    pub(super) fn forget_all(&self, is_meant: impl Fn(&KeyId) -> bool) {
+        let meant: Vec<_> =
+            self.entries.iter().map(|(id, _)| id).filter(|id| is_meant(id)).collect();
+        for id in meant {
+            if let Some((_, entry)) = self.entries.remove(&id) {
+                self.forgotten(&entry);
+            }
+        }
+    }
+
+    fn forgotten(&self, entry: &Entry) {
+        entry.forget();
+        self.gone(Evicted::Forgotten);
+    }
+
+    fn gone(&self, why: Evicted) {
+        tell(self.hook.as_ref(), why);
+        observe::keys(self.len());
+    }
+
+    // ----- Room for another key -----
+
+    /// Lets those go that were not used for long, and if the map is full one that never had a
+    /// token. If there is none, the map itself chooses.
+    fn make_room(&self) {
+        let now = Moment::now();
+        self.remove_all_idle(now);
+        if self.len() >= self.capacity && self.remove_unproven() {
+            self.gone(Evicted::Capacity);
+        }
+    }
+
+    fn remove_unproven(&self) -> bool {
+        for _ in 0..LOOKS {
+            let Some(id) = self.order.lock().unproven.pop_front() else { return false };
+            let is_gone = self.entries.remove_if(&id, |it| !it.has_succeeded() && !is_pinned(it));
+            if is_gone.is_some() {
+                return true;
+            }
+            let stays = self.entries.peek(&id).is_some_and(|entry| !entry.has_succeeded());
+            if stays {
+                self.order.lock().unproven.push_back(id);
+            }
+        }
+        false
+    }
+
+    fn note_unproven(&self, id: KeyId) {
+        let mut order = self.order.lock();
+        order.unproven.push_back(id);
+        let limit = self.capacity.saturating_mul(2).saturating_add(LOOKS);
+        if order.unproven.len() <= limit {
+            return;
+        }
+        let mut unproven = std::mem::take(&mut order.unproven);
+        drop(order);
+        // Without that lock, because the map's own is taken.
+        unproven.retain(|id| self.entries.peek(id).is_some_and(|entry| !entry.has_succeeded()));
+        unproven.truncate(limit);
+        self.order.lock().unproven.extend(unproven);
+    }
+
+    fn remove_all_idle(&self, now: Moment) {
+        {
+            let mut order = self.order.lock();
+            if now < order.next_search {
+                return;
+            }
+            order.next_search = now.after(self.idle / SEARCHES);
+        }
+        let idle: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| self.is_idle(entry, now))
+            .map(|(id, _)| id)
+            .collect();
+        for id in idle {
+            self.remove_idle(&id, now);
+        }
+    }
+
+    fn remove_idle(&self, id: &KeyId, now: Moment) -> bool {
+        let may_go = |entry: &Arc<Entry>| self.is_idle(entry, now) && !entry.is_in_flight();
+        let is_gone = self.entries.remove_if(id, may_go).is_some();
+        if is_gone {
+            self.gone(Evicted::Idle);
+        }
+        is_gone
+    }
+
+    fn is_idle(&self, entry: &Entry, now: Moment) -> bool {
+        entry.last_used().after(self.idle) <= now
+    }
+}
+
+/// Whether a caller has the entry in hand, or its flight is under way.
+fn is_pinned(entry: &Arc<Entry>) -> bool {
+    Arc::strong_count(entry) > 1 || entry.is_in_flight()
+}
+
+fn tell(hook: Option<&Hook>, why: Evicted) {
+    observe::key_evicted(why.name());
+    if let Some(hook) = hook {
+        hook(why);
+    }
+}
+
+impl Evicted {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Idle => "idle",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+impl Equivalent<KeyId> for LookUp<'_> {
+    fn equivalent(&self, id: &KeyId) -> bool {
+        self.is(id)
+    }
+}
+
+// ===== Which entries the map may choose =====
+
+#[derive(Clone)]
+struct Pins {
+    hook: Option<Hook>,
+}
+
+/// The entries that one insertion has pushed out: dropped, and told, without the map's lock.
+#[derive(Default)]
+struct PushedOut {
+    entries: Vec<Arc<Entry>>,
+    hook: Option<Hook>,
+}
+
+impl Lifecycle<KeyId, Arc<Entry>> for Pins {
+    type RequestState = PushedOut;
+
+    fn is_pinned(&self, _: &KeyId, entry: &Arc<Entry>) -> bool {
+        is_pinned(entry)
+    }
+
+    fn on_evict(&self, out: &mut PushedOut, _: KeyId, entry: Arc<Entry>) {
+        out.entries.push(entry);
+        out.hook.clone_from(&self.hook);
+    }
+}
+
+impl Drop for PushedOut {
+    fn drop(&mut self) {
+        for _ in self.entries.drain(..) {
+            tell(self.hook.as_ref(), Evicted::Capacity);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What a failure of the token service means for the keys that did not cause it.
+//!
+//! ```text
+//! working ──a failure that holds for all keys──▶ out of order: one key tries, by its own cooldown;
+//!    ▲                                           the others get its error
+//!    │                     ┌─────────────────────────────────────┘ the cooldown is over
+//!    │                     ▼
+//!    └──a success── on trial: the first key that asks tries; the others get the error meanwhile
+//!                          │
+//!                          └──a failure──▶ out of order, for longer
+//! ```
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{cache::policy::RefreshPolicy, error::TokenError};
+
+#[derive(Default)]
+pub(super) struct Outage {
+    policy: RefreshPolicy,
+    current: Option<Current>,
+}
+
+struct Current {
+    error: TokenError,
+    /// The key that may try.
+    trying: u64,
+    /// Until when no other may.
+    until: Instant,
+    /// How many cooldowns came in a row.
+    nth: u32,
+    is_on_trial: bool,
+}
+
+// ===== impl Outage =====
+
+impl Outage {
+    pub(super) fn new(policy: RefreshPolicy) -> Self {
+        Self { policy, current: None }
+    }
+
+    /// Whether that key may ask the token service now.
+    pub(super) fn may_try(&mut self, key: u64, now: Instant) -> Result<(), TokenError> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if key == current.trying {
+            return Ok(());
+        }
+        if now < current.until {
+            let wait = current.until - now;
+            return Err(current.error.clone().with_retry_after(wait));
+        }
+        current.trying = key;
+        current.until = now + self.policy.flight_limit();
+        current.is_on_trial = true;
+        Ok(())
+    }
+
+    /// The token service has failed that key, in a way that holds for all.
+    pub(super) fn failed(&mut self, key: u64, error: &TokenError, now: Instant, random: f64) {
+        let nth = match &self.current {
+            None => 1,
+            Some(current) if current.is_on_trial && current.trying == key => current.nth + 1,
+            Some(current) => current.nth,
+        };
+        let pause: Duration = self.policy.cooldowns(nth, error, random).0;
+        let until = now + pause;
+        self.current =
+            Some(Current { error: error.clone(), trying: key, until, nth, is_on_trial: false });
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.current = None;
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the tokens of an origin come from, without the feature `keyed`: from one cache.
+
+use std::sync::Arc;
+
+use http::Extensions;
+
+use super::pass::Pass;
+use crate::{cache::TokenCache, error::Refused};
+
+/// Where the tokens of an origin come from: a [`TokenCache`].
+///
+/// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
+/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
+#[derive(Clone, Debug)]
+pub struct Tokens(TokenCache);
+
+/// Where the token of one request comes from.
+pub(super) struct Supply(TokenCache);
+
+// ===== impl Tokens =====
+
+#[expect(clippy::unnecessary_wraps, reason = "with the feature `keyed` there is more to it")]
+impl Tokens {
+    pub(super) fn supply(&self, _: &Extensions, _: bool) -> Result<Supply, Refused> {
+        Ok(Supply(self.0.clone()))
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.0.is_same(&other.0)
+    }
+}
+
+impl From<TokenCache> for Tokens {
+    fn from(cache: TokenCache) -> Self {
+        Self(cache)
+    }
+}
+
+impl From<&TokenCache> for Tokens {
+    fn from(cache: &TokenCache) -> Self {
+        Self(cache.clone())
+    }
+}
+
+// ===== impl Supply =====
+
+#[expect(clippy::unused_self, reason = "with the feature `keyed` there is more to it")]
+impl Supply {
+    pub(super) fn cache(&self) -> &TokenCache {
+        &self.0
+    }
+
+    pub(super) fn left(&self, _: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
+        None
+    }
+
+    pub(super) fn leave(&self, _: &Arc<Pass>) -> bool {
+        false
+    }
+}
