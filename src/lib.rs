@@ -146,7 +146,8 @@ pub use origin::{FinalUri, InvalidOrigin, Origin};
 pub use rules::{ReplayLimit, SkipAuth, Tokens, UnlistedOrigin};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
-    BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
+    BearerAuth, BufferBody, CloneBody, InnerService, KeptBody, NoReplay, Replay, ReplayBody,
+    ResponseFuture,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
