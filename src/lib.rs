@@ -153,6 +153,6 @@ pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "reqwest-middleware"))]
+#[cfg(all(doctest, feature = "reqwest-middleware", feature = "metrics"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
