@@ -4,7 +4,6 @@ use std::{
     error::Error,
     future::{Ready, pending},
     io,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BoxError, CacheError, Refused, TokenError, TokenSource, from_fn,
+    AccessToken, BearerAuthLayer, BoxError, CacheError, Refused, TokenError, from_fn,
     oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint},
 };
 
@@ -155,13 +154,9 @@ async fn in_the_error_of_a_source_that_wraps_another() {
         }))
         .build()
         .unwrap();
-    let inner = Arc::new(inner);
     let source = from_fn(move |request| {
-        let inner = Arc::clone(&inner);
-        async move {
-            let token = inner.fetch(request).await;
-            token.map_err(|error| TokenError::permanent(NotStored(error.into())))
-        }
+        let token = inner.fetch(request);
+        async move { token.await.map_err(|error| TokenError::permanent(NotStored(error.into()))) }
     });
     let layer = BearerAuthLayer::new(source).origin(API).unwrap();
     let stack = ServiceBuilder::new().layer(layer).service_fn(api);
