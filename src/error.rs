@@ -1,6 +1,6 @@
 //! Why there is no token, whether the failure may pass, and when to ask again.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::origin::Origin;
 
@@ -10,7 +10,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A fetch that brought no token.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does. Recover the cause itself with [`downcast_ref`](Self::downcast_ref).
+/// does. Find it in whatever error a stack gave you with [`find_in`](Self::find_in), and recover
+/// the cause itself with [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use std::time::Duration;
@@ -63,6 +64,28 @@ impl TokenError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// The error of this type in another error or in its causes, however many layers have wrapped it.
+    ///
+    /// A stack above the layer seldom hands out the layer's own error: tower's `Buffer`, a tonic
+    /// `Status`, a chain of reqwest-middleware and reqwest-retry, or anyhow's context stand around
+    /// it, and a `downcast_ref` sees the outermost alone.
+    ///
+    /// ```
+    /// use tower_bearer::{BoxError, TokenError};
+    ///
+    /// // What an outer layer made of it.
+    /// let error: BoxError = std::io::Error::other(TokenError::permanent("no such role")).into();
+    /// let token_error = TokenError::find_in(&*error).unwrap();
+    /// assert!(!token_error.is_transient());
+    /// ```
+    ///
+    /// A wrapper that passes `source` on to the error in it, instead of handing that error out,
+    /// hides it: an `anyhow::Error::from_boxed` does so (there, `downcast_ref::<BoxError>()` gives the box back).
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
     }
 
     /// The cause, if it is of this type: for instance a [`CacheError`].
@@ -154,7 +177,7 @@ impl From<CacheError> for TokenError {
 
 /// A request was not sent, because no token may go where it goes.
 ///
-/// Recover it from the service's error with `downcast_ref::<Refused>()`.
+/// Find it in the error of a stack with [`find_in`](Self::find_in).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -177,6 +200,39 @@ pub enum Refused {
          `BearerAuthLayer::assume_origin(\"https://…\")`"
     )]
     NoOrigin,
+}
+
+// ===== impl Refused =====
+
+impl Refused {
+    /// The refusal in another error or in its causes, as [`TokenError::find_in`].
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
+    }
+}
+
+// ===== A chain of causes =====
+
+/// The first error of that type.
+pub(crate) fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(link) = next {
+        if let Some(found) = link.downcast_ref() {
+            return Some(found);
+        }
+        next = hidden(link).or_else(|| link.source());
+    }
+    None
+}
+
+/// The error in one that passes `source` on to it, so that it is no link of the chain itself.
+fn hidden<'a>(link: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = link.downcast_ref::<TokenError>() {
+        return Some(&*error.cause);
+    }
+    let inner = link.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
 }
 
 #[cfg(test)]

@@ -67,9 +67,11 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     }
     stop.recv().await;
     loops.shutdown().await;
+    tracing::info!(at_most = ?drain, "draining: what is under way may end, nothing more begins");
     if timeout(drain, sidecar.connections.end()).await.is_err() {
         tracing::warn!("requests that were still under way have been cut off");
     }
+    tracing::info!("ended");
     Ok(())
 }
 
@@ -92,6 +94,9 @@ fn announce(behind: &Behind, listener: &TcpListener) -> Result<(), String> {
     match behind {
         Behind::All => println!("listening on http://{address}"),
         Behind::One(upstream) => println!("listening on http://{address} for {}", upstream.name),
+    }
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(%address, "listening beyond this machine: who can connect can use the tokens");
     }
     Ok(())
 }

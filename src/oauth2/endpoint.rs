@@ -62,6 +62,47 @@ impl TokenEndpoint {
         Self { endpoint: Arc::new(endpoint) }
     }
 
+    /// Fetches a token, once, as a cache lets it do: for a source of your own that does something
+    /// before or after. The future holds on to the endpoint, so it goes into an async block.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::{TokenSource, from_fn, oauth2::TokenEndpoint};
+    ///
+    /// /// For an API that forgets tokens long before they expire.
+    /// fn forgotten_soon(endpoint: TokenEndpoint) -> impl TokenSource {
+    ///     from_fn(move |request| {
+    ///         let token = endpoint.fetch(request);
+    ///         async move { Ok(token.await?.with_lifetime(Duration::from_secs(300))) }
+    ///     })
+    /// }
+    /// # let service = tower::service_fn(async |_: http::Request<http_body_util::Full<bytes::Bytes>>| {
+    /// #     let answer = r#"{"access_token":"abc","expires_in":3600}"#.to_owned();
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(answer))
+    /// # });
+    /// # let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("a");
+    /// # let endpoint = endpoint.client_secret("b").transport(service).build()?;
+    /// # let cache = tower_bearer::TokenCache::new(forgotten_soon(endpoint));
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # let token = runtime.block_on(cache.get())?;
+    /// # assert_eq!(token.lifetime(), Some(Duration::from_secs(300)));
+    /// # Ok::<(), tower_bearer::BoxError>(())
+    /// ```
+    ///
+    /// What a cache learns of an endpoint beside its tokens, such a source has to say again, or
+    /// does without: its timeout, and that a secret has changed while the source cools down.
+    ///
+    /// # Errors
+    ///
+    /// As [`TokenSource::fetch`]: a [`TokenError`] with an [`EndpointError`] in it.
+    pub fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send + use<> {
+        let endpoint = Arc::clone(&self.endpoint);
+        async move { endpoint.fetch(request).await }
+    }
+
     /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has ended for
     /// each new refresh token that has come so far.
     ///
@@ -76,8 +117,11 @@ impl TokenEndpoint {
 }
 
 impl TokenSource for TokenEndpoint {
-    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
-        self.endpoint.fetch(request).await
+    fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        Self::fetch(self, request)
     }
 
     /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout): a fetch may

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_bearer::{
-    AccessToken, Reason, RefreshPolicy, TokenCache, TokenError, TokenRequest, TokenSource,
+    AccessToken, Reason, RefreshPolicy, TokenCache, TokenError, TokenRequest,
     oauth2::{EndpointErrorKind as Kind, TokenEndpoint, TokenEndpointBuilder},
 };
 use zeroize::Zeroizing;
