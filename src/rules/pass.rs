@@ -90,6 +90,7 @@ impl Pass {
     }
 
     /// Whether it is for a request that is written like that.
+    #[inline]
     pub(super) fn is_for(&self, destination: Destination<'_>) -> bool {
         self.target.is_written(destination)
     }
