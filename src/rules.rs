@@ -215,7 +215,7 @@ impl Rules {
                     }
                     Admission::Ready(pass)
                 }
-                Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait }),
+                Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait, replaces: None }),
                 Asked::Error(error) => Admission::Failed(error),
             },
             Err(refused) if self.sends_bare(&refused) => Admission::Untouched,

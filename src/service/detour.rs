@@ -149,10 +149,7 @@ where
             Self::Waiting { mut token, before, outgoing } => match token.poll_unpin(cx) {
                 Poll::Pending => Progress::Await(Self::Waiting { token, before, outgoing }),
                 Poll::Ready(Ok(pass)) => {
-                    let exchange = match before {
-                        None => Exchange::new(pass),
-                        Some(before) => before.carrying(pass),
-                    };
+                    let exchange = Exchange::new(pass);
                     Progress::Go(Self::Readying { exchange, outgoing, has_waited: false })
                 }
                 Poll::Ready(Err(error)) => {
