@@ -27,7 +27,7 @@ impl KeptHead {
             uri: request.uri().clone(),
             version: request.version(),
             extensions: request.extensions().clone(),
-            in_place: [const { None }; IN_PLACE],
+            in_place: std::array::from_fn(|_| None),
             others: Vec::new(),
         }
     }
