@@ -230,8 +230,10 @@ impl Rules {
     /// [judges](Self::replay_if) requests.
     #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
-        let limit = if extensions.is_empty() { None } else { extensions.get::<ReplayLimit>() };
-        let limit = limit.map(|limit| limit.0);
+        if extensions.is_empty() && self.replay_if.is_none() {
+            return Keep::UpTo(None);
+        }
+        let limit = extensions.get::<ReplayLimit>().map(|limit| limit.0);
         let allowed = match (&self.replay_if, parts) {
             (Some(judge), Some(parts)) => judge(parts),
             _ => true,
