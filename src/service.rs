@@ -3,6 +3,7 @@
 mod detour;
 mod future;
 mod inner;
+mod placed;
 mod replay;
 mod walk;
 

@@ -59,6 +59,7 @@ impl Published {
     }
 
     /// Whether what was answered then still holds.
+    #[inline]
     pub(super) fn holds(&self, stamp: &Stamp) -> bool {
         self.version.load() == stamp.version && Moment::now() < stamp.until
     }
