@@ -36,7 +36,7 @@ pub use self::{
 };
 use crate::{
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     origin::Origin,
     source::TokenSource,
     token::AccessToken,
@@ -96,6 +96,39 @@ impl TokenCache {
         Self { core: Arc::new(core) }
     }
 
+    /// Names the cache, for all its handles: so that two clients of one token service can be told
+    /// apart. The name is in every event (field `source`), every metric (label `source`), the
+    /// [`Status`], and at the beginning of each [error](TokenError::source_name).
+    ///
+    /// A cache keeps its first name; an empty one is none. Without a name it has that of its
+    /// [source](TokenSource::name), and without that it is `default` in events and metrics. A
+    /// name is a word or two from a closed set, and no secret: each is a time series of its own.
+    ///
+    /// ```
+    /// use tower_bearer::{TokenCache, TokenError, from_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let source = from_fn(|_| async { Err(TokenError::permanent("no such client")) });
+    /// let cache = TokenCache::new(source).named("billing");
+    /// assert_eq!(cache.get().await.unwrap_err().to_string(), "billing: no such client");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        let label = Label::new(Some(name.into()));
+        if label.name().is_some() {
+            self.core.name(label);
+        }
+        self
+    }
+
+    /// The name of the cache, or else of its source.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.label().name()
+    }
+
     /// The token, fetched if there is none. Many callers at once cause one fetch.
     ///
     /// A token that is due is returned at once, and refreshed in the background. A token that
@@ -133,8 +166,8 @@ impl TokenCache {
     /// token can help, the wait took too long or there is no tokio runtime. The token that was
     /// rejected stays in use.
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
-        observe::renewing(rejection.origin.as_ref());
-        self.check_satisfiable(&rejection)?;
+        observe::renewing(self.label(), rejection.origin.as_ref());
+        self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;
         let end = Instant::now() + self.core.policy.wait_limit();
         loop {
             let asked =
@@ -171,13 +204,13 @@ impl TokenCache {
     }
 
     fn reject_by(&self, by: RejectedBy, rejection: &Rejection) {
-        observe::renewing(rejection.origin.as_ref());
+        observe::renewing(self.label(), rejection.origin.as_ref());
         let asked = match self.check_satisfiable(rejection) {
             Ok(()) => self.core.decide(|state, now| state.reject(rejection, by, now)),
             Err(error) => Asked::Error(error.into()),
         };
         if let Asked::Error(error) = asked {
-            observe::renewal_failed(&error);
+            observe::renewal_failed(self.label(), &error);
         }
     }
 
@@ -235,6 +268,17 @@ impl TokenCache {
         self.core.published.holds(stamp)
     }
 
+    /// Tells that a token is used, which was granted so.
+    #[inline]
+    pub(crate) fn observe_use(&self, stamp: &Stamp) {
+        stamp.observe_use(|| self.label());
+    }
+
+    /// Whose tokens these are, for events and metrics.
+    pub(crate) fn label(&self) -> &Label {
+        self.core.label()
+    }
+
     /// Whether both are handles of one cache.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
@@ -249,7 +293,7 @@ impl TokenCache {
 
     fn ready(&self) -> Option<AccessToken> {
         let (token, stamp) = self.core.published.token()?;
-        stamp.observe_use();
+        self.observe_use(&stamp);
         Some(token)
     }
 

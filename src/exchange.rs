@@ -101,7 +101,7 @@ impl Exchange {
         match outcome {
             Ok(token) => Some(Self::Replay(Arc::new(self.pass().with(token)))),
             Err(error) => {
-                observe::renewal_failed(&error);
+                observe::renewal_failed(self.pass().cache().label(), &error);
                 None
             }
         }
@@ -109,7 +109,7 @@ impl Exchange {
 
     /// Tells that the replay is about to be sent.
     pub(crate) fn replaying(&self) {
-        observe::replaying(self.pass().origin());
+        observe::replaying(self.pass().cache().label(), self.pass().origin());
     }
 
     /// Looks at the token again, after the request had to wait for something else.
@@ -158,7 +158,7 @@ impl Exchange {
 
     fn replay_ended(&self, outcome: Outcome) {
         if let Self::Replay(pass) = self {
-            observe::replayed(pass.named_origin(), outcome);
+            observe::replayed(pass.cache().label(), pass.named_origin(), outcome);
         }
     }
 }

@@ -65,6 +65,7 @@ impl Plan {
         for (name, source) in file.sources {
             let cache = cache(source, allow_commands).await;
             let cache = cache.map_err(|error| format!("`sources.{name}`: {error}"))?;
+            let cache = cache.named(name.as_str());
             plan.sources.insert(name, cache);
         }
         for (name, upstream) in file.upstreams {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     answer::{Answer, Arrival, Grant},
-    effects::{Effects, Event},
+    effects::Effects,
     flight::{End, Flight, Host, Outcome},
     keeper::{self, Warm},
     names::FlightId,
@@ -20,12 +20,12 @@ use super::{
     published::{Published, Stamp},
     state::State,
     status::Status,
-    sync::{Lock, Single},
+    sync::{Lock, Once, Single},
 };
 use crate::{
     clock,
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     origin::Origin,
     source::AnySource,
     token::AccessToken,
@@ -33,6 +33,10 @@ use crate::{
 
 pub(super) struct Core {
     pub(super) source: Box<dyn AnySource>,
+    /// The name of the source.
+    label: Label,
+    /// The name of the cache, which counts if there is one.
+    named: Once<Label>,
     pub(super) policy: RefreshPolicy,
     pub(super) published: Published,
     pub(super) shared: Lock<Shared>,
@@ -83,6 +87,8 @@ impl Core {
     pub(super) fn new(source: Box<dyn AnySource>, policy: RefreshPolicy) -> Self {
         let (changes, _) = watch::channel(());
         Self {
+            label: Label::new(source.name().map(Arc::from)),
+            named: Once::default(),
             source,
             published: Published::default(),
             shared: Lock::new(Shared { state: State::new(policy.clone()), end: None }),
@@ -90,6 +96,16 @@ impl Core {
             changes,
             keeper: Single::default(),
         }
+    }
+
+    /// Whose tokens these are.
+    pub(super) fn label(&self) -> &Label {
+        self.named.get().unwrap_or(&self.label)
+    }
+
+    /// Gives the cache a name, unless it has one.
+    pub(super) fn name(&self, name: Label) {
+        self.named.set(name);
     }
 
     /// Puts a question to the state, and starts the flight that it asks for.
@@ -107,25 +123,25 @@ impl Core {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
                 let granted = Granted::new(grant, change.now);
-                granted.stamp.observe_use();
+                granted.stamp.observe_use(|| self.label());
                 return Asked::Token(granted);
             }
             Answer::Error(error) => {
                 self.check_recovery();
-                return Asked::Error(error);
+                return Asked::Error(self.label().on(error));
             }
             Answer::Wait(lost_at) => (lost_at, false),
             Answer::WaitAndAskAgain(lost_at) => (lost_at, true),
         };
         if !is_first {
-            observe::shared_a_flight();
+            observe::shared_a_flight(self.label());
         }
         match started.and_then(|()| clock::runtime()) {
             Ok(runtime) => {
                 let (end, flight) = change.end.expect("a flight that is awaited is under way");
                 Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
             }
-            Err(error) => Asked::Error(error.into()),
+            Err(error) => Asked::Error(self.label().on(error.into())),
         }
     }
 
@@ -136,8 +152,13 @@ impl Core {
 
     /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
     pub(super) async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
+        let outcome = self.wait_for_end(wait, end).await;
+        outcome.map_err(|error| self.label().on(error))
+    }
+
+    async fn wait_for_end(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
-        let _waiting = Waiting(Instant::now());
+        let _waiting = Waiting { source: self.label(), since: Instant::now() };
         let sleep = {
             // Where the request is polled somebody drives the timer.
             let runtime = clock::runtime().unwrap_or(wait.runtime);
@@ -207,7 +228,9 @@ impl Core {
         self.published.publish(shared.state.version(), shared.state.granted(None, now), now);
         drop(shared);
         drop((over, spent));
-        events.iter().for_each(Event::tell);
+        for event in events {
+            event.tell(self.label());
+        }
         (answer, Change { now, flight, end })
     }
 
@@ -228,6 +251,10 @@ impl Host for Core {
 
     fn policy(&self) -> &RefreshPolicy {
         &self.policy
+    }
+
+    fn label(&self) -> &Label {
+        self.label()
     }
 
     fn finished(
@@ -296,11 +323,14 @@ impl Granted {
 
 /// Measures a wait, also of a caller who gives up.
 #[cfg(feature = "metrics")]
-struct Waiting(Instant);
+struct Waiting<'a> {
+    source: &'a Label,
+    since: Instant,
+}
 
 #[cfg(feature = "metrics")]
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        observe::waited(self.0.elapsed());
+        observe::waited(self.source, self.since.elapsed());
     }
 }

@@ -8,6 +8,7 @@ mod bystanders;
 mod failure;
 mod keep_warm;
 mod lifetime;
+mod names;
 mod readiness;
 mod recheck;
 mod rejections;
