@@ -235,7 +235,8 @@ impl Core {
     }
 
     pub(super) fn status(&self) -> Status {
-        self.shared.lock().state.status(Instant::now())
+        let status = self.shared.lock().state.status(Instant::now());
+        Status { name: self.label().shared(), ..status }
     }
 
     /// Tells the subscribers that there is something to see.
@@ -255,6 +256,10 @@ impl Host for Core {
 
     fn label(&self) -> &Label {
         self.label()
+    }
+
+    fn asks_source(&self) {
+        self.shared.lock().state.asks_source();
     }
 
     fn finished(

@@ -40,6 +40,9 @@ pub(super) trait Host: Send + Sync + Sized + 'static {
     /// Whose tokens it fetches.
     fn label(&self) -> &Label;
 
+    /// The source is asked, perhaps not for the first time.
+    fn asks_source(&self);
+
     /// The flight has ended. What its waiters get; `None` if it was given up before.
     fn finished(
         self: &Arc<Self>,
@@ -137,6 +140,7 @@ async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, Toke
 
 async fn attempt<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
     let limit = host.policy().attempt_limit();
+    host.asks_source();
     let (called, called_wall) = (Instant::now(), SystemTime::now());
     match timeout(limit, host.source().fetch(request)).await {
         Ok(fetched) => Ok(Arrival { token: fetched?, called, called_wall }),

@@ -45,6 +45,8 @@ pub(super) struct State {
     flight: Option<Flight>,
     flights: FlightId,
     failures: u64,
+    /// How often the source was asked.
+    attempts: u64,
     cooldown: Option<Cooldown>,
     /// Why the last flight failed, until one succeeds.
     last_error: Option<TokenError>,
@@ -315,6 +317,11 @@ impl State {
 // ===== What becomes of a flight =====
 
 impl State {
+    /// A flight asks the source, perhaps not for the first time.
+    pub(super) fn asks_source(&mut self) {
+        self.attempts += 1;
+    }
+
     /// The flight has ended by itself. The answer is what its waiters get; `None` if it was
     /// given up before.
     pub(super) fn finished(
@@ -491,6 +498,8 @@ impl State {
         let current = self.usable(now);
         let dates = current.and_then(|current| current.dates);
         Status {
+            name: None,
+            at: now,
             has_token: current.is_some(),
             suspect: current.is_some_and(|current| current.suspect),
             due: dates.map(|dates| dates.due),
@@ -500,6 +509,7 @@ impl State {
             last_error: self.last_error.clone(),
             flights: self.flights,
             failures: self.failures,
+            attempts: self.attempts,
         }
     }
 

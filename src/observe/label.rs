@@ -50,6 +50,11 @@ impl Label {
         self.0.name.as_deref()
     }
 
+    /// The same, to be kept.
+    pub(crate) fn shared(&self) -> Option<Arc<str>> {
+        self.0.name.clone()
+    }
+
     /// This one, unless only the other has a name.
     #[cfg(feature = "oauth2")]
     pub(crate) fn or(&self, other: &Self) -> Self {
