@@ -24,7 +24,7 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{sync::watch, time::Instant};
 
-use self::{answer::RejectedBy, core::Core, flight::Outcome};
+use self::{answer::RejectedBy, core::Core, flight::Outcome, state::Wanted};
 pub(crate) use self::{
     core::{Asked, Granted, Wait},
     published::Stamp,
@@ -88,12 +88,15 @@ impl TokenCache {
         Self::with_policy(source, RefreshPolicy::default())
     }
 
-    /// A cache that goes by that policy.
+    /// A cache that goes by that policy. One that is
+    /// [kept warm](crate::RefreshPolicyBuilder::keep_warm) fetches from now on, if this is called
+    /// on a tokio runtime.
     #[must_use]
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
-        let core = Core::new(Box::new(source), policy);
-        Self { core: Arc::new(core) }
+        let core = Arc::new(Core::new(Box::new(source), policy));
+        core.leave_keeper();
+        Self { core }
     }
 
     /// Names the cache, for all its handles: so that two clients of one token service can be told
@@ -103,6 +106,8 @@ impl TokenCache {
     /// A cache keeps its first name; an empty one is none. Without a name it has that of its
     /// [source](TokenSource::name), and without that it is `default` in events and metrics. A
     /// name is a word or two from a closed set, and no secret: each is a time series of its own.
+    /// A cache whose policy keeps it warm may begin to fetch before it has its name: name it, and
+    /// then call [`keep_warm`](Self::keep_warm).
     ///
     /// ```
     /// use tower_bearer::{TokenCache, TokenError, from_fn};
@@ -147,6 +152,51 @@ impl TokenCache {
                 Asked::Wait(wait) => self.wait(wait).await,
             },
         }
+    }
+
+    /// Fetches a first token in the background, without waiting for it: so that no request has to.
+    ///
+    /// After a failure it is tried again when the source has cooled down, until there is a token
+    /// or the last handle is dropped. Nothing happens if there is a usable token already. Outside
+    /// of a tokio runtime the cache begins as soon as it is asked anything on one.
+    ///
+    /// This is for one token. A program that is to have one at any time, such as a service with a
+    /// readiness probe, calls [`keep_warm`](Self::keep_warm). One that has to know how the first fetch ends calls [`get`](Self::get).
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
+    /// use futures_util::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let cache = TokenCache::new(source);
+    /// cache.warm_up();
+    /// // Later, or never:
+    /// let mut ready = cache.subscribe().filter(|status| std::future::ready(status.has_token()));
+    /// assert!(ready.next().await.is_some());
+    /// # }
+    /// ```
+    pub fn warm_up(&self) {
+        self.core.want(Wanted::First);
+    }
+
+    /// Keeps the cache warm from now on: as
+    /// [`RefreshPolicyBuilder::keep_warm`](crate::RefreshPolicyBuilder::keep_warm) does, which
+    /// starts when the cache is made. So a program may make its caches, name them and check the rest
+    /// of its configuration before anything is fetched.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let cache = TokenCache::new(source).named("billing");
+    /// cache.keep_warm();
+    /// # }
+    /// ```
+    pub fn keep_warm(&self) {
+        self.core.want(Wanted::Always);
     }
 
     /// The token, if there is one that has not expired. It only looks: nothing is fetched.
@@ -225,12 +275,14 @@ impl TokenCache {
     /// How the cache is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.core.leave_keeper();
         self.core.status()
     }
 
     /// The status now, and then each time that a flight has started or ended; a slow reader
     /// sees the newest. The stream does not keep the cache alive: it ends with it.
     pub fn subscribe(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
+        self.core.leave_keeper();
         let mut changes = self.core.changes.subscribe();
         changes.mark_changed();
         let from = (changes, Arc::downgrade(&self.core));
@@ -310,6 +362,6 @@ impl TokenCache {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenCache").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("TokenCache").field("status", &self.core.status()).finish_non_exhaustive()
     }
 }

@@ -18,7 +18,7 @@ use super::{
     names::FlightId,
     policy::RefreshPolicy,
     published::{Published, Stamp},
-    state::State,
+    state::{State, Wanted},
     status::Status,
     sync::{Lock, Once, Single},
 };
@@ -116,7 +116,7 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
-        if self.policy.keep_warm {
+        if change.is_kept_warm {
             keeper::ensure(self);
         }
         let (lost_at, ask_again) = match answer {
@@ -143,6 +143,22 @@ impl Core {
             }
             Err(error) => Asked::Error(self.label().on(error.into())),
         }
+    }
+
+    /// Leaves a keeper on the runtime that we are on, if there is one and something to keep.
+    pub(super) fn leave_keeper(self: &Arc<Self>) {
+        let is_kept_warm = self.shared.lock().state.is_kept_warm();
+        if is_kept_warm {
+            keeper::ensure(self);
+        }
+    }
+
+    /// Has the keeper see to it that there is a token.
+    pub(super) fn want(self: &Arc<Self>, wanted: Wanted) {
+        self.shared.lock().state.want(wanted, Instant::now());
+        self.leave_keeper();
+        // There may have been one, asleep.
+        self.tell();
     }
 
     /// A request with this token was accepted there.
@@ -225,13 +241,14 @@ impl Core {
             flight
         });
         let end = shared.end.clone().zip(under_way);
+        let is_kept_warm = shared.state.is_kept_warm();
         self.published.publish(shared.state.version(), shared.state.granted(None, now), now);
         drop(shared);
         drop((over, spent));
         for event in events {
             event.tell(self.label());
         }
-        (answer, Change { now, flight, end })
+        (answer, Change { now, flight, end, is_kept_warm })
     }
 
     pub(super) fn status(&self) -> Status {
@@ -295,6 +312,7 @@ impl Warm for Core {
     }
 
     fn keep_warm(self: Arc<Self>) {
+        self.check_recovery();
         let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
         // Without a runtime the flight is lost, and its event says so.
         drop(self.start(change.flight));
@@ -308,6 +326,7 @@ struct Change {
     flight: Option<Flight<Core>>,
     /// The end of the flight under way.
     end: Option<(End, FlightId)>,
+    is_kept_warm: bool,
 }
 
 // ===== impl Granted =====

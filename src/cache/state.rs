@@ -52,9 +52,21 @@ pub(super) struct State {
     last_error: Option<TokenError>,
     /// Before this no flight starts that no caller waits for.
     next_background: Option<Instant>,
+    wanted: Wanted,
     /// Before this the source is not asked whether it has recovered.
     next_recovery_check: Option<Instant>,
     origins: Origins,
+}
+
+/// What is to be there although no caller waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wanted {
+    #[default]
+    Nothing,
+    /// A token, once.
+    First,
+    /// A token, at any time.
+    Always,
 }
 
 /// A token as a flight brought it.
@@ -95,7 +107,8 @@ struct Flight {
 
 impl State {
     pub(super) fn new(policy: RefreshPolicy) -> Self {
-        Self { policy, ..Self::default() }
+        let wanted = if policy.keep_warm { Wanted::Always } else { Wanted::Nothing };
+        Self { policy, wanted, ..Self::default() }
     }
 
     /// A caller wants to send a request there.
@@ -283,12 +296,27 @@ impl State {
     }
 }
 
-// ===== The policy wants a token to be there =====
+// ===== A token is to be there, and no caller waits for it =====
 
 impl State {
+    pub(super) fn want(&mut self, wanted: Wanted, now: Instant) {
+        let is_here = wanted == Wanted::First && self.usable(now).is_some();
+        if self.wanted != Wanted::Always && !is_here {
+            self.wanted = wanted;
+        }
+    }
+
+    /// Whether flights start that no caller asks for.
+    pub(super) fn is_kept_warm(&self) -> bool {
+        self.wanted != Wanted::Nothing
+    }
+
     /// Starts a flight if one is due that no caller asks for.
     pub(super) fn keep_warm(&mut self, now: Instant) -> Effects {
         let mut effects = self.give_up_lost(now);
+        if !self.is_kept_warm() {
+            return effects;
+        }
         effects.start = if self.usable(now).is_some() {
             self.refresh_if_due(now)
         } else {
@@ -299,6 +327,9 @@ impl State {
 
     /// When to [`keep_warm`](Self::keep_warm) again; `None` until something changes.
     pub(super) fn warm_at(&self, now: Instant) -> Option<Instant> {
+        if !self.is_kept_warm() {
+            return None;
+        }
         if let Some(flight) = &self.flight {
             return Some(flight.lost_at);
         }
@@ -310,7 +341,8 @@ impl State {
         let spaced = self.next_background.map_or(now, |next| {
             next.max(next + WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
-        Some(self.background_from(due, now).max(spaced))
+        let at = self.background_from(due, now).max(spaced);
+        Some(self.recovery_check_at(now).map_or(at, |check| check.min(at)))
     }
 }
 
@@ -366,13 +398,18 @@ impl State {
     /// Which cooldown the source may be asked about now, whether it has recovered from what
     /// caused it.
     pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
-        let cooldown = self.cooldown.as_ref()?.recoverable()?;
-        let is_cooling = self.cooldown_until(now).is_some_and(|until| until > now);
-        if !is_cooling || self.next_recovery_check.is_some_and(|next| next > now) {
+        if self.recovery_check_at(now)? > now {
             return None;
         }
         self.next_recovery_check = Some(now + RECOVERY_INTERVAL);
-        Some(cooldown)
+        self.cooldown.as_ref()?.recoverable()
+    }
+
+    /// When the source may be asked that; `None` if there is nothing to recover from.
+    fn recovery_check_at(&self, now: Instant) -> Option<Instant> {
+        self.cooldown.as_ref()?.recoverable()?;
+        self.cooldown_until(now).filter(|until| *until > now)?;
+        Some(self.next_recovery_check.map_or(now, |next| next.max(now)))
     }
 
     /// What the source is configured with has changed since that flight failed.
@@ -442,6 +479,9 @@ impl State {
         let mut dates = life.map(|life| self.policy.dates(arrival.called, life, random));
         if dates.is_some_and(|dates| dates.expired <= now) {
             return;
+        }
+        if self.wanted == Wanted::First {
+            self.wanted = Wanted::Nothing;
         }
         let before = self.current.take();
         if let (Some(dates), Some(before)) = (&mut dates, &before) {

@@ -194,7 +194,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Shows how long it is until a date, as the dates of a monotonic clock say nothing.
+#[expect(clippy::missing_fields_in_debug, reason = "how long it is until a date says more than it")]
 impl fmt::Debug for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Status")

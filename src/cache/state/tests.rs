@@ -8,6 +8,7 @@ mod flights;
 mod lifetime;
 mod rejections;
 mod versions;
+mod warm;
 
 use std::time::{Duration, SystemTime};
 
