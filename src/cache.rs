@@ -24,7 +24,12 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{sync::watch, time::Instant};
 
-use self::{answer::RejectedBy, core::Core, flight::Outcome, state::Wanted};
+use self::{
+    answer::RejectedBy,
+    core::Core,
+    flight::Outcome,
+    state::{State, Wanted},
+};
 pub(crate) use self::{
     core::{Asked, Granted, Wait},
     published::Stamp,
@@ -241,8 +246,45 @@ impl TokenCache {
         }
     }
 
-    /// The same without waiting: a renewal in the background. Requests to that origin wait for
-    /// it, even if the token was accepted there before: tell this what no layer can see.
+    /// A new token now, although none was rejected and the current one may be good for long: for
+    /// instance because a role was granted that only a new token has.
+    ///
+    /// Requests go on using the current token meanwhile. Many callers at once cause one fetch; a
+    /// fetch that is under way for another reason counts too. There is at most one fetch for each
+    /// [`background_interval`](RefreshPolicyBuilder::background_interval): a call that comes sooner
+    /// gets the current token. So does one whose source has no newer token to give.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if it fails or cools down; a [`CacheError`] if the wait took too
+    /// long or there is no tokio runtime. The current token stays in use.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), TokenError> {
+    /// # let source = from_fn(|request: TokenRequest| async move {
+    /// #     AccessToken::new(format!("{:?}", request.reason())).map_err(TokenError::permanent)
+    /// # });
+    /// let cache = TokenCache::new(source);
+    /// let before = cache.get().await?;
+    /// let after = cache.refresh().await?;
+    /// assert_ne!(before.secret(), after.secret());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn refresh(&self) -> Result<AccessToken, TokenError> {
+        let end = Instant::now() + self.core.policy.wait_limit();
+        match self.core.decide(State::refresh) {
+            Asked::Token(granted) => Ok(granted.token),
+            Asked::Error(error) => Err(error),
+            // A failure is told, although there may be a token.
+            Asked::Wait(wait) => self.core.wait(wait, end).await,
+        }
+    }
+
+    /// A renewal in the background: [`renew`](Self::renew) without waiting. Requests to that origin
+    /// wait for it, even if the token was accepted there before: tell this what no layer can see.
     #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
         self.reject_by(RejectedBy::Caller, &rejection);

@@ -128,6 +128,8 @@ pub enum Reason {
     Expired,
     /// An API rejected the current one.
     Rejected,
+    /// The program wants another one: [`TokenCache::refresh`](crate::TokenCache::refresh).
+    Requested,
 }
 
 impl Reason {
@@ -138,6 +140,7 @@ impl Reason {
             Self::Due => "due",
             Self::Expired => "expired",
             Self::Rejected => "rejected",
+            Self::Requested => "requested",
         }
     }
 }

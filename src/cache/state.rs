@@ -122,7 +122,25 @@ impl State {
         let answer = match (&self.flight, self.cooling_down(now)) {
             (Some(flight), _) => Answer::Wait(flight.lost_at),
             (None, Some(error)) => Answer::Error(error),
-            (None, None) => self.wait_for_new_flight(None, now, &mut effects),
+            (None, None) => self.wait_for_new_flight(self.reason(), None, now, &mut effects),
+        };
+        (answer, effects)
+    }
+
+    /// A caller wants a new token, whatever the current one is worth. Nobody else waits for it: it
+    /// is a refresh, only that its cause is not the time.
+    pub(super) fn refresh(&mut self, now: Instant) -> (Answer, Effects) {
+        let mut effects = self.give_up_lost(now);
+        let is_too_soon = self.next_background.is_some_and(|next| next > now);
+        let current = if is_too_soon { self.grant(None, now) } else { None };
+        let answer = match (&self.flight, self.cooling_down(now), current) {
+            (Some(flight), ..) => Answer::Wait(flight.lost_at),
+            (None, Some(error), _) => Answer::Error(error),
+            (None, None, Some(current)) => Answer::Token(current),
+            (None, None, None) => {
+                self.next_background = Some(now + self.policy.background_interval);
+                self.wait_for_new_flight(Reason::Requested, None, now, &mut effects)
+            }
         };
         (answer, effects)
     }
@@ -154,7 +172,7 @@ impl State {
             self.next_background = Some(now + self.policy.background_interval);
         }
         self.origins.renewing(origin, demand.as_ref(), now);
-        let answer = self.wait_for_new_flight(Some(rejection), now, &mut effects);
+        let answer = self.wait_for_new_flight(Reason::Rejected, Some(rejection), now, &mut effects);
         self.origins.awaits(origin, self.flights, now);
         (answer, effects)
     }
@@ -227,11 +245,11 @@ impl State {
 
     fn wait_for_new_flight(
         &mut self,
+        reason: Reason,
         rejection: Option<&Rejection>,
         now: Instant,
         effects: &mut Effects,
     ) -> Answer {
-        let reason = rejection.map_or_else(|| self.reason(), |_| Reason::Rejected);
         effects.start = Some(self.start(reason, rejection, now));
         Answer::Wait(now + self.policy.flight_limit())
     }

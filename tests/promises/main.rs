@@ -11,6 +11,7 @@ mod lifetime;
 mod names;
 mod readiness;
 mod recheck;
+mod refresh;
 mod rejections;
 mod replay;
 mod runtimes;
