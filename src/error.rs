@@ -10,8 +10,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A fetch that brought no token.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does. Find it in whatever error a stack gave you with [`find_in`](Self::find_in), and recover
-/// the cause itself with [`downcast_ref`](Self::downcast_ref).
+/// does, after the [name](Self::source_name) of the cache, if that has one. Find it in whatever
+/// error a stack gave you with [`find_in`](Self::find_in), and recover the cause itself with
+/// [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,6 +28,7 @@ pub struct TokenError {
     cause: Arc<dyn Error + Send + Sync>,
     transient: bool,
     retry_after: Option<Duration>,
+    source_name: Option<Arc<str>>,
 }
 
 // ===== impl TokenError =====
@@ -88,20 +90,43 @@ impl TokenError {
         find_in(error)
     }
 
+    /// The [name](crate::TokenCache::named) of the cache or the source that has no token: with it
+    /// the error's text begins. If its source asks a cache too, the name of that one follows.
+    #[must_use]
+    pub fn source_name(&self) -> Option<&str> {
+        self.source_name.as_deref()
+    }
+
     /// The cause, if it is of this type: for instance a [`CacheError`].
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.cause.downcast_ref()
     }
 
+    /// The cause itself, for whoever says by other means whose it is.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn cause(&self) -> &(dyn Error + Send + Sync) {
+        &*self.cause
+    }
+
+    /// Says whose tokens cannot be had.
+    pub(crate) fn named(mut self, name: &Arc<str>) -> Self {
+        self.source_name = Some(match &self.source_name {
+            Some(below) => format!("{name}: {below}").into(),
+            None => Arc::clone(name),
+        });
+        self
+    }
+
     fn new(cause: BoxError, transient: bool) -> Self {
-        Self { cause: Arc::from(cause), transient, retry_after: None }
+        Self { cause: Arc::from(cause), transient, retry_after: None, source_name: None }
     }
 }
 
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")
+            .field("source_name", &self.source_name)
             .field("cause", &self.cause)
             .field("transient", &self.transient)
             .field("retry_after", &self.retry_after)
@@ -111,7 +136,10 @@ impl fmt::Debug for TokenError {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
+        match &self.source_name {
+            Some(name) => write!(f, "{name}: {}", self.cause),
+            None => self.cause.fmt(f),
+        }
     }
 }
 
@@ -247,6 +275,23 @@ mod tests {
         assert!(error.source().is_none());
         let cause = error.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn names_stand_before_the_cause_the_outer_one_first_and_hide_nothing() {
+        let io = std::io::Error::new(std::io::ErrorKind::TimedOut, "slow");
+        let error = TokenError::transient(io).with_retry_after(Duration::from_secs(7));
+        let inner = error.named(&"inner".into());
+        assert_eq!(
+            (inner.to_string().as_str(), inner.source_name()),
+            ("inner: slow", Some("inner"))
+        );
+        let outer = inner.named(&"outer".into());
+        assert_eq!(outer.to_string(), "outer: inner: slow");
+        assert_eq!(outer.source_name(), Some("outer: inner"));
+        assert!(outer.downcast_ref::<std::io::Error>().is_some());
+        assert!(outer.is_transient() && outer.source().is_none());
+        assert_eq!(outer.retry_after(), Some(Duration::from_secs(7)));
     }
 
     #[test]

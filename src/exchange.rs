@@ -100,7 +100,7 @@ impl Exchange {
         match outcome {
             Ok(token) => Some(Self::new(Arc::new(self.pass.with(token)))),
             Err(error) => {
-                observe::renewal_failed(&error);
+                observe::renewal_failed(self.pass.cache().label(), &error);
                 None
             }
         }
@@ -108,7 +108,7 @@ impl Exchange {
 
     /// Tells that the replay is about to be sent.
     pub(crate) fn replaying(&self) {
-        observe::replaying(self.pass.origin());
+        observe::replaying(self.pass.cache().label(), self.pass.origin());
     }
 
     /// Looks at the token again, after the request had to wait for something else.
@@ -143,7 +143,8 @@ impl Exchange {
 
     fn replay_ended(&self, outcome: Outcome) {
         if self.pass.is_replay() {
-            observe::replayed(self.pass.named_origin(), outcome);
+            let label = self.pass.cache().label();
+            observe::replayed(label, self.pass.named_origin(), outcome);
         }
     }
 }

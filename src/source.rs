@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use crate::{challenge::Challenge, error::TokenError, token::AccessToken};
+use crate::{challenge::Challenge, error::TokenError, observe::Label, token::AccessToken};
 
 /// Fetches an access token from wherever tokens come from.
 ///
@@ -58,6 +58,13 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
+    /// The name of this source in events, metrics, errors and the [`Status`](crate::Status) of a
+    /// cache that is not [named](crate::TokenCache::named) itself. It is asked for once, and is
+    /// no secret.
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
     /// How long one fetch may take, if this source knows better than the
     /// [policy](crate::RefreshPolicyBuilder::attempt_timeout): some services are slow.
     fn attempt_timeout(&self) -> Option<Duration> {
@@ -84,6 +91,10 @@ impl<T: TokenSource> TokenSource for Arc<T> {
         T::can_satisfy(self, challenge)
     }
 
+    fn name(&self) -> Option<&str> {
+        T::name(self)
+    }
+
     fn attempt_timeout(&self) -> Option<Duration> {
         T::attempt_timeout(self)
     }
@@ -102,6 +113,7 @@ pub struct TokenRequest {
     previous: Option<AccessToken>,
     rejected: Option<AccessToken>,
     challenge: Option<Challenge>,
+    label: Label,
 }
 
 /// Why a token is wanted.
@@ -116,6 +128,8 @@ pub enum Reason {
     Expired,
     /// An API rejected the current one.
     Rejected,
+    /// The program wants another one: [`TokenCache::refresh`](crate::TokenCache::refresh).
+    Requested,
 }
 
 impl Reason {
@@ -126,6 +140,7 @@ impl Reason {
             Self::Due => "due",
             Self::Expired => "expired",
             Self::Rejected => "rejected",
+            Self::Requested => "requested",
         }
     }
 }
@@ -134,7 +149,7 @@ impl TokenRequest {
     /// A request for that reason and nothing else.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
-        Self { reason, previous: None, rejected: None, challenge: None }
+        Self::from_parts(reason, None, None, None)
     }
 
     /// Adds the last token that was fetched.
@@ -165,7 +180,23 @@ impl TokenRequest {
         rejected: Option<AccessToken>,
         challenge: Option<Challenge>,
     ) -> Self {
-        Self { reason, previous, rejected, challenge }
+        Self { reason, previous, rejected, challenge, label: Label::default() }
+    }
+
+    /// Says whose tokens the request is about.
+    pub(crate) fn labelled(self, label: Label) -> Self {
+        Self { label, ..self }
+    }
+
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The [name](crate::TokenCache::named) of the cache that wants it.
+    #[must_use]
+    pub fn source_name(&self) -> Option<&str> {
+        self.label.name()
     }
 
     /// Why a token is wanted.
@@ -235,6 +266,7 @@ impl<F> fmt::Debug for FromFn<F> {
 pub(crate) trait AnySource: Send + Sync {
     fn fetch(&self, request: TokenRequest) -> BoxFuture<'_, Result<AccessToken, TokenError>>;
     fn can_satisfy(&self, challenge: &Challenge) -> bool;
+    fn name(&self) -> Option<&str>;
     fn recovered(&self) -> BoxFuture<'_, bool>;
 }
 
@@ -245,6 +277,10 @@ impl<T: TokenSource> AnySource for T {
 
     fn can_satisfy(&self, challenge: &Challenge) -> bool {
         TokenSource::can_satisfy(self, challenge)
+    }
+
+    fn name(&self) -> Option<&str> {
+        TokenSource::name(self)
     }
 
     fn recovered(&self) -> BoxFuture<'_, bool> {
@@ -268,6 +304,10 @@ mod tests {
             challenge.is("dpop")
         }
 
+        fn name(&self) -> Option<&str> {
+            Some("particular")
+        }
+
         fn attempt_timeout(&self) -> Option<Duration> {
             Some(Duration::from_secs(99))
         }
@@ -280,6 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_shared_source_says_what_the_source_says() {
         let shared = Arc::new(Particular);
+        assert_eq!(TokenSource::name(&shared), Some("particular"));
         assert_eq!(TokenSource::attempt_timeout(&shared), Some(Duration::from_secs(99)));
         assert!(TokenSource::can_satisfy(&shared, &Challenge::new("DPoP")));
         assert!(!TokenSource::can_satisfy(&shared, &Challenge::new("Bearer")));

@@ -15,6 +15,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tower_bearer::TokenCache;
 
 use crate::{
     connection::{self, Asked},
@@ -56,7 +57,8 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     for (address, upstream) in &plan.by_port {
         doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
     }
-    warm(&plan);
+    // The first tokens are fetched before anybody asks.
+    plan.sources.values().for_each(TokenCache::keep_warm);
     let drain = plan.drain;
     let connections = Arc::new(Connections::new(plan.max_connections, plan.limits));
     let sidecar = Arc::new(Sidecar { plan, connections, forwarder, metrics });
@@ -73,15 +75,6 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     }
     tracing::info!("ended");
     Ok(())
-}
-
-/// The first token of every source is fetched before anybody asks; after a failure, the cache
-/// goes on by itself.
-fn warm(plan: &Plan) {
-    for cache in plan.sources.values() {
-        let cache = cache.clone();
-        tokio::spawn(async move { drop(cache.get().await) });
-    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {

@@ -286,12 +286,12 @@ fn counted(work: impl FnOnce()) -> Vec<String> {
 fn each_end_of_a_replay_is_counted_and_no_end_of_a_first_call() {
     for (status, outcome) in [(200, "answered"), (503, "answered"), (401, "rejected")] {
         let (first, replay) = rejected(&holding());
-        let expected = format!("{API} {outcome}");
+        let expected = format!("default {API} {outcome}");
         assert_eq!(counted(|| drop(answered(&replay, &response(status)))), [expected], "{status}");
         assert!(counted(|| drop(answered(&first, &response(status)))).is_empty(), "{status}");
     }
     let (first, replay) = rejected(&holding());
-    assert_eq!(counted(|| replay.broken()), [format!("{API} failed")]);
+    assert_eq!(counted(|| replay.broken()), [format!("default {API} failed")]);
     assert!(counted(|| first.broken()).is_empty());
 }
 
@@ -303,7 +303,7 @@ fn an_origin_that_was_not_configured_is_no_label() {
     any.any_https();
     let first = admitted(&any);
     let replay = first.renewed(Ok(token("other"))).unwrap();
-    assert_eq!(counted(|| replay.broken()), ["other failed"]);
+    assert_eq!(counted(|| replay.broken()), ["default other failed"]);
 }
 
 // ===== After a wait for something else =====

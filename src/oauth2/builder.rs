@@ -5,7 +5,7 @@ mod placeholder;
 #[cfg(feature = "reqwest")]
 mod ready_made;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -25,7 +25,7 @@ use super::{
     text::{HeaderText, Text},
     transport::{ServiceTransport, Transport},
 };
-use crate::{error::BoxError, origin::Origin, secret::Secret};
+use crate::{error::BoxError, observe::Label, origin::Origin, secret::Secret};
 
 #[cfg(feature = "reqwest")]
 use self::ready_made::ReadyMade;
@@ -46,6 +46,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 /// counts, unless its method can be repeated.
 #[must_use]
 pub struct TokenEndpointBuilder {
+    name: Option<Arc<str>>,
     url: String,
     allow_plaintext: bool,
     client_id: Option<String>,
@@ -84,6 +85,7 @@ impl TokenEndpoint {
 impl TokenEndpointBuilder {
     fn new(url: String) -> Self {
         Self {
+            name: None,
             url,
             allow_plaintext: false,
             client_id: None,
@@ -106,6 +108,14 @@ impl TokenEndpointBuilder {
             ready_made: ReadyMade::default(),
             transport: None,
         }
+    }
+
+    /// The name of the endpoint in events, metrics, errors and the status of a cache that has no
+    /// [name](crate::TokenCache::named) of its own: not empty. It tells two clients of one token
+    /// service apart.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Another URL than the one that the builder began with.
@@ -362,6 +372,9 @@ impl TokenEndpointBuilder {
     /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
     pub fn build(mut self) -> Result<TokenEndpoint, InvalidEndpoint> {
         let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
+        if self.name.as_deref() == Some("") {
+            return Err(InvalidEndpoint::setting("name", "is empty"));
+        }
         let client_auth = self.checked_client_auth()?;
         self.check_grant()?;
         let targets = self.targets()?;
@@ -377,6 +390,7 @@ impl TokenEndpointBuilder {
             None => Grant::Repeated,
         };
         let endpoint = Endpoint {
+            label: Label::new(self.name),
             // Never the query, in which there may be a secret.
             place: format!("{origin}{}", Redactor::default().clean(uri.path())),
             template: Template {

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     source::{TokenRequest, TokenSource},
     token::AccessToken,
 };
@@ -45,6 +45,7 @@ pub struct TokenEndpoint {
 
 /// What a [`TokenEndpoint`] is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
+    pub(super) label: Label,
     /// Scheme, host, port and path, as errors show them.
     pub(super) place: String,
     pub(super) template: Template,
@@ -124,6 +125,11 @@ impl TokenSource for TokenEndpoint {
         Self::fetch(self, request)
     }
 
+    /// The [name](super::TokenEndpointBuilder::name) that it was given.
+    fn name(&self) -> Option<&str> {
+        self.endpoint.label.name()
+    }
+
     /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout): a fetch may
     /// need a second one.
     fn attempt_timeout(&self) -> Option<Duration> {
@@ -139,8 +145,9 @@ impl TokenSource for TokenEndpoint {
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { place, template, .. } = &*self.endpoint;
+        let Endpoint { label, place, template, .. } = &*self.endpoint;
         f.debug_struct("TokenEndpoint")
+            .field("name", label)
             .field("url", place)
             .field("grant_type", &template.grant_type)
             .field("client_id", &template.client_id)
@@ -159,8 +166,10 @@ impl Endpoint {
         request: TokenRequest,
     ) -> Result<AccessToken, TokenError> {
         let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
+        let label = request.label().or(&self.label);
+        let request = request.labelled(label);
         let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
-        refresh.resume_hooks();
+        refresh.resume_hooks(request.label());
         let rejected = request.rejected().cloned();
         let start = || {
             let (endpoint, request) = (Arc::clone(self), request.clone());
@@ -196,6 +205,7 @@ impl Endpoint {
     }
 
     async fn run(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        let label = request.label().clone();
         self.refusals.begin();
         let (outcome, sent) = self.attempt(&request).await;
         match &outcome {
@@ -204,7 +214,7 @@ impl Endpoint {
             Err(_) => self.refusals.failed(Some(Refusal::new(request, sent))),
         }
         outcome.map_err(|error| {
-            observe::endpoint_error(error.label());
+            observe::endpoint_error(&label, error.label());
             error.into()
         })
     }

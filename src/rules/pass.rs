@@ -105,7 +105,7 @@ impl Pass {
     pub(super) fn holds(&self) -> bool {
         let holds = self.target.cache.holds(&self.stamp);
         if holds {
-            self.stamp.observe_use();
+            self.target.cache.observe_use(&self.stamp);
         }
         holds
     }
