@@ -45,7 +45,7 @@ async fn store(
 /// That there is no token is this service's trouble, not its caller's.
 fn unavailable(error: &BoxError) -> Response {
     eprintln!("the API was not reached: {error}");
-    match error.downcast_ref::<TokenError>() {
+    match TokenError::find_in(&**error) {
         Some(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         None => StatusCode::BAD_GATEWAY.into_response(),
     }

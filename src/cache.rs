@@ -26,7 +26,12 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::{sync::watch, time::Instant};
 
-use self::{answer::RejectedBy, core::Core, flight::Outcome};
+use self::{
+    answer::RejectedBy,
+    core::Core,
+    flight::Outcome,
+    state::{State, Wanted},
+};
 pub(crate) use self::{
     core::{Asked, Granted, Wait},
     published::Stamp,
@@ -38,7 +43,7 @@ pub use self::{
 };
 use crate::{
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     origin::Origin,
     source::TokenSource,
     token::AccessToken,
@@ -90,12 +95,55 @@ impl TokenCache {
         Self::with_policy(source, RefreshPolicy::default())
     }
 
-    /// A cache that goes by that policy.
+    /// A cache that goes by that policy. One that is
+    /// [kept warm](crate::RefreshPolicyBuilder::keep_warm) fetches from now on, if this is called
+    /// on a tokio runtime.
     #[must_use]
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
-        let core = Core::new(Box::new(source), policy);
-        Self { core: Arc::new(core) }
+        let label = Label::new(source.name().map(Arc::from));
+        Self::labelled(source, policy, label)
+    }
+
+    fn labelled(source: impl TokenSource, policy: RefreshPolicy, label: Label) -> Self {
+        let core = Arc::new(Core::new(Box::new(source), policy, label));
+        core.leave_keeper();
+        Self { core }
+    }
+
+    /// Names the cache, for all its handles: so that two clients of one token service can be told
+    /// apart. The name is in every event (field `source`), every metric (label `source`), the
+    /// [`Status`], and at the beginning of each [error](TokenError::source_name).
+    ///
+    /// A cache keeps its first name; an empty one is none. Without a name it has that of its
+    /// [source](TokenSource::name), and without that it is `default` in events and metrics. A
+    /// name is a word or two from a closed set, and no secret: each is a time series of its own.
+    /// A cache whose policy keeps it warm may begin to fetch before it has its name: name it, and
+    /// then call [`keep_warm`](Self::keep_warm).
+    ///
+    /// ```
+    /// use tower_bearer::{TokenCache, TokenError, from_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let source = from_fn(|_| async { Err(TokenError::permanent("no such client")) });
+    /// let cache = TokenCache::new(source).named("billing");
+    /// assert_eq!(cache.get().await.unwrap_err().to_string(), "billing: no such client");
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
+        let label = Label::new(Some(name.into()));
+        if label.name().is_some() {
+            self.core.name(label);
+        }
+        self
+    }
+
+    /// The name of the cache, or else of its source.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.label().name()
     }
 
     /// The token, fetched if there is none. Many callers at once cause one fetch.
@@ -118,6 +166,51 @@ impl TokenCache {
         }
     }
 
+    /// Fetches a first token in the background, without waiting for it: so that no request has to.
+    ///
+    /// After a failure it is tried again when the source has cooled down, until there is a token
+    /// or the last handle is dropped. Nothing happens if there is a usable token already. Outside
+    /// of a tokio runtime the cache begins as soon as it is asked anything on one.
+    ///
+    /// This is for one token. A program that is to have one at any time, such as a service with a
+    /// readiness probe, calls [`keep_warm`](Self::keep_warm). One that has to know how the first fetch ends calls [`get`](Self::get).
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
+    /// use futures_util::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let cache = TokenCache::new(source);
+    /// cache.warm_up();
+    /// // Later, or never:
+    /// let mut ready = cache.subscribe().filter(|status| std::future::ready(status.has_token()));
+    /// assert!(ready.next().await.is_some());
+    /// # }
+    /// ```
+    pub fn warm_up(&self) {
+        self.core.want(Wanted::First);
+    }
+
+    /// Keeps the cache warm from now on: as
+    /// [`RefreshPolicyBuilder::keep_warm`](crate::RefreshPolicyBuilder::keep_warm) does, which
+    /// starts when the cache is made. So a program may make its caches, name them and check the rest
+    /// of its configuration before anything is fetched.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let cache = TokenCache::new(source).named("billing");
+    /// cache.keep_warm();
+    /// # }
+    /// ```
+    pub fn keep_warm(&self) {
+        self.core.want(Wanted::Always);
+    }
+
     /// The token, if there is one that has not expired. It only looks: nothing is fetched.
     #[must_use]
     pub fn current(&self) -> Option<AccessToken> {
@@ -135,8 +228,8 @@ impl TokenCache {
     /// token can help, the wait took too long or there is no tokio runtime. The token that was
     /// rejected stays in use.
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
-        observe::renewing(rejection.origin.as_ref());
-        self.check_satisfiable(&rejection)?;
+        observe::renewing(self.label(), rejection.origin.as_ref());
+        self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;
         let end = Instant::now() + self.core.policy.wait_limit();
         loop {
             let asked =
@@ -160,8 +253,45 @@ impl TokenCache {
         }
     }
 
-    /// The same without waiting: a renewal in the background. Requests to that origin wait for
-    /// it, even if the token was accepted there before: tell this what no layer can see.
+    /// A new token now, although none was rejected and the current one may be good for long: for
+    /// instance because a role was granted that only a new token has.
+    ///
+    /// Requests go on using the current token meanwhile. Many callers at once cause one fetch; a
+    /// fetch that is under way for another reason counts too. There is at most one fetch for each
+    /// [`background_interval`](RefreshPolicyBuilder::background_interval): a call that comes sooner
+    /// gets the current token. So does one whose source has no newer token to give.
+    ///
+    /// # Errors
+    ///
+    /// The error of the source, if it fails or cools down; a [`CacheError`] if the wait took too
+    /// long or there is no tokio runtime. The current token stays in use.
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, TokenCache, TokenError, TokenRequest, from_fn};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), TokenError> {
+    /// # let source = from_fn(|request: TokenRequest| async move {
+    /// #     AccessToken::new(format!("{:?}", request.reason())).map_err(TokenError::permanent)
+    /// # });
+    /// let cache = TokenCache::new(source);
+    /// let before = cache.get().await?;
+    /// let after = cache.refresh().await?;
+    /// assert_ne!(before.secret(), after.secret());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn refresh(&self) -> Result<AccessToken, TokenError> {
+        let end = Instant::now() + self.core.policy.wait_limit();
+        match self.core.decide(State::refresh) {
+            Asked::Token(granted) => Ok(granted.token),
+            Asked::Error(error) => Err(error),
+            // A failure is told, although there may be a token.
+            Asked::Wait(wait) => self.core.wait(wait, end).await,
+        }
+    }
+
+    /// A renewal in the background: [`renew`](Self::renew) without waiting. Requests to that origin
+    /// wait for it, even if the token was accepted there before: tell this what no layer can see.
     #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
         self.reject_by(RejectedBy::Caller, &rejection);
@@ -173,13 +303,13 @@ impl TokenCache {
     }
 
     fn reject_by(&self, by: RejectedBy, rejection: &Rejection) {
-        observe::renewing(rejection.origin.as_ref());
+        observe::renewing(self.label(), rejection.origin.as_ref());
         let asked = match self.check_satisfiable(rejection) {
             Ok(()) => self.core.decide(|state, now| state.reject(rejection, by, now)),
             Err(error) => Asked::Error(error.into()),
         };
         if let Asked::Error(error) = asked {
-            observe::renewal_failed(&error);
+            observe::renewal_failed(self.label(), &error);
         }
     }
 
@@ -194,12 +324,14 @@ impl TokenCache {
     /// How the cache is doing now.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.core.leave_keeper();
         self.core.status()
     }
 
     /// The status now, and then each time that a flight has started or ended; a slow reader
     /// sees the newest. The stream does not keep the cache alive: it ends with it.
     pub fn subscribe(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
+        self.core.leave_keeper();
         let mut changes = self.core.changes.subscribe();
         changes.mark_changed();
         let from = (changes, Arc::downgrade(&self.core));
@@ -249,6 +381,17 @@ impl TokenCache {
         self.core.forget();
     }
 
+    /// Tells that a token is used, which was granted so.
+    #[inline]
+    pub(crate) fn observe_use(&self, stamp: &Stamp) {
+        stamp.observe_use(|| self.label());
+    }
+
+    /// Whose tokens these are, for events and metrics.
+    pub(crate) fn label(&self) -> &Label {
+        self.core.label()
+    }
+
     /// Whether both are handles of one cache.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.core, &other.core)
@@ -263,7 +406,7 @@ impl TokenCache {
 
     fn ready(&self) -> Option<AccessToken> {
         let (token, stamp) = self.core.published.token()?;
-        stamp.observe_use();
+        self.observe_use(&stamp);
         Some(token)
     }
 
@@ -280,6 +423,6 @@ impl TokenCache {
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenCache").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("TokenCache").field("status", &self.core.status()).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,6 @@
 //! Why there is no token, whether the failure may pass, and when to ask again.
 
-use std::{error::Error, fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 #[cfg(feature = "keyed")]
 use crate::key::{InvalidTokenKey, NoSubject, Unusable};
@@ -12,7 +12,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// A fetch that brought no token.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does. Recover the cause itself with [`downcast_ref`](Self::downcast_ref).
+/// does, after the [name](Self::source_name) of the cache, if that has one. Find it in whatever
+/// error a stack gave you with [`find_in`](Self::find_in), and recover the cause itself with
+/// [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,6 +30,7 @@ pub struct TokenError {
     cause: Arc<dyn Error + Send + Sync>,
     transient: bool,
     retry_after: Option<Duration>,
+    source_name: Option<Arc<str>>,
 }
 
 // ===== impl TokenError =====
@@ -74,20 +77,65 @@ impl TokenError {
         !self.transient
     }
 
+    /// The error of this type in another error or in its causes, however many layers have wrapped it.
+    ///
+    /// A stack above the layer seldom hands out the layer's own error: tower's `Buffer`, a tonic
+    /// `Status`, a chain of reqwest-middleware and reqwest-retry, or anyhow's context stand around
+    /// it, and a `downcast_ref` sees the outermost alone.
+    ///
+    /// ```
+    /// use tower_bearer::{BoxError, TokenError};
+    ///
+    /// // What an outer layer made of it.
+    /// let error: BoxError = std::io::Error::other(TokenError::permanent("no such role")).into();
+    /// let token_error = TokenError::find_in(&*error).unwrap();
+    /// assert!(!token_error.is_transient());
+    /// ```
+    ///
+    /// A wrapper that passes `source` on to the error in it, instead of handing that error out,
+    /// hides it: an `anyhow::Error::from_boxed` does so (there, `downcast_ref::<BoxError>()` gives the box back).
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
+    }
+
+    /// The [name](crate::TokenCache::named) of the cache or the source that has no token: with it
+    /// the error's text begins. If its source asks a cache too, the name of that one follows.
+    #[must_use]
+    pub fn source_name(&self) -> Option<&str> {
+        self.source_name.as_deref()
+    }
+
     /// The cause, if it is of this type: for instance a [`CacheError`].
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.cause.downcast_ref()
     }
 
+    /// The cause itself, for whoever says by other means whose it is.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn cause(&self) -> &(dyn Error + Send + Sync) {
+        &*self.cause
+    }
+
+    /// Says whose tokens cannot be had.
+    pub(crate) fn named(mut self, name: &Arc<str>) -> Self {
+        self.source_name = Some(match &self.source_name {
+            Some(below) => format!("{name}: {below}").into(),
+            None => Arc::clone(name),
+        });
+        self
+    }
+
     fn new(cause: BoxError, transient: bool) -> Self {
-        Self { cause: Arc::from(cause), transient, retry_after: None }
+        Self { cause: Arc::from(cause), transient, retry_after: None, source_name: None }
     }
 }
 
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenError")
+            .field("source_name", &self.source_name)
             .field("cause", &self.cause)
             .field("transient", &self.transient)
             .field("retry_after", &self.retry_after)
@@ -97,7 +145,10 @@ impl fmt::Debug for TokenError {
 
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
+        match &self.source_name {
+            Some(name) => write!(f, "{name}: {}", self.cause),
+            None => self.cause.fmt(f),
+        }
     }
 }
 
@@ -172,7 +223,7 @@ impl CacheError {
 
 /// A request was not sent, because no token may go where it goes.
 ///
-/// Recover it from the service's error with `downcast_ref::<Refused>()`.
+/// Find it in the error of a stack with [`find_in`](Self::find_in).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -246,6 +297,39 @@ impl From<Unusable> for TokenError {
     }
 }
 
+// ===== impl Refused =====
+
+impl Refused {
+    /// The refusal in another error or in its causes, as [`TokenError::find_in`].
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
+    }
+}
+
+// ===== A chain of causes =====
+
+/// The first error of that type.
+pub(crate) fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(link) = next {
+        if let Some(found) = link.downcast_ref() {
+            return Some(found);
+        }
+        next = hidden(link).or_else(|| link.source());
+    }
+    None
+}
+
+/// The error in one that passes `source` on to it, so that it is no link of the chain itself.
+fn hidden<'a>(link: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = link.downcast_ref::<TokenError>() {
+        return Some(&*error.cause);
+    }
+    let inner = link.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +342,23 @@ mod tests {
         assert!(error.source().is_none());
         let cause = error.downcast_ref::<std::io::Error>().unwrap();
         assert_eq!(cause.kind(), std::io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn names_stand_before_the_cause_the_outer_one_first_and_hide_nothing() {
+        let io = std::io::Error::new(std::io::ErrorKind::TimedOut, "slow");
+        let error = TokenError::transient(io).with_retry_after(Duration::from_secs(7));
+        let inner = error.named(&"inner".into());
+        assert_eq!(
+            (inner.to_string().as_str(), inner.source_name()),
+            ("inner: slow", Some("inner"))
+        );
+        let outer = inner.named(&"outer".into());
+        assert_eq!(outer.to_string(), "outer: inner: slow");
+        assert_eq!(outer.source_name(), Some("outer: inner"));
+        assert!(outer.downcast_ref::<std::io::Error>().is_some());
+        assert!(outer.is_transient() && outer.source().is_none());
+        assert_eq!(outer.retry_after(), Some(Duration::from_secs(7)));
     }
 
     #[test]

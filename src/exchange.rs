@@ -24,11 +24,10 @@ use crate::{
     token::AccessToken,
 };
 
-/// Which of its at most two calls a request is at, and what it carries.
+/// One request at the first or the second of its calls, by what it carries.
 #[derive(Debug)]
-pub(crate) enum Exchange {
-    First(Arc<Pass>),
-    Replay(Arc<Pass>),
+pub(crate) struct Exchange {
+    pass: Arc<Pass>,
 }
 
 /// What to do with a response.
@@ -46,7 +45,7 @@ pub(crate) enum Next {
 pub(crate) enum Still {
     /// Send it.
     Send,
-    /// Wait for another token, which is for [`Exchange::carrying`].
+    /// Wait for another token: with that the exchange begins anew.
     Wait(Waiting),
     /// Fail with this.
     Fail(TokenError),
@@ -56,24 +55,24 @@ pub(crate) enum Still {
 
 impl Exchange {
     pub(crate) fn new(pass: Arc<Pass>) -> Self {
-        Self::First(pass)
+        Self { pass }
     }
 
     /// Puts the token on; false if the request brings its own, and so passes untouched.
     #[inline]
     pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
-        self.pass().put(headers)
+        self.pass.put(headers)
     }
 
     /// Whether [`answered`](Self::answered) wants the whole head of the response.
     pub(crate) fn judges_parts(&self) -> bool {
-        self.pass().judges_parts()
+        self.pass.judges_parts()
     }
 
     /// Whether such a response says nothing new: it is the answer.
     #[inline]
     pub(crate) fn takes_for_granted(&self, status: StatusCode) -> bool {
-        matches!(self, Self::First(pass) if pass.takes_for_granted(status))
+        self.pass.takes_for_granted(status)
     }
 
     /// Judges the response. `can_replay`: whether what was kept of the request can be sent.
@@ -82,8 +81,8 @@ impl Exchange {
         response: &ResponseHead<'_>,
         can_replay: impl FnOnce() -> bool,
     ) -> Next {
-        match self.pass().verdict(response) {
-            Verdict::Accepted => self.pass().accepted(),
+        match self.pass.verdict(response) {
+            Verdict::Accepted => self.pass.accepted(),
             Verdict::Silent => {}
             Verdict::Rejected => return self.rejected(response, can_replay()),
         }
@@ -99,9 +98,9 @@ impl Exchange {
     /// The renewal has ended. The replay, unless the rejection is the answer.
     pub(crate) fn renewed(&self, outcome: Result<AccessToken, TokenError>) -> Option<Self> {
         match outcome {
-            Ok(token) => Some(Self::Replay(Arc::new(self.pass().with(token)))),
+            Ok(token) => Some(Self::new(Arc::new(self.pass.with(token)))),
             Err(error) => {
-                observe::renewal_failed(&error);
+                observe::renewal_failed(self.pass.cache().label(), &error);
                 None
             }
         }
@@ -109,15 +108,15 @@ impl Exchange {
 
     /// Tells that the replay is about to be sent.
     pub(crate) fn replaying(&self) {
-        observe::replaying(self.pass().origin());
+        observe::replaying(self.pass.cache().label(), self.pass.origin());
     }
 
     /// Looks at the token again, after the request had to wait for something else.
     pub(crate) fn recheck(&mut self) -> Still {
-        match self.pass().recheck() {
+        match self.pass.recheck() {
             Recheck::Good => Still::Send,
             Recheck::Newer(pass) => {
-                self.carry(pass);
+                self.pass = pass;
                 Still::Send
             }
             Recheck::Waiting(waiting) => Still::Wait(waiting),
@@ -125,40 +124,27 @@ impl Exchange {
         }
     }
 
-    /// The same, with another token.
-    pub(crate) fn carrying(mut self, newer: Arc<Pass>) -> Self {
-        self.carry(newer);
-        self
-    }
-
-    fn carry(&mut self, newer: Arc<Pass>) {
-        match self {
-            Self::First(pass) | Self::Replay(pass) => *pass = newer,
-        }
-    }
-
     #[inline]
     pub(crate) fn pass(&self) -> &Arc<Pass> {
-        match self {
-            Self::First(pass) | Self::Replay(pass) => pass,
-        }
+        &self.pass
     }
 
     /// A rejection that is the answer renews in the background.
     #[cold]
     fn rejected(&self, response: &ResponseHead<'_>, can_replay: bool) -> Next {
-        let rejection = self.pass().rejection(response);
-        if can_replay && matches!(self, Self::First(_)) {
+        let rejection = self.pass.rejection(response);
+        if can_replay && !self.pass.is_replay() {
             return Next::Renew(rejection);
         }
         self.replay_ended(Outcome::Rejected);
-        self.pass().cache().reject_in_background(&rejection);
+        self.pass.cache().reject_in_background(&rejection);
         Next::Answer
     }
 
     fn replay_ended(&self, outcome: Outcome) {
-        if let Self::Replay(pass) = self {
-            observe::replayed(pass.named_origin(), outcome);
+        if self.pass.is_replay() {
+            let label = self.pass.cache().label();
+            observe::replayed(label, self.pass.named_origin(), outcome);
         }
     }
 }

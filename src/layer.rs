@@ -9,7 +9,7 @@ use crate::{
     cache::TokenCache,
     origin::{InvalidOrigin, Origin},
     rules::{InvalidTokenHeader, Rules, TokenHeader, Tokens, UnlistedOrigin},
-    service::{BearerAuth, BufferBody, CloneBody, NoReplay},
+    service::{BearerAuth, BufferBody, CloneBody, InnerService, NoReplay},
     source::TokenSource,
 };
 
@@ -290,7 +290,7 @@ impl<R> BearerAuthLayer<R> {
     }
 }
 
-impl<S, R: Clone> Layer<S> for BearerAuthLayer<R> {
+impl<S: InnerService, R: Clone> Layer<S> for BearerAuthLayer<R> {
     type Service = BearerAuth<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {

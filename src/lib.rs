@@ -155,12 +155,13 @@ pub use origin::{FinalUri, InvalidOrigin, Origin};
 pub use rules::{InvalidTokenHeader, ReplayLimit, SkipAuth, TokenHeader, Tokens, UnlistedOrigin};
 pub use secret::{Secret, SecretError, SecretErrorKind};
 pub use service::{
-    BearerAuth, BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody, ResponseFuture,
+    BearerAuth, BufferBody, CloneBody, InnerService, KeptBody, NoReplay, Replay, ReplayBody,
+    ResponseFuture,
 };
 pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "reqwest-middleware"))]
+#[cfg(all(doctest, feature = "reqwest-middleware", feature = "metrics"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

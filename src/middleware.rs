@@ -9,6 +9,7 @@ use reqwest_middleware::{Error, Middleware, Next as Chain, Result};
 use url::Position;
 
 use crate::{
+    error::TokenError,
     exchange::{Exchange, Next},
     layer::BearerAuthLayer,
     origin::{FinalUri, final_uri},
@@ -54,8 +55,10 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Error::Middleware`], whose cause is a [`TokenError`](crate::TokenError) if no token could
-/// be had and a [`Refused`](crate::Refused) if none may go there: `downcast_ref` tells.
+/// [`Error::Middleware`]. [`TokenError::find_in`](crate::TokenError::find_in) tells if no token
+/// could be had, [`Refused::find_in`](crate::Refused::find_in) if none may go there, whatever
+/// middleware stands above. The error itself says only which of the two it is; print its
+/// causes too (`{:#}` of an `anyhow::Error` does).
 #[derive(Clone, Debug)]
 pub struct BearerAuthMiddleware {
     rules: Arc<Rules>,
@@ -121,9 +124,11 @@ impl BearerAuthMiddleware {
         let pass = match admission {
             Admission::Untouched => return Ok(None),
             Admission::Ready(pass) => pass,
-            Admission::Waiting(waiting) => waiting.pass().await.map_err(Error::middleware)?,
-            Admission::Refused(refused) => return Err(Error::middleware(refused)),
-            Admission::Failed(error) => return Err(Error::middleware(error)),
+            Admission::Waiting(waiting) => waiting.pass().await.map_err(without_token)?,
+            Admission::Refused(refused) => {
+                return Err(unsent(refused, "no access token may go where the request goes"));
+            }
+            Admission::Failed(error) => return Err(without_token(error)),
         };
         Ok(Some(Exchange::new(pass)))
     }
@@ -141,6 +146,19 @@ impl BearerAuthMiddleware {
                 if limit.is_some_and(|limit| limit < len) { None } else { request.try_clone() }
             }
         }
+    }
+}
+
+fn without_token(error: TokenError) -> Error {
+    unsent(error, "the request has no access token and was not sent")
+}
+
+/// Why the request was not sent, as a cause. The errors of reqwest-middleware and reqwest-retry
+/// hand out the causes of the error that they are given, and not that error itself.
+fn unsent(error: impl std::error::Error + Send + Sync + 'static, what: &'static str) -> Error {
+    match Error::middleware(error) {
+        Error::Middleware(error) => error.context(what).into(),
+        other @ Error::Reqwest(_) => other,
     }
 }
 

@@ -4,7 +4,7 @@
 //! use std::convert::Infallible;
 //! use http::{Request, Response};
 //! use http_body_util::Full;
-//! use tower_bearer::{Reason, Secret, TokenRequest, TokenSource, oauth2::TokenEndpoint};
+//! use tower_bearer::{Reason, Secret, TokenRequest, oauth2::TokenEndpoint};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_bearer::BoxError> {

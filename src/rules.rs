@@ -227,7 +227,7 @@ impl Rules {
         }
         match target.cache.ask(Some(&target.origin)) {
             Asked::Token(granted) => {
-                let pass = Arc::new(Pass::of_one_thread(target, granted));
+                let pass = supply.pass(target, granted);
                 if !supply.leave(&pass) {
                     if let Some((slot, _)) = self.slot(destination) {
                         slot.set(Arc::clone(&pass));
@@ -235,7 +235,7 @@ impl Rules {
                 }
                 Admission::Ready(pass)
             }
-            Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait }),
+            Asked::Wait(wait) => Admission::Waiting(Waiting { target, wait, replaces: None }),
             Asked::Error(error) => Admission::Failed(error),
         }
     }
@@ -244,8 +244,10 @@ impl Rules {
     /// [judges](Self::replay_if) requests.
     #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
-        let limit = if extensions.is_empty() { None } else { extensions.get::<ReplayLimit>() };
-        let limit = limit.map(|limit| limit.0);
+        if extensions.is_empty() && self.replay_if.is_none() {
+            return Keep::UpTo(None);
+        }
+        let limit = extensions.get::<ReplayLimit>().map(|limit| limit.0);
         let allowed = match (&self.replay_if, parts) {
             (Some(judge), Some(parts)) => judge(parts),
             _ => true,

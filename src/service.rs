@@ -2,6 +2,8 @@
 
 mod detour;
 mod future;
+mod inner;
+mod placed;
 mod replay;
 mod walk;
 
@@ -20,6 +22,7 @@ use self::{
 };
 pub use self::{
     future::ResponseFuture,
+    inner::InnerService,
     replay::{BufferBody, CloneBody, KeptBody, NoReplay, Replay, ReplayBody},
 };
 use crate::{
@@ -36,11 +39,30 @@ use crate::{
 /// the replay, and for a request that has to wait for its token, which lets go of the service
 /// that was made ready for it. The clone is polled ready before it is called.
 ///
+/// # What the compiler says
+///
+/// `the method … exists for struct BearerAuth<…>, but its trait bounds were not satisfied` means that
+/// the inner service is none for the request that you call it with:
+///
+/// | the inner service | do this |
+/// | --- | --- |
+/// | a bare `reqwest::Client`, which takes reqwest's own requests | wrap it: `oauth2::ReqwestService::new(client)` (feature `reqwest`) |
+/// | is not `Clone` | derive it, or put `tower::buffer::Buffer` around |
+/// | takes requests with another body (hyper-util's `Client<_, Full<Bytes>>` takes `Request<Full<Bytes>>` alone) | give the request that body |
+/// | after [`buffer_body`](crate::BearerAuthLayer::buffer_body), takes another body than `wrap` makes | give it a `wrap` that makes the body that the service takes |
+/// | answers with something else than an `http::Response` | map that with `tower::util::MapResponse` |
+/// | has an error that cannot become a `Box<dyn Error + Send + Sync>` | map that with `tower::util::MapErr` |
+///
+/// Which of these it is the compiler says once the method is written as a function:
+/// `ServiceExt::oneshot(service, request)`. If it cannot tell which body is meant, see
+/// [calling a stack](crate#calling-a-stack).
+///
 /// # Error
 ///
 /// The error is boxed, as in tower's own middleware. If no token could be had it is a
 /// [`TokenError`](crate::TokenError), if none may go there a [`Refused`](crate::Refused), else
-/// it is the inner service's; `downcast_ref` tells.
+/// it is the inner service's. [`TokenError::find_in`](crate::TokenError::find_in) and
+/// [`Refused::find_in`](crate::Refused::find_in) tell, also above other layers.
 #[derive(Clone)]
 pub struct BearerAuth<S, R = CloneBody> {
     inner: S,

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 #[cfg(feature = "keyed")]
 use crate::key::TokenKey;
-use crate::{challenge::Challenge, error::TokenError, token::AccessToken};
+use crate::{challenge::Challenge, error::TokenError, observe::Label, token::AccessToken};
 
 /// Fetches an access token from wherever tokens come from.
 ///
@@ -60,6 +60,13 @@ pub trait TokenSource: Send + Sync + 'static {
         false
     }
 
+    /// The name of this source in events, metrics, errors and the [`Status`](crate::Status) of a
+    /// cache that is not [named](crate::TokenCache::named) itself. It is asked for once, and is
+    /// no secret.
+    fn name(&self) -> Option<&str> {
+        None
+    }
+
     /// How long one fetch may take, if this source knows better than the
     /// [policy](crate::RefreshPolicyBuilder::attempt_timeout): some services are slow.
     fn attempt_timeout(&self) -> Option<Duration> {
@@ -86,6 +93,10 @@ impl<T: TokenSource> TokenSource for Arc<T> {
         T::can_satisfy(self, challenge)
     }
 
+    fn name(&self) -> Option<&str> {
+        T::name(self)
+    }
+
     fn attempt_timeout(&self) -> Option<Duration> {
         T::attempt_timeout(self)
     }
@@ -104,6 +115,7 @@ pub struct TokenRequest {
     previous: Option<AccessToken>,
     rejected: Option<AccessToken>,
     challenge: Option<Challenge>,
+    label: Label,
     #[cfg(feature = "keyed")]
     key: Option<TokenKey>,
 }
@@ -120,6 +132,8 @@ pub enum Reason {
     Expired,
     /// An API rejected the current one.
     Rejected,
+    /// The program wants another one: [`TokenCache::refresh`](crate::TokenCache::refresh).
+    Requested,
 }
 
 impl Reason {
@@ -130,6 +144,7 @@ impl Reason {
             Self::Due => "due",
             Self::Expired => "expired",
             Self::Rejected => "rejected",
+            Self::Requested => "requested",
         }
     }
 }
@@ -143,6 +158,7 @@ impl TokenRequest {
             previous: None,
             rejected: None,
             challenge: None,
+            label: Label::default(),
             #[cfg(feature = "keyed")]
             key: None,
         }
@@ -186,6 +202,22 @@ impl TokenRequest {
         challenge: Option<Challenge>,
     ) -> Self {
         Self { previous, rejected, challenge, ..Self::new(reason) }
+    }
+
+    /// Says whose tokens the request is about.
+    pub(crate) fn labelled(self, label: Label) -> Self {
+        Self { label, ..self }
+    }
+
+    #[cfg(feature = "oauth2")]
+    pub(crate) fn label(&self) -> &Label {
+        &self.label
+    }
+
+    /// The [name](crate::TokenCache::named) of the cache that wants it.
+    #[must_use]
+    pub fn source_name(&self) -> Option<&str> {
+        self.label.name()
     }
 
     /// Why a token is wanted.
@@ -298,6 +330,10 @@ mod tests {
             challenge.is("dpop")
         }
 
+        fn name(&self) -> Option<&str> {
+            Some("particular")
+        }
+
         fn attempt_timeout(&self) -> Option<Duration> {
             Some(Duration::from_secs(99))
         }
@@ -310,6 +346,7 @@ mod tests {
     #[tokio::test]
     async fn a_shared_source_says_what_the_source_says() {
         let shared = Arc::new(Particular);
+        assert_eq!(TokenSource::name(&shared), Some("particular"));
         assert_eq!(TokenSource::attempt_timeout(&shared), Some(Duration::from_secs(99)));
         assert!(TokenSource::can_satisfy(&shared, &Challenge::new("DPoP")));
         assert!(!TokenSource::can_satisfy(&shared, &Challenge::new("Bearer")));

@@ -52,6 +52,7 @@ async fn every_setting_arrives_on_the_wire() {
     let config = toml(&format!(
         r#"
         url = "https://auth.example.com/token"
+        name = "billing"
         client_id = "me"
         client_secret = {{ file = {secret:?} }}
         client_auth = "body"
@@ -77,6 +78,7 @@ async fn every_setting_arrives_on_the_wire() {
     assert_eq!(body, expected);
 
     let endpoint = config.builder().transport(tower::service_fn(never)).build().unwrap();
+    assert_eq!(endpoint.name(), Some("billing"));
     // Two exchanges and a margin.
     assert_eq!(endpoint.attempt_timeout(), Some(Duration::from_secs(6)));
     assert!(!format!("{config:?}").contains(HUSH));

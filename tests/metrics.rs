@@ -46,6 +46,7 @@ struct World {
 impl World {
     fn stack(
         &self,
+        name: Option<&str>,
     ) -> impl Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone + use<>
     {
         let (minted, fails) = (Arc::clone(&self.minted), Arc::clone(&self.fails));
@@ -71,6 +72,7 @@ impl World {
             async move { Ok::<_, BoxError>(Response::builder().status(status).body(String::new())?) }
         });
         let cache = TokenCache::with_policy(source, RefreshPolicy::default());
+        let cache = cache.named(name.unwrap_or_default());
         BearerAuthLayer::from_cache(cache).origin(API).unwrap().layer(api)
     }
 }
@@ -89,7 +91,7 @@ async fn every_number_counts_what_its_name_says() {
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let world = World::default();
-    let stack = world.stack();
+    let stack = world.stack(Some("orders"));
 
     join_all((0..3).map(|_| get(&stack, API))).await;
     *world.revoked.lock().unwrap() = 1;
@@ -102,26 +104,33 @@ async fn every_number_counts_what_its_name_says() {
 
     let endless = World::default();
     *endless.revoked.lock().unwrap() = usize::MAX;
-    let unfriendly = endless.stack();
+    let unfriendly = endless.stack(None);
     assert_eq!(get(&unfriendly, API).await, Some(401), "a backoff");
 
     let counted = counted(&snapshotter);
     let expected = [
-        ("failed_renewals_total", 3),
-        ("fetch_seconds{reason=first}", 2),
-        ("fetch_seconds{reason=rejected}", 3),
-        ("fetches_total{outcome=ok,reason=first}", 2),
-        ("fetches_total{outcome=ok,reason=rejected}", 2),
-        ("fetches_total{outcome=permanent,reason=rejected}", 1),
+        ("failed_renewals_total{source=default}", 1),
+        ("failed_renewals_total{source=orders}", 2),
+        ("fetch_seconds{reason=first,source=default}", 1),
+        ("fetch_seconds{reason=first,source=orders}", 1),
+        ("fetch_seconds{reason=rejected,source=default}", 1),
+        ("fetch_seconds{reason=rejected,source=orders}", 2),
+        ("fetches_total{outcome=ok,reason=first,source=default}", 1),
+        ("fetches_total{outcome=ok,reason=first,source=orders}", 1),
+        ("fetches_total{outcome=ok,reason=rejected,source=default}", 1),
+        ("fetches_total{outcome=ok,reason=rejected,source=orders}", 1),
+        ("fetches_total{outcome=permanent,reason=rejected,source=orders}", 1),
         ("refusals_total{reason=not_named}", 1),
-        ("rejections_total", 5),
-        ("replays_total{origin=https://api.example.com,outcome=answered}", 1),
-        ("replays_total{origin=https://api.example.com,outcome=rejected}", 1),
-        ("shared_waits_total", 2),
-        ("renewal_backoffs_total", 1),
-        ("suspect_uses_total", 1),
-        ("token_left_seconds", 3),
-        ("wait_seconds", 7),
+        ("rejections_total{source=default}", 2),
+        ("rejections_total{source=orders}", 3),
+        ("replays_total{origin=https://api.example.com,outcome=answered,source=orders}", 1),
+        ("replays_total{origin=https://api.example.com,outcome=rejected,source=default}", 1),
+        ("shared_waits_total{source=orders}", 2),
+        ("renewal_backoffs_total{source=default}", 1),
+        ("suspect_uses_total{source=orders}", 1),
+        ("token_left_seconds{source=orders}", 3),
+        ("wait_seconds{source=default}", 2),
+        ("wait_seconds{source=orders}", 5),
     ];
     let expected: BTreeMap<_, _> =
         expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
@@ -180,7 +189,7 @@ async fn what_a_token_endpoint_says_is_counted_by_known_codes() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    for error in ["invalid_client", "a secret that is no code"] {
+    for (error, name) in [("invalid_client", "billing"), ("a secret that is no code", "")] {
         let body = format!(r#"{{"error":"{error}"}}"#);
         let transport = tower::service_fn(move |_: Request<Full<bytes::Bytes>>| {
             let body = body.clone();
@@ -188,11 +197,12 @@ async fn what_a_token_endpoint_says_is_counted_by_known_codes() {
         });
         let endpoint = TokenEndpoint::builder("https://auth.example.com/token");
         let endpoint = endpoint.client_id("a").client_secret("b").transport(transport);
-        TokenCache::new(endpoint.build().unwrap()).get().await.unwrap_err();
+        let endpoint = endpoint.name("of the endpoint").build().unwrap();
+        TokenCache::new(endpoint).named(name).get().await.unwrap_err();
     }
     let counted = counted(&snapshotter);
-    assert_eq!(counted["endpoint_errors_total{error=invalid_client}"], 1);
-    assert_eq!(counted["endpoint_errors_total{error=other}"], 1);
+    assert_eq!(counted["endpoint_errors_total{error=invalid_client,source=billing}"], 1);
+    assert_eq!(counted["endpoint_errors_total{error=other,source=of the endpoint}"], 1);
 }
 
 /// Every name of ours in a text.
@@ -252,4 +262,8 @@ fn the_documentation_and_the_dashboard_know_the_same_names() {
     let dashboard = include_str!("../examples/sidecar/dashboard.json");
     serde_json::from_str::<serde_json::Value>(dashboard).expect("the dashboard is JSON");
     assert_eq!(names_in(dashboard), described, "the dashboard");
+    for query in dashboard.lines().filter(|line| line.contains("\"expr\"")) {
+        let is_ours = query.contains("tower_bearer_") && !query.contains("_refusals_");
+        assert_eq!(query.contains(r#"{source=~\"$source\""#), is_ours, "{query}");
+    }
 }

@@ -23,11 +23,15 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use reqwest::ResponseBuilderExt;
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Error, Middleware, Next};
-use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
+use reqwest_retry::{
+    RetryTransientMiddleware, Retryable, RetryableStrategy, policies::ExponentialBackoff,
+};
 use tokio::{net::TcpListener, time::timeout};
 use tower_bearer::{
     AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, ReplayLimit, SkipAuth, TokenCache,
-    TokenError, UnlistedOrigin, from_fn, testing::World,
+    TokenError, UnlistedOrigin, from_fn,
+    oauth2::{EndpointError, TokenEndpoint},
+    testing::World,
 };
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
@@ -214,6 +218,57 @@ async fn reqwest_retry_above_retries_what_failed_and_leaves_a_401_alone() {
     let response = within(client.get(&origin).send()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(calls.load(SeqCst), 4, "503 and 503 by the retries, 401 and 401 by the middleware");
+}
+
+/// Tries again whatever fails, also what never gets better.
+struct Stubborn;
+
+impl RetryableStrategy for Stubborn {
+    fn handle(
+        &self,
+        result: &Result<reqwest::Response, reqwest_middleware::Error>,
+    ) -> Option<Retryable> {
+        result.is_err().then_some(Retryable::Transient)
+    }
+}
+
+#[tokio::test]
+async fn errors_are_found_under_reqwest_retry_and_say_each_thing_once() {
+    let service = tower::service_fn(async |_: http::Request<http_body_util::Full<Bytes>>| {
+        let answer = http::Response::builder().status(StatusCode::UNAUTHORIZED);
+        let answer = answer.body(r#"{"error":"invalid_client"}"#.to_owned());
+        Ok::<_, std::convert::Infallible>(answer.unwrap())
+    });
+    let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("orders");
+    let endpoint = endpoint.client_secret("s3cr3t").transport(service).build().unwrap();
+    let auth = BearerAuthMiddleware::from(BearerAuthLayer::new(endpoint).origin(API).unwrap());
+    let backoff = || {
+        let bounds = (Duration::from_millis(1), Duration::from_millis(2));
+        ExponentialBackoff::builder().retry_bounds(bounds.0, bounds.1).build_with_max_retries(2)
+    };
+    let clients = || ClientBuilder::new(reqwest::Client::new());
+    let usual = RetryTransientMiddleware::new_with_policy(backoff());
+    let stubborn = RetryTransientMiddleware::new_with_policy_and_strategy(backoff(), Stubborn);
+    for client in [
+        clients().with(auth.clone()),
+        clients().with(usual).with(auth.clone()),
+        clients().with(stubborn).with(auth),
+    ] {
+        let client = client.build();
+        let error = within(client.get(API).send()).await.unwrap_err();
+        assert!(TokenError::find_in(&error).is_some_and(|error| !error.is_transient()));
+        assert_eq!(EndpointError::find_in(&error).unwrap().error(), Some("invalid_client"));
+        let text = format!("{:#}", anyhow::Error::from(error));
+        assert_eq!(text.matches("invalid_client").count(), 1, "{text}");
+        assert!(
+            text.contains("has no access token and was not sent: the token endpoint"),
+            "{text}"
+        );
+
+        let error = within(client.get("https://evil.example").send()).await.unwrap_err();
+        assert!(matches!(Refused::find_in(&error), Some(Refused::NotNamed(_))), "{error:?}");
+        assert!(TokenError::find_in(&error).is_none());
+    }
 }
 
 // ===== Over a middleware that answers instead of a server =====

@@ -26,7 +26,8 @@ async fn check(name: &str, cache: &TokenCache) -> bool {
             true
         }
         Err(error) => {
-            println!("{name}: {}", explain(&error));
+            // It begins with the name.
+            println!("{}", explain(&error));
             false
         }
     }

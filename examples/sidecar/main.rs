@@ -40,12 +40,16 @@
 //! # Pages
 //!
 //! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
-//! for every upstream and else with 503 and why, `/metrics` for Prometheus. The log goes to the
-//! standard error (`RUST_LOG`), the addresses to the standard output. `dashboard.json` beside
+//! for every upstream and else with 503 and why, `/metrics` for Prometheus. `dashboard.json` beside
 //! this file shows the numbers in Grafana.
 //!
+//! The addresses go to the standard output, the log to the standard error. `RUST_LOG` says what is
+//! logged; without it that is `warn,sidecar=info`. There is a warning for each address that other
+//! machines can connect to, since whoever can connect can use the tokens.
+//!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
-//! with 0; it does not wait for connections on which nothing is under way. `--check` fetches a
+//! with 0; it does not wait for connections on which nothing is under way. The log says when that
+//! begins and when it has ended. `--check` fetches a
 //! token from every source, says in a line each how that went, and exits with 1 if one failed. A
 //! configuration that cannot be is told in one line, with exit code 2, before anything listens.
 
@@ -77,6 +81,9 @@ use tracing_subscriber::EnvFilter;
 
 use self::{args::Command, config::File, plan::Plan};
 
+/// What is logged if `RUST_LOG` does not say it.
+const LOGGED: &str = "warn,sidecar=info";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = match Command::parse(std::env::args_os().skip(1)) {
@@ -87,7 +94,7 @@ async fn main() -> ExitCode {
         }
         Err(error) => return fail(2, &error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 
     let plan = match File::read(&args.config) {

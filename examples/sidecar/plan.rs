@@ -65,6 +65,7 @@ impl Plan {
         for (name, source) in file.sources {
             let cache = cache(source, allow_commands).await;
             let cache = cache.map_err(|error| format!("`sources.{name}`: {error}"))?;
+            let cache = cache.named(name.as_str());
             plan.sources.insert(name, cache);
         }
         for (name, upstream) in file.upstreams {
@@ -146,8 +147,8 @@ fn open_files() -> u64 {
 
 async fn cache(source: Source, allow_commands: bool) -> Result<TokenCache, String> {
     let Source { oauth2, token, command, mut policy } = source;
-    // Else nobody would fetch a token before the first request, nor after a failure.
-    policy.insert("keep_warm".to_owned(), true.into());
+    // The server keeps it warm: nothing is fetched for a configuration that cannot be.
+    policy.insert("keep_warm".to_owned(), false.into());
     let policy = RefreshPolicy::deserialize(policy)
         .map_err(|error| format!("`policy`: {}", error.message()))?;
     match (oauth2, token, command) {

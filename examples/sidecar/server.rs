@@ -15,6 +15,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tower_bearer::TokenCache;
 
 use crate::{
     connection::{self, Asked},
@@ -56,7 +57,8 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     for (address, upstream) in &plan.by_port {
         doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
     }
-    warm(&plan);
+    // The first tokens are fetched before anybody asks.
+    plan.sources.values().for_each(TokenCache::keep_warm);
     let drain = plan.drain;
     let connections = Arc::new(Connections::new(plan.max_connections, plan.limits));
     let sidecar = Arc::new(Sidecar { plan, connections, forwarder, metrics });
@@ -67,19 +69,12 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     }
     stop.recv().await;
     loops.shutdown().await;
+    tracing::info!(at_most = ?drain, "draining: what is under way may end, nothing more begins");
     if timeout(drain, sidecar.connections.end()).await.is_err() {
         tracing::warn!("requests that were still under way have been cut off");
     }
+    tracing::info!("ended");
     Ok(())
-}
-
-/// The first token of every source is fetched before anybody asks; after a failure, the cache
-/// goes on by itself.
-fn warm(plan: &Plan) {
-    for cache in plan.sources.values() {
-        let cache = cache.clone();
-        tokio::spawn(async move { drop(cache.get().await) });
-    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
@@ -92,6 +87,9 @@ fn announce(behind: &Behind, listener: &TcpListener) -> Result<(), String> {
     match behind {
         Behind::All => println!("listening on http://{address}"),
         Behind::One(upstream) => println!("listening on http://{address} for {}", upstream.name),
+    }
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(%address, "listening beyond this machine: who can connect can use the tokens");
     }
     Ok(())
 }

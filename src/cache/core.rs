@@ -13,20 +13,20 @@ use tokio::{
 
 use super::{
     answer::{Answer, Arrival, Grant},
-    effects::{Effects, Event},
+    effects::Effects,
     flight::{End, Flight, Host, Outcome},
     keeper::{self, Warm},
     names::FlightId,
     policy::RefreshPolicy,
     published::{Published, Stamp},
-    state::State,
+    state::{State, Wanted},
     status::Status,
-    sync::{Lock, Single},
+    sync::{Lock, Once, Single},
 };
 use crate::{
     clock,
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     origin::Origin,
     source::AnySource,
     token::AccessToken,
@@ -34,6 +34,10 @@ use crate::{
 
 pub(super) struct Core {
     pub(super) source: Box<dyn AnySource>,
+    /// The name of the source.
+    label: Label,
+    /// The name of the cache, which counts if there is one.
+    named: Once<Label>,
     pub(super) policy: RefreshPolicy,
     pub(super) published: Published,
     pub(super) shared: Lock<Shared>,
@@ -83,9 +87,11 @@ pub(crate) struct Wait {
 // ===== impl Core =====
 
 impl Core {
-    pub(super) fn new(source: Box<dyn AnySource>, policy: RefreshPolicy) -> Self {
+    pub(super) fn new(source: Box<dyn AnySource>, policy: RefreshPolicy, label: Label) -> Self {
         let (changes, _) = watch::channel(());
         Self {
+            label,
+            named: Once::default(),
             source,
             published: Published::default(),
             shared: Lock::new(Shared { state: State::new(policy.clone()), end: None }),
@@ -96,6 +102,16 @@ impl Core {
         }
     }
 
+    /// Whose tokens these are.
+    pub(super) fn label(&self) -> &Label {
+        self.named.get().unwrap_or(&self.label)
+    }
+
+    /// Gives the cache a name, unless it has one.
+    pub(super) fn name(&self, name: Label) {
+        self.named.set(name);
+    }
+
     /// Puts a question to the state, and starts the flight that it asks for.
     pub(super) fn decide(
         self: &Arc<Self>,
@@ -104,33 +120,49 @@ impl Core {
         let (answer, change) = self.change(question);
         let is_first = change.flight.is_some();
         let started = self.start(change.flight);
-        if self.policy.keep_warm {
+        if change.is_kept_warm {
             keeper::ensure(self);
         }
         let (lost_at, ask_again) = match answer {
             // To wait takes a timer; to use a token takes nothing.
             Answer::Token(grant) => {
                 let granted = Granted::new(grant, change.now);
-                granted.stamp.observe_use();
+                granted.stamp.observe_use(|| self.label());
                 return Asked::Token(granted);
             }
             Answer::Error(error) => {
                 self.check_recovery();
-                return Asked::Error(error);
+                return Asked::Error(self.label().on(error));
             }
             Answer::Wait(lost_at) => (lost_at, false),
             Answer::WaitAndAskAgain(lost_at) => (lost_at, true),
         };
         if !is_first {
-            observe::shared_a_flight();
+            observe::shared_a_flight(self.label());
         }
         match started.and_then(|()| clock::runtime()) {
             Ok(runtime) => {
                 let (end, flight) = change.end.expect("a flight that is awaited is under way");
                 Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
             }
-            Err(error) => Asked::Error(error.into()),
+            Err(error) => Asked::Error(self.label().on(error.into())),
         }
+    }
+
+    /// Leaves a keeper on the runtime that we are on, if there is one and something to keep.
+    pub(super) fn leave_keeper(self: &Arc<Self>) {
+        let is_kept_warm = self.shared.lock().state.is_kept_warm();
+        if is_kept_warm {
+            keeper::ensure(self);
+        }
+    }
+
+    /// Has the keeper see to it that there is a token.
+    pub(super) fn want(self: &Arc<Self>, wanted: Wanted) {
+        self.shared.lock().state.want(wanted, Instant::now());
+        self.leave_keeper();
+        // There may have been one, asleep.
+        self.tell();
     }
 
     /// A request with this token was accepted there.
@@ -140,8 +172,13 @@ impl Core {
 
     /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
     pub(super) async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
+        let outcome = self.wait_for_end(wait, end).await;
+        outcome.map_err(|error| self.label().on(error))
+    }
+
+    async fn wait_for_end(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
-        let _waiting = Waiting(Instant::now());
+        let _waiting = Waiting { source: self.label(), since: Instant::now() };
         let sleep = {
             // Where the request is polled somebody drives the timer.
             let runtime = clock::runtime().unwrap_or(wait.runtime);
@@ -233,15 +270,19 @@ impl Core {
             flight
         });
         let end = shared.end.clone().zip(under_way);
+        let is_kept_warm = shared.state.is_kept_warm();
         self.published.publish(shared.state.version(), shared.state.granted(None, now), now);
         drop(shared);
         drop((over, spent));
-        events.iter().for_each(Event::tell);
-        (answer, Change { now, flight, end })
+        for event in events {
+            event.tell(self.label());
+        }
+        (answer, Change { now, flight, end, is_kept_warm })
     }
 
     pub(super) fn status(&self) -> Status {
-        self.shared.lock().state.status(Instant::now())
+        let status = self.shared.lock().state.status(Instant::now());
+        Status { name: self.label().shared(), ..status }
     }
 
     /// Tells the subscribers that there is something to see.
@@ -257,6 +298,14 @@ impl Host for Core {
 
     fn policy(&self) -> &RefreshPolicy {
         &self.policy
+    }
+
+    fn label(&self) -> &Label {
+        self.label()
+    }
+
+    fn asks_source(&self) {
+        self.shared.lock().state.asks_source();
     }
 
     fn finished(
@@ -292,6 +341,7 @@ impl Warm for Core {
     }
 
     fn keep_warm(self: Arc<Self>) {
+        self.check_recovery();
         let ((), change) = self.change(|state, now| ((), state.keep_warm(now)));
         // Without a runtime the flight is lost, and its event says so.
         drop(self.start(change.flight));
@@ -305,6 +355,7 @@ struct Change {
     flight: Option<Flight<Core>>,
     /// The end of the flight under way.
     end: Option<(End, FlightId)>,
+    is_kept_warm: bool,
 }
 
 // ===== impl Granted =====
@@ -325,11 +376,14 @@ impl Granted {
 
 /// Measures a wait, also of a caller who gives up.
 #[cfg(feature = "metrics")]
-struct Waiting(Instant);
+struct Waiting<'a> {
+    source: &'a Label,
+    since: Instant,
+}
 
 #[cfg(feature = "metrics")]
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        observe::waited(self.0.elapsed());
+        observe::waited(self.source, self.since.elapsed());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{names::FlightId, origins::BackedOff};
 use crate::{
     error::TokenError,
-    observe,
+    observe::{self, Label},
     source::{Reason, TokenRequest},
 };
 
@@ -42,12 +42,15 @@ pub(super) struct Finished {
 }
 
 impl Event {
-    pub(super) fn tell(&self) {
+    pub(super) fn tell(&self, source: &Label) {
         match self {
             Self::Finished(it) => {
-                observe::finished(it.reason.name(), it.took, it.error.as_ref(), it.cooldown);
+                let error = it.error.as_ref();
+                observe::finished(source, it.reason.name(), it.took, error, it.cooldown);
             }
-            Self::BackedOff(it) => observe::backed_off(it.origin.as_ref(), it.nth, it.pause),
+            Self::BackedOff(it) => {
+                observe::backed_off(source, it.origin.as_ref(), it.nth, it.pause);
+            }
         }
     }
 }

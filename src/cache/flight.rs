@@ -23,7 +23,7 @@ use tokio::{
 use super::{answer::Arrival, effects::Start, names::FlightId, policy::RefreshPolicy};
 use crate::{
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     source::{AnySource, TokenRequest},
     token::AccessToken,
 };
@@ -37,6 +37,12 @@ pub(super) type End = Shared<oneshot::Receiver<Outcome>>;
 pub(super) trait Host: Send + Sync + Sized + 'static {
     fn source(&self) -> &dyn AnySource;
     fn policy(&self) -> &RefreshPolicy;
+
+    /// Whose tokens it fetches.
+    fn label(&self) -> &Label;
+
+    /// The source is asked, perhaps not for the first time.
+    fn asks_source(&self);
 
     /// The flight has ended. What its waiters get; `None` if it was given up before.
     fn finished(
@@ -67,7 +73,8 @@ impl<H: Host> Flight<H> {
     /// Runs the flight on a task of its own.
     pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
         let reason = self.start.request.reason().name();
-        runtime.spawn(observe::flight(reason, self.run())).abort_handle()
+        let host = Arc::clone(&self.host);
+        runtime.spawn(observe::flight(host.label(), reason, self.run())).abort_handle()
     }
 
     /// Reports that the flight will never finish.
@@ -77,7 +84,8 @@ impl<H: Host> Flight<H> {
 
     async fn run(self) {
         let host = Arc::clone(&self.host);
-        let fetch = fetch(host.source(), host.policy(), self.start.request.clone());
+        let request = self.start.request.clone().labelled(host.label().clone());
+        let fetch = fetch(&*host, request);
         match AssertUnwindSafe(fetch).catch_unwind().await {
             Ok(outcome) => self.finish(outcome),
             Err(_panic) => self.lose(&CacheError::SourcePanicked),
@@ -110,15 +118,12 @@ impl<H: Host> Drop for Flight<H> {
 // ===== The fetch =====
 
 /// Calls the source until it answers, the policy says that it is enough, or the time is over.
-async fn fetch(
-    source: &dyn AnySource,
-    policy: &RefreshPolicy,
-    request: TokenRequest,
-) -> Result<Arrival, TokenError> {
+async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
+    let policy = host.policy();
     let end = Instant::now() + policy.fetch_limit();
     let mut made = 0;
     loop {
-        let attempt = timeout_at(end, attempt(source, policy, request.clone())).await;
+        let attempt = timeout_at(end, attempt(host, request.clone())).await;
         let error = match attempt {
             Ok(Ok(arrival)) => return Ok(arrival),
             Ok(Err(error)) => error,
@@ -129,19 +134,17 @@ async fn fetch(
         let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else {
             return Err(error);
         };
-        observe::attempt_failed(&error, made, pause);
+        observe::attempt_failed(host.label(), &error, made, pause);
         sleep(pause).await;
     }
 }
 
-async fn attempt(
-    source: &dyn AnySource,
-    policy: &RefreshPolicy,
-    request: TokenRequest,
-) -> Result<Arrival, TokenError> {
+async fn attempt<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
+    let limit = host.policy().attempt_limit();
+    host.asks_source();
     let (called, called_wall) = (Instant::now(), SystemTime::now());
-    match timeout(policy.attempt_limit(), source.fetch(request)).await {
+    match timeout(limit, host.source().fetch(request)).await {
         Ok(fetched) => Ok(Arrival { token: fetched?, called, called_wall }),
-        Err(_) => Err(CacheError::FetchTimeout(policy.attempt_limit()).into()),
+        Err(_) => Err(CacheError::FetchTimeout(limit).into()),
     }
 }

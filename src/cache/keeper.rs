@@ -1,9 +1,19 @@
-//! Keeps a token warm: refreshes it without traffic, if the policy says so.
+//! Keeps a token warm: fetches and refreshes it without traffic, if the policy says so, or until
+//! the first one is here, if somebody has asked for that.
 //!
-//! There is one keeper for each cache, a task that sleeps until the next refresh is due. The first
-//! caller who asks the state leaves it on its runtime, and it outlives every flight. If that
-//! runtime goes, the next caller on another one leaves a new keeper there. It ends when the last
-//! handle of the cache is dropped.
+//! There is one keeper for each cache, a task that sleeps until there is something to do. Whoever
+//! makes the cache leaves it on its runtime, and it outlives every flight. If there is no runtime
+//! then, or that one goes, the next who asks the cache anything on another one leaves a keeper
+//! there. It ends when the last handle of the cache is dropped, and not before, so that whoever
+//! finds the place taken knows that the keeper will hear of what has changed.
+//!
+//! ```text
+//! no keeper ──the cache is made or asked, on a runtime──▶ asleep ◀──changed──▶ asleep until then
+//!     ▲                                                     │  ▲                  │
+//!     │                                                     │  └──does it◀──time──┘
+//!     ├──the runtime goes, the place is given back──────────┤
+//!     └──────────────────────────── the end ◀──the last handle goes
+//! ```
 
 use std::{
     pin::pin,

@@ -26,7 +26,7 @@ use std::{
 pub(crate) use self::entry::Entry;
 pub use self::map::Evicted;
 use self::{
-    map::{Hook, Map},
+    map::{Hook, Listener, Map},
     source::{Failing, KeySource, Shared},
 };
 use super::{InvalidPolicy, TokenCache, policy::RefreshPolicy};
@@ -34,7 +34,7 @@ use crate::{
     clock::Moment,
     error::TokenError,
     key::{Subject, TokenKey, Unusable},
-    observe,
+    observe::{self, Label},
     source::TokenSource,
     token::AccessToken,
 };
@@ -103,6 +103,7 @@ struct Keyed {
     map: Map,
     policy: RefreshPolicy,
     shared: Arc<Shared>,
+    label: Label,
 }
 
 /// Configures a [`KeyedTokenCache`].
@@ -113,6 +114,7 @@ pub struct KeyedTokenCacheBuilder {
     idle: Duration,
     policy: RefreshPolicy,
     hook: Option<Hook>,
+    name: Option<Arc<str>>,
 }
 
 // ===== impl KeyedTokenCache =====
@@ -120,13 +122,14 @@ pub struct KeyedTokenCacheBuilder {
 impl KeyedTokenCache {
     /// Starts with the source that fetches the tokens of all keys.
     pub fn builder(source: impl TokenSource) -> KeyedTokenCacheBuilder {
-        let suggested = source.attempt_timeout();
+        let (suggested, name) = (source.attempt_timeout(), source.name().map(Arc::from));
         KeyedTokenCacheBuilder {
             shared: Arc::new(Shared::new(Box::new(source), suggested)),
             capacity: CAPACITY,
             idle: IDLE,
             policy: RefreshPolicy::default(),
             hook: None,
+            name,
         }
     }
 
@@ -189,11 +192,12 @@ impl KeyedTokenCache {
         if let Some(entry) = self.known(key) {
             return Ok(entry);
         }
-        observe::key_missed();
-        let Keyed { map, policy, shared } = &*self.keyed;
+        let Keyed { map, policy, shared, label } = &*self.keyed;
+        observe::key_missed(label);
         Ok(map.insert(key, |id| {
             let source = Arc::new(KeySource::new(Arc::clone(shared), key.clone()));
-            let cache = TokenCache::with_policy(Arc::clone(&source), policy.clone());
+            let policy = policy.clone();
+            let cache = TokenCache::labelled(Arc::clone(&source), policy, label.clone());
             Entry::new(id, cache, source)
         }))
     }
@@ -202,7 +206,7 @@ impl KeyedTokenCache {
     pub(crate) fn known(&self, key: &TokenKey) -> Option<Arc<Entry>> {
         let found = self.keyed.map.get(key, Moment::now());
         if found.is_some() {
-            observe::key_found();
+            observe::key_found(&self.keyed.label);
         }
         found
     }
@@ -246,6 +250,12 @@ impl KeyedTokenCacheBuilder {
         self
     }
 
+    /// Names the caches of all keys, as [`TokenCache::named`] does. Default: the name of the source.
+    pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// The policy that each key's cache goes by. Default: [`RefreshPolicy::default`].
     pub fn policy(mut self, policy: RefreshPolicy) -> Self {
         self.policy = policy;
@@ -265,13 +275,14 @@ impl KeyedTokenCacheBuilder {
     ///
     /// [`InvalidPolicy`] if the capacity or the idle time is zero.
     pub fn build(self) -> Result<KeyedTokenCache, InvalidPolicy> {
-        let Self { shared, capacity, idle, policy, hook } = self;
+        let Self { shared, capacity, idle, policy, hook, name } = self;
         InvalidPolicy::unless(capacity > 0, "capacity", "is zero")?;
         InvalidPolicy::unless(!idle.is_zero(), "idle", "is zero")?;
         let policy = policy.for_source(shared.suggested_timeout());
         shared.go_by(&policy);
-        let map = Map::new(capacity, idle, hook);
-        Ok(KeyedTokenCache { keyed: Arc::new(Keyed { map, policy, shared }) })
+        let label = Label::new(name);
+        let map = Map::new(capacity, idle, Listener { hook, label: label.clone() });
+        Ok(KeyedTokenCache { keyed: Arc::new(Keyed { map, policy, shared, label }) })
     }
 }
 

@@ -190,8 +190,17 @@ pub struct RefreshPolicyBuilder {
 }
 
 impl RefreshPolicyBuilder {
-    /// Whether a due token is refreshed without traffic too, from the first flight on, until
-    /// the last handle is dropped. Default: no; an idle cache fetches nothing.
+    /// Whether there is to be a token without traffic too: the first one is fetched when the cache
+    /// is made, each is refreshed when it is due, and after a failure the next attempt is made when
+    /// the source has cooled down. So it goes until the last handle is dropped. Default: no; an
+    /// idle cache fetches nothing.
+    ///
+    /// [`TokenCache::keep_warm`](crate::TokenCache::keep_warm) does the same from then on.
+    ///
+    /// A service that reports itself ready only while it has a token needs this: traffic, which
+    /// would fetch one, comes only when it is ready. It takes a tokio runtime: where there is none
+    /// when the cache is made, it begins when the cache is asked anything on one (its
+    /// [status](crate::TokenCache::status) is enough).
     pub fn keep_warm(mut self, keep_warm: bool) -> Self {
         self.policy.keep_warm = keep_warm;
         self

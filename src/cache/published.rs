@@ -6,7 +6,11 @@ use super::{
     answer::Grant,
     sync::{Counter, Slot},
 };
-use crate::{clock::Moment, observe, token::AccessToken};
+use crate::{
+    clock::Moment,
+    observe::{self, Label},
+    token::AccessToken,
+};
 
 /// The current token, for callers who name no origin, and the version of the state.
 #[derive(Debug, Default)]
@@ -59,6 +63,7 @@ impl Published {
     }
 
     /// Whether what was answered then still holds.
+    #[inline]
     pub(super) fn holds(&self, stamp: &Stamp) -> bool {
         self.version.load() == stamp.version && Moment::now() < stamp.until
     }
@@ -97,7 +102,7 @@ impl Stamp {
 
     /// Tells that the token is used.
     #[inline]
-    pub(crate) fn observe_use(&self) {
-        observe::used(self.suspect, || self.expired.left());
+    pub(super) fn observe_use<'a>(&self, source: impl FnOnce() -> &'a Label) {
+        observe::used(source, self.suspect, || self.expired.left());
     }
 }

@@ -45,16 +45,30 @@ pub(super) struct State {
     flight: Option<Flight>,
     flights: FlightId,
     failures: u64,
+    /// How often the source was asked.
+    attempts: u64,
     cooldown: Option<Cooldown>,
     /// Why the last flight failed, until one succeeds.
     last_error: Option<TokenError>,
     /// Before this no flight starts that no caller waits for.
     next_background: Option<Instant>,
+    wanted: Wanted,
     /// Before this the source is not asked whether it has recovered.
     next_recovery_check: Option<Instant>,
     origins: Origins,
     /// Whether the token was taken away for good.
     is_forgotten: bool,
+}
+
+/// What is to be there although no caller waits for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Wanted {
+    #[default]
+    Nothing,
+    /// A token, once.
+    First,
+    /// A token, at any time.
+    Always,
 }
 
 /// A token as a flight brought it.
@@ -95,7 +109,8 @@ struct Flight {
 
 impl State {
     pub(super) fn new(policy: RefreshPolicy) -> Self {
-        Self { policy, ..Self::default() }
+        let wanted = if policy.keep_warm { Wanted::Always } else { Wanted::Nothing };
+        Self { policy, wanted, ..Self::default() }
     }
 
     /// A caller wants to send a request there.
@@ -112,7 +127,28 @@ impl State {
         let answer = match (&self.flight, self.cooling_down(now)) {
             (Some(flight), _) => Answer::Wait(flight.lost_at),
             (None, Some(error)) => Answer::Error(error),
-            (None, None) => self.wait_for_new_flight(None, now, &mut effects),
+            (None, None) => self.wait_for_new_flight(self.reason(), None, now, &mut effects),
+        };
+        (answer, effects)
+    }
+
+    /// A caller wants a new token, whatever the current one is worth. Nobody else waits for it: it
+    /// is a refresh, only that its cause is not the time.
+    pub(super) fn refresh(&mut self, now: Instant) -> (Answer, Effects) {
+        if let Some(forgotten) = self.forgotten() {
+            return forgotten;
+        }
+        let mut effects = self.give_up_lost(now);
+        let is_too_soon = self.next_background.is_some_and(|next| next > now);
+        let current = if is_too_soon { self.grant(None, now) } else { None };
+        let answer = match (&self.flight, self.cooling_down(now), current) {
+            (Some(flight), ..) => Answer::Wait(flight.lost_at),
+            (None, Some(error), _) => Answer::Error(error),
+            (None, None, Some(current)) => Answer::Token(current),
+            (None, None, None) => {
+                self.next_background = Some(now + self.policy.background_interval);
+                self.wait_for_new_flight(Reason::Requested, None, now, &mut effects)
+            }
         };
         (answer, effects)
     }
@@ -147,7 +183,7 @@ impl State {
             self.next_background = Some(now + self.policy.background_interval);
         }
         self.origins.renewing(origin, demand.as_ref(), now);
-        let answer = self.wait_for_new_flight(Some(rejection), now, &mut effects);
+        let answer = self.wait_for_new_flight(Reason::Rejected, Some(rejection), now, &mut effects);
         self.origins.awaits(origin, self.flights, now);
         (answer, effects)
     }
@@ -220,11 +256,11 @@ impl State {
 
     fn wait_for_new_flight(
         &mut self,
+        reason: Reason,
         rejection: Option<&Rejection>,
         now: Instant,
         effects: &mut Effects,
     ) -> Answer {
-        let reason = rejection.map_or_else(|| self.reason(), |_| Reason::Rejected);
         effects.start = Some(self.start(reason, rejection, now));
         Answer::Wait(now + self.policy.flight_limit())
     }
@@ -289,15 +325,27 @@ impl State {
     }
 }
 
-// ===== The policy wants a token to be there =====
+// ===== A token is to be there, and no caller waits for it =====
 
 impl State {
+    pub(super) fn want(&mut self, wanted: Wanted, now: Instant) {
+        let is_here = wanted == Wanted::First && self.usable(now).is_some();
+        if self.wanted != Wanted::Always && !is_here && !self.is_forgotten {
+            self.wanted = wanted;
+        }
+    }
+
+    /// Whether flights start that no caller asks for.
+    pub(super) fn is_kept_warm(&self) -> bool {
+        self.wanted != Wanted::Nothing
+    }
+
     /// Starts a flight if one is due that no caller asks for.
     pub(super) fn keep_warm(&mut self, now: Instant) -> Effects {
-        if self.is_forgotten {
-            return Effects::default();
-        }
         let mut effects = self.give_up_lost(now);
+        if !self.is_kept_warm() {
+            return effects;
+        }
         effects.start = if self.usable(now).is_some() {
             self.refresh_if_due(now)
         } else {
@@ -308,6 +356,9 @@ impl State {
 
     /// When to [`keep_warm`](Self::keep_warm) again; `None` until something changes.
     pub(super) fn warm_at(&self, now: Instant) -> Option<Instant> {
+        if !self.is_kept_warm() {
+            return None;
+        }
         if let Some(flight) = &self.flight {
             return Some(flight.lost_at);
         }
@@ -319,13 +370,19 @@ impl State {
         let spaced = self.next_background.map_or(now, |next| {
             next.max(next + WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
-        Some(self.background_from(due, now).max(spaced))
+        let at = self.background_from(due, now).max(spaced);
+        Some(self.recovery_check_at(now).map_or(at, |check| check.min(at)))
     }
 }
 
 // ===== What becomes of a flight =====
 
 impl State {
+    /// A flight asks the source, perhaps not for the first time.
+    pub(super) fn asks_source(&mut self) {
+        self.attempts += 1;
+    }
+
     /// The flight has ended by itself. The answer is what its waiters get; `None` if it was
     /// given up before.
     pub(super) fn finished(
@@ -370,13 +427,18 @@ impl State {
     /// Which cooldown the source may be asked about now, whether it has recovered from what
     /// caused it.
     pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
-        let cooldown = self.cooldown.as_ref()?.recoverable()?;
-        let is_cooling = self.cooldown_until(now).is_some_and(|until| until > now);
-        if !is_cooling || self.next_recovery_check.is_some_and(|next| next > now) {
+        if self.recovery_check_at(now)? > now {
             return None;
         }
         self.next_recovery_check = Some(now + RECOVERY_INTERVAL);
-        Some(cooldown)
+        self.cooldown.as_ref()?.recoverable()
+    }
+
+    /// When the source may be asked that; `None` if there is nothing to recover from.
+    fn recovery_check_at(&self, now: Instant) -> Option<Instant> {
+        self.cooldown.as_ref()?.recoverable()?;
+        self.cooldown_until(now).filter(|until| *until > now)?;
+        Some(self.next_recovery_check.map_or(now, |next| next.max(now)))
     }
 
     /// What the source is configured with has changed since that flight failed.
@@ -447,6 +509,9 @@ impl State {
         if dates.is_some_and(|dates| dates.expired <= now) {
             return;
         }
+        if self.wanted == Wanted::First {
+            self.wanted = Wanted::Nothing;
+        }
         let before = self.current.take();
         if let (Some(dates), Some(before)) = (&mut dates, &before) {
             dates.wait_if_nothing_was_gained(before.dates, now);
@@ -486,6 +551,7 @@ impl State {
         let lost = under_way.map(|id| self.lost(id, &CacheError::Forgotten, now));
         self.version += 1;
         (self.current, self.latest, self.is_forgotten) = (None, None, true);
+        self.wanted = Wanted::Nothing;
         lost.map(|(_, effects)| effects).unwrap_or_default()
     }
 
@@ -525,6 +591,8 @@ impl State {
         let current = self.usable(now);
         let dates = current.and_then(|current| current.dates);
         Status {
+            name: None,
+            at: now,
             has_token: current.is_some(),
             suspect: current.is_some_and(|current| current.suspect),
             due: dates.map(|dates| dates.due),
@@ -534,6 +602,7 @@ impl State {
             last_error: self.last_error.clone(),
             flights: self.flights,
             failures: self.failures,
+            attempts: self.attempts,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The locks and atomics of the cache, all of them: a schedule explorer replaces this module.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
@@ -68,5 +68,26 @@ impl Single {
 
     pub(super) fn give_back(&self) {
         self.0.store(false, Ordering::Release);
+    }
+}
+
+/// A value that is set once, or never.
+#[derive(Debug)]
+pub(super) struct Once<T>(OnceLock<T>);
+
+impl<T> Once<T> {
+    /// Sets it, unless it is set.
+    pub(super) fn set(&self, value: T) {
+        self.0.get_or_init(|| value);
+    }
+
+    pub(super) fn get(&self) -> Option<&T> {
+        self.0.get()
+    }
+}
+
+impl<T> Default for Once<T> {
+    fn default() -> Self {
+        Self(OnceLock::new())
     }
 }

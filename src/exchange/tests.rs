@@ -286,12 +286,12 @@ fn counted(work: impl FnOnce()) -> Vec<String> {
 fn each_end_of_a_replay_is_counted_and_no_end_of_a_first_call() {
     for (status, outcome) in [(200, "answered"), (503, "answered"), (401, "rejected")] {
         let (first, replay) = rejected(&holding());
-        let expected = format!("{API} {outcome}");
+        let expected = format!("default {API} {outcome}");
         assert_eq!(counted(|| drop(answered(&replay, &response(status)))), [expected], "{status}");
         assert!(counted(|| drop(answered(&first, &response(status)))).is_empty(), "{status}");
     }
     let (first, replay) = rejected(&holding());
-    assert_eq!(counted(|| replay.broken()), [format!("{API} failed")]);
+    assert_eq!(counted(|| replay.broken()), [format!("default {API} failed")]);
     assert!(counted(|| first.broken()).is_empty());
 }
 
@@ -303,7 +303,7 @@ fn an_origin_that_was_not_configured_is_no_label() {
     any.any_https();
     let first = admitted(&any);
     let replay = first.renewed(Ok(token("other"))).unwrap();
-    assert_eq!(counted(|| replay.broken()), ["other failed"]);
+    assert_eq!(counted(|| replay.broken()), ["default other failed"]);
 }
 
 // ===== After a wait for something else =====
@@ -351,7 +351,7 @@ async fn a_token_that_has_expired_is_not_sent_and_the_request_waits_for_another(
     advance(90 * S).await;
     let Still::Wait(waiting) = exchange.recheck() else { panic!("it has expired") };
     let newer = waiting.pass().await.unwrap();
-    assert_eq!(carried(&exchange.carrying(newer)), "Bearer t2");
+    assert_eq!(carried(&Exchange::new(newer)), "Bearer t2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,7 +416,22 @@ async fn a_replay_never_goes_back_to_the_token_that_was_rejected() {
     advance(95 * S).await;
     cache.get().await.unwrap();
     assert_eq!(rechecked(&mut replay), says("send", "t3"));
-    assert!(matches!(replay, Exchange::Replay(_)), "and it is a replay still");
+    assert!(replay.pass().is_replay(), "and it is a replay still");
+    assert!(matches!(answered(&replay, &response(401)), Next::Answer));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_waits_for_another_token_is_a_replay_still() {
+    let cache = minting(Some(101 * S));
+    cache.get().await.unwrap();
+    let first = exchange(&cache);
+    cache.renew(Rejection::new(token("t1"))).await.unwrap();
+    let mut replay = first.renewed(Ok(token("t2"))).unwrap();
+    advance(95 * S).await;
+    let Still::Wait(waiting) = replay.recheck() else { panic!("it has expired") };
+    let replay = Exchange::new(waiting.pass().await.unwrap());
+    assert_eq!(carried(&replay), "Bearer t3");
+    assert!(!replay.takes_for_granted(StatusCode::OK));
     assert!(matches!(answered(&replay, &response(401)), Next::Answer));
 }
 

@@ -2,8 +2,10 @@
 
 mod checks;
 mod placeholder;
+#[cfg(feature = "reqwest")]
+mod ready_made;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -23,8 +25,12 @@ use super::{
     text::{HeaderText, Text},
     transport::{ServiceTransport, Transport},
 };
-use crate::{error::BoxError, origin::Origin, secret::Secret};
+use crate::{error::BoxError, observe::Label, origin::Origin, secret::Secret};
 
+#[cfg(feature = "reqwest")]
+use self::ready_made::ReadyMade;
+#[cfg(feature = "reqwest")]
+use super::reqwest_service::ReqwestService;
 pub use checks::InvalidEndpoint;
 
 const CLIENT_CREDENTIALS: &str = "client_credentials";
@@ -40,6 +46,7 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 /// counts, unless its method can be repeated.
 #[must_use]
 pub struct TokenEndpointBuilder {
+    name: Option<Arc<str>>,
     url: String,
     allow_plaintext: bool,
     client_id: Option<String>,
@@ -58,6 +65,8 @@ pub struct TokenEndpointBuilder {
     names: FieldNames,
     timeout: Option<Duration>,
     connect_timeout: Option<Duration>,
+    #[cfg(feature = "reqwest")]
+    ready_made: ReadyMade,
     transport: Option<Box<dyn Transport>>,
 }
 
@@ -76,6 +85,7 @@ impl TokenEndpoint {
 impl TokenEndpointBuilder {
     fn new(url: String) -> Self {
         Self {
+            name: None,
             url,
             allow_plaintext: false,
             client_id: None,
@@ -94,8 +104,18 @@ impl TokenEndpointBuilder {
             names: FieldNames::default(),
             timeout: None,
             connect_timeout: None,
+            #[cfg(feature = "reqwest")]
+            ready_made: ReadyMade::default(),
             transport: None,
         }
+    }
+
+    /// The name of the endpoint in events, metrics, errors and the status of a cache that has no
+    /// [name](crate::TokenCache::named) of its own: not empty. It tells two clients of one token
+    /// service apart.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Another URL than the one that the builder began with.
@@ -279,12 +299,52 @@ impl TokenEndpointBuilder {
         self
     }
 
+    /// Trusts an authority beside those of the system: one certificate in PEM, or several, as
+    /// the contents of a file. It can be repeated.
+    ///
+    /// It is a setting of the ready-made transport, read once, when the endpoint is
+    /// [built](Self::build).
+    ///
+    /// ```no_run
+    /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
+    ///
+    /// # fn endpoint() -> Result<TokenEndpoint, tower_bearer::BoxError> {
+    /// let endpoint = TokenEndpoint::builder("https://auth.internal/token")
+    ///     .client_id("my-app")
+    ///     .client_secret(Secret::env("CLIENT_SECRET"))
+    ///     .root_certificate(std::fs::read("/etc/ssl/internal-ca.pem")?)
+    ///     .build()?;
+    /// # Ok(endpoint)
+    /// # }
+    /// ```
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn root_certificate(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.ready_made.root_certificates.push(pem.as_ref().to_owned());
+        self
+    }
+
+    /// Connects by way of a proxy, whatever the environment says:
+    /// `http://proxy.example.com:3128`, or `https`. User and password go into the URL; no error
+    /// shows it.
+    ///
+    /// It is a setting of the ready-made transport. The proxy tunnels TLS (`CONNECT`, RFC 9110
+    /// §9.3.6), so it does not see the credentials. For an `http` URL of the endpoint it would;
+    /// [`allow_plaintext`](Self::allow_plaintext) permits that.
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.ready_made.proxy = Some(Zeroizing::new(url.into()));
+        self
+    }
+
     /// The service that requests to the endpoint are sent with: any tower client stack that
     /// does not follow redirects.
     ///
     /// Default, with feature `reqwest`: a client of its own that follows no redirect, speaks
     /// TLS by rustls, and uses the proxies of the environment for what is neither plaintext
-    /// nor on this machine.
+    /// nor on this machine. `root_certificate` and `proxy` are settings of that one: a transport
+    /// that is given has its own.
     ///
     /// Each exchange clones `S` and polls the clone ready; exchanges run on tasks, hence
     /// `Send + Sync + 'static`.
@@ -310,26 +370,27 @@ impl TokenEndpointBuilder {
     /// # Errors
     ///
     /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
-    pub fn build(self) -> Result<TokenEndpoint, InvalidEndpoint> {
+    pub fn build(mut self) -> Result<TokenEndpoint, InvalidEndpoint> {
         let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
+        if self.name.as_deref() == Some("") {
+            return Err(InvalidEndpoint::setting("name", "is empty"));
+        }
         let client_auth = self.checked_client_auth()?;
         self.check_grant()?;
         let targets = self.targets()?;
         checks::params(&self.params)?;
         checks::names(&self.names)?;
         checks::timeouts([("timeout", self.timeout), ("connect_timeout", self.connect_timeout)])?;
+        let transport = self.checked_transport(&origin)?;
         let (headers, secret_headers) = checks::headers(&self.user_agent, self.headers)?;
 
-        let transport = match self.transport {
-            Some(transport) => transport,
-            None => ready_made(&origin, self.connect_timeout)?,
-        };
         let is_refresh = self.refresh_token.is_some();
         let grant = match self.refresh_token {
             Some(initial) => Grant::Refresh(Refresh::new(initial, self.hook)),
             None => Grant::Repeated,
         };
         let endpoint = Endpoint {
+            label: Label::new(self.name),
             // Never the query, in which there may be a secret.
             place: format!("{origin}{}", Redactor::default().clean(uri.path())),
             template: Template {
@@ -351,6 +412,34 @@ impl TokenEndpointBuilder {
             refusals: Refusals::default(),
         };
         Ok(TokenEndpoint::new(endpoint))
+    }
+
+    /// The transport that was given, or else the ready-made one.
+    #[cfg(feature = "reqwest")]
+    fn checked_transport(
+        &mut self,
+        origin: &Origin,
+    ) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+        let Some(given) = self.transport.take() else {
+            let (plaintext, connect_timeout) = (self.allow_plaintext, self.connect_timeout);
+            let client = self.ready_made.client(origin, plaintext, connect_timeout)?;
+            return Ok(Box::new(ServiceTransport(ReqwestService::new(client))));
+        };
+        match self.ready_made.first_set() {
+            Some(name) => Err(InvalidEndpoint::setting(
+                name,
+                "is a setting of the ready-made transport: the one that is given has its own",
+            )),
+            None => Ok(given),
+        }
+    }
+
+    #[cfg(not(feature = "reqwest"))]
+    fn checked_transport(&mut self, _: &Origin) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+        self.transport.take().ok_or(InvalidEndpoint::setting(
+            "transport",
+            "is missing: give one, or enable feature `reqwest` for the ready-made one",
+        ))
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
@@ -422,31 +511,4 @@ impl fmt::Debug for TokenEndpointBuilder {
             .field("body_format", &self.format)
             .finish_non_exhaustive()
     }
-}
-
-// ===== The ready-made transport =====
-
-#[cfg(feature = "reqwest")]
-fn ready_made(
-    origin: &Origin,
-    connect_timeout: Option<Duration>,
-) -> Result<Box<dyn Transport>, InvalidEndpoint> {
-    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    if let Some(timeout) = connect_timeout {
-        client = client.connect_timeout(timeout);
-    }
-    if !origin.is_https() || origin.is_loopback() {
-        // A proxy of the environment would read the credentials.
-        client = client.no_proxy();
-    }
-    let client = client.build().map_err(|error| InvalidEndpoint::Transport(error.to_string()))?;
-    Ok(Box::new(ServiceTransport(super::reqwest_service::ReqwestService::new(client))))
-}
-
-#[cfg(not(feature = "reqwest"))]
-fn ready_made(_: &Origin, _: Option<Duration>) -> Result<Box<dyn Transport>, InvalidEndpoint> {
-    Err(InvalidEndpoint::setting(
-        "transport",
-        "is missing: give one, or enable feature `reqwest` for the ready-made one",
-    ))
 }

@@ -44,7 +44,7 @@ use crate::{
 /// | key | value |
 /// | --- | --- |
 /// | `url` | a text: needed without `provider`, another URL with it |
-/// | `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
+/// | `name`, `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
 /// | `client_secret`, `refresh_token` | a secret |
 /// | `client_auth` | `"basic"`, `"basic_raw"`, `"body"` or `"none"` |
 /// | `body_format` | `"form"` or `"json"` |

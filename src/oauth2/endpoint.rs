@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::{CacheError, TokenError},
-    observe,
+    observe::{self, Label},
     source::{TokenRequest, TokenSource},
     token::AccessToken,
 };
@@ -45,6 +45,7 @@ pub struct TokenEndpoint {
 
 /// What a [`TokenEndpoint`] is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
+    pub(super) label: Label,
     /// Scheme, host, port and path, as errors show them.
     pub(super) place: String,
     pub(super) template: Template,
@@ -62,6 +63,47 @@ impl TokenEndpoint {
         Self { endpoint: Arc::new(endpoint) }
     }
 
+    /// Fetches a token, once, as a cache lets it do: for a source of your own that does something
+    /// before or after. The future holds on to the endpoint, so it goes into an async block.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_bearer::{TokenSource, from_fn, oauth2::TokenEndpoint};
+    ///
+    /// /// For an API that forgets tokens long before they expire.
+    /// fn forgotten_soon(endpoint: TokenEndpoint) -> impl TokenSource {
+    ///     from_fn(move |request| {
+    ///         let token = endpoint.fetch(request);
+    ///         async move { Ok(token.await?.with_lifetime(Duration::from_secs(300))) }
+    ///     })
+    /// }
+    /// # let service = tower::service_fn(async |_: http::Request<http_body_util::Full<bytes::Bytes>>| {
+    /// #     let answer = r#"{"access_token":"abc","expires_in":3600}"#.to_owned();
+    /// #     Ok::<_, std::convert::Infallible>(http::Response::new(answer))
+    /// # });
+    /// # let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("a");
+    /// # let endpoint = endpoint.client_secret("b").transport(service).build()?;
+    /// # let cache = tower_bearer::TokenCache::new(forgotten_soon(endpoint));
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// # let token = runtime.block_on(cache.get())?;
+    /// # assert_eq!(token.lifetime(), Some(Duration::from_secs(300)));
+    /// # Ok::<(), tower_bearer::BoxError>(())
+    /// ```
+    ///
+    /// What a cache learns of an endpoint beside its tokens, such a source has to say again, or
+    /// does without: its timeout, and that a secret has changed while the source cools down.
+    ///
+    /// # Errors
+    ///
+    /// As [`TokenSource::fetch`]: a [`TokenError`] with an [`EndpointError`] in it.
+    pub fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send + use<> {
+        let endpoint = Arc::clone(&self.endpoint);
+        async move { endpoint.fetch(request).await }
+    }
+
     /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has ended for
     /// each new refresh token that has come so far.
     ///
@@ -76,8 +118,16 @@ impl TokenEndpoint {
 }
 
 impl TokenSource for TokenEndpoint {
-    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
-        self.endpoint.fetch(request).await
+    fn fetch(
+        &self,
+        request: TokenRequest,
+    ) -> impl Future<Output = Result<AccessToken, TokenError>> + Send {
+        Self::fetch(self, request)
+    }
+
+    /// The [name](super::TokenEndpointBuilder::name) that it was given.
+    fn name(&self) -> Option<&str> {
+        self.endpoint.label.name()
     }
 
     /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout): a fetch may
@@ -95,8 +145,9 @@ impl TokenSource for TokenEndpoint {
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { place, template, .. } = &*self.endpoint;
+        let Endpoint { label, place, template, .. } = &*self.endpoint;
         f.debug_struct("TokenEndpoint")
+            .field("name", label)
             .field("url", place)
             .field("grant_type", &template.grant_type)
             .field("client_id", &template.client_id)
@@ -115,8 +166,10 @@ impl Endpoint {
         request: TokenRequest,
     ) -> Result<AccessToken, TokenError> {
         let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
+        let label = request.label().or(&self.label);
+        let request = request.labelled(label);
         let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
-        refresh.resume_hooks();
+        refresh.resume_hooks(request.label());
         let rejected = request.rejected().cloned();
         let start = || {
             let (endpoint, request) = (Arc::clone(self), request.clone());
@@ -152,6 +205,7 @@ impl Endpoint {
     }
 
     async fn run(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        let label = request.label().clone();
         self.refusals.begin();
         let (outcome, sent) = self.attempt(&request).await;
         match &outcome {
@@ -160,7 +214,7 @@ impl Endpoint {
             Err(_) => self.refusals.failed(Some(Refusal::new(request, sent))),
         }
         outcome.map_err(|error| {
-            observe::endpoint_error(error.label());
+            observe::endpoint_error(&label, error.label());
             error.into()
         })
     }

@@ -5,7 +5,11 @@ use std::{error::Error, fmt, time::Duration};
 use http::StatusCode;
 
 use super::redact::Redactor;
-use crate::{error::TokenError, secret::SecretError, token::InvalidToken};
+use crate::{
+    error::{TokenError, find_in},
+    secret::SecretError,
+    token::InvalidToken,
+};
 
 /// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
 /// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
@@ -38,9 +42,21 @@ const KNOWN: [&str; 12] = [
 
 /// Why a [`TokenEndpoint`](super::TokenEndpoint) brought no token.
 ///
-/// It is the cause of a [`TokenError`]: `error.downcast_ref::<EndpointError>()`. Whatever the
-/// service said is printable ASCII, 512 characters at most, with every configured secret and
-/// every token replaced by `***`. A body is never part of it.
+/// It is the cause of a [`TokenError`]; [`find_in`](Self::find_in) finds it there, and in whatever
+/// a stack has wrapped around that. Whatever the service said is printable ASCII, 512 characters at
+/// most, with every configured secret and every token replaced by `***`. A body is never part of it.
+///
+/// ```
+/// use tower_bearer::{BoxError, oauth2::{EndpointError, EndpointErrorKind}};
+///
+/// /// Whether somebody has to look at the client's registration.
+/// fn is_misconfigured(error: &BoxError) -> bool {
+///     EndpointError::find_in(&**error).is_some_and(|error| {
+///         *error.kind() == EndpointErrorKind::Refused && error.error() == Some("invalid_client")
+///     })
+/// }
+/// # assert!(!is_misconfigured(&"another error".into()));
+/// ```
 #[derive(Clone)]
 pub struct EndpointError {
     // Boxed, so that a `Result` with it stays small.
@@ -182,6 +198,12 @@ impl EndpointError {
     pub(super) fn settled(mut self) -> Self {
         self.inner.settled = true;
         self
+    }
+
+    /// The endpoint's error in another error or in its causes, as [`TokenError::find_in`].
+    #[must_use]
+    pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        find_in(error)
     }
 
     /// What went wrong, in kind.

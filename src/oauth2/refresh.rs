@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use self::{chain::Chain, hook::Hooks};
 use crate::{
+    observe::Label,
     secret::{Secret, SecretError},
     source::TokenRequest,
 };
@@ -80,9 +81,10 @@ impl Refresh {
         }
     }
 
-    /// Starts the hook again where its runtime has ended.
-    pub(super) fn resume_hooks(&self) {
+    /// Starts the hook again where its runtime has ended, for the tokens of that source.
+    pub(super) fn resume_hooks(&self, source: &Label) {
         if let Some(hooks) = &self.hooks {
+            hooks.label(source);
             hooks.resume();
         }
     }

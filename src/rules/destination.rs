@@ -18,6 +18,7 @@ pub(crate) enum Destination<'a> {
 // ===== impl Destination =====
 
 impl<'a> Destination<'a> {
+    #[inline]
     pub(crate) fn of(uri: &'a Uri) -> Self {
         match (uri.scheme(), uri.authority()) {
             (Some(scheme), Some(authority)) => Self::of_parts(scheme.as_str(), authority.as_str()),
@@ -26,6 +27,7 @@ impl<'a> Destination<'a> {
         }
     }
 
+    #[inline]
     pub(crate) fn of_parts(scheme: &str, authority: &'a str) -> Self {
         match scheme {
             "https" => Self::Host { is_https: true, authority },

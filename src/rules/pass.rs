@@ -33,7 +33,7 @@ pub(crate) struct Pass {
     stamp: Stamp,
     /// Whether the cache wants to hear that the token was accepted.
     watched: AtomicBool,
-    /// Whether the status alone tells an acceptance.
+    /// Whether the status alone tells an acceptance, and nothing else hangs on the response.
     is_plain: bool,
     /// On a replay: the token that was rejected.
     replaces: Option<AccessToken>,
@@ -58,6 +58,8 @@ pub(super) struct Target {
 pub(crate) struct Waiting {
     pub(super) target: Target,
     pub(super) wait: Wait,
+    /// As of a [`Pass`].
+    pub(super) replaces: Option<AccessToken>,
 }
 
 /// What becomes of a pass after time has passed.
@@ -96,6 +98,7 @@ impl Pass {
     }
 
     /// Whether it is for a request that is written like that.
+    #[inline]
     pub(super) fn is_for(&self, destination: Destination<'_>) -> bool {
         self.target.is_written(destination)
     }
@@ -110,18 +113,28 @@ impl Pass {
     pub(super) fn holds(&self) -> bool {
         let holds = self.target.cache.holds(&self.stamp);
         if holds {
-            self.stamp.observe_use();
+            self.target.cache.observe_use(&self.stamp);
         }
         holds
+    }
+
+    /// The same for a replay, whose end is counted.
+    fn replacing(self, rejected: Option<AccessToken>) -> Self {
+        Self { is_plain: self.is_plain && rejected.is_none(), replaces: rejected, ..self }
+    }
+
+    /// Whether its request is sent for the second time.
+    #[inline]
+    pub(crate) fn is_replay(&self) -> bool {
+        self.replaces.is_some()
     }
 
     /// The pass of the replay, with the token that the renewal has brought.
     pub(crate) fn with(&self, token: AccessToken) -> Self {
         let granted = self.target.cache.granted(Some(&self.target.origin));
         let granted = granted.filter(|granted| granted.token.is_same(&token));
-        let replaces = Some(self.token.clone());
         let granted = granted.unwrap_or_else(|| Granted::once(token));
-        Self { replaces, ..Self::new(self.target.clone(), granted) }
+        Self::new(self.target.clone(), granted).replacing(Some(self.token.clone()))
     }
 
     /// Looks again, when time has passed since the pass was made.
@@ -132,12 +145,15 @@ impl Pass {
         }
         match cache.ask(Some(&self.target.origin)) {
             Asked::Token(granted) if self.is_rejected(&granted.token) => Recheck::Good,
-            Asked::Token(granted) => Recheck::Newer(Arc::new(Self {
-                replaces: self.replaces.clone(),
-                ..Self::new(self.target.clone(), granted)
-            })),
+            Asked::Token(granted) => {
+                let newer = Self::new(self.target.clone(), granted);
+                Recheck::Newer(Arc::new(newer.replacing(self.replaces.clone())))
+            }
             Asked::Wait(_) | Asked::Error(_) if !self.stamp.is_expired() => Recheck::Good,
-            Asked::Wait(wait) => Recheck::Waiting(Waiting { target: self.target.clone(), wait }),
+            Asked::Wait(wait) => {
+                let (target, replaces) = (self.target.clone(), self.replaces.clone());
+                Recheck::Waiting(Waiting { target, wait, replaces })
+            }
             Asked::Error(error) => Recheck::Failed(error),
         }
     }
@@ -230,13 +246,13 @@ impl Target {
 
 impl Waiting {
     pub(crate) async fn pass(self) -> Result<Arc<Pass>, TokenError> {
-        let Self { target, wait } = self;
+        let Self { target, wait, replaces } = self;
         let token = target.cache.wait(wait).await?;
         let granted = target.cache.granted(Some(&target.origin));
         // What came may have been expired on arrival: that is no reason to go back to a suspect.
         let is_better = |it: &Granted| !it.stamp.is_suspect() || it.token.is_same(&token);
         let granted = granted.filter(is_better).unwrap_or_else(|| Granted::once(token));
-        Ok(Arc::new(Pass::new(target, granted)))
+        Ok(Arc::new(Pass::new(target, granted).replacing(replaces)))
     }
 }
 

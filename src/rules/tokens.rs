@@ -4,10 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use http::Extensions;
 
-use super::pass::Pass;
+use super::pass::{Pass, Target};
 use crate::{
     cache::{
-        TokenCache,
+        Granted, TokenCache,
         keyed::{Entry, KeyedTokenCache},
     },
     error::Refused,
@@ -114,6 +114,15 @@ impl Supply {
             Self::One(cache) => cache,
             Self::Entry(entry) => entry.cache(),
         }
+    }
+
+    /// A pass for that place where it will be left: the slot of a route, or the entry, which all
+    /// threads share.
+    pub(super) fn pass(&self, target: Target, granted: Granted) -> Arc<Pass> {
+        Arc::new(match self {
+            Self::One(_) => Pass::of_one_thread(target, granted),
+            Self::Entry(_) => Pass::new(target, granted),
+        })
     }
 
     /// The pass that was left beside the cache, if it is good.

@@ -25,6 +25,28 @@ async fn an_attempt_that_could_only_begin_at_the_end_of_the_flight_is_not_waited
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_status_counts_how_often_the_source_was_asked_beside_the_flights() {
+    let mint = Mint::default();
+    let cache = TokenCache::new(mint.clone()).named("billing");
+    let counted = |cache: &TokenCache| {
+        let status = cache.status();
+        [status.attempts(), status.flights(), status.failures()]
+    };
+    assert_eq!(counted(&cache), [0, 0, 0]);
+    mint.fail_with(busy());
+    cache.get().await.unwrap_err();
+    assert_eq!(counted(&cache), [3, 1, 1]);
+    cache.get().await.unwrap_err();
+    assert_eq!(counted(&cache), [3, 1, 1], "it cools down");
+    mint.fail_with(None);
+    tokio::time::advance(S).await;
+    cache.get().await.unwrap();
+    cache.get().await.unwrap();
+    assert_eq!(counted(&cache), [4, 2, 1]);
+    assert_eq!(cache.status().name(), Some("billing"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_attempt_and_a_replay_are_told_in_the_log() {
     let log = Log::start();
     let mint = Mint::default();

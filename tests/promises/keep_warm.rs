@@ -1,13 +1,19 @@
-//! Promise 9, `keep_warm`: one keeper, whatever becomes of the runtimes.
+//! Promise 9, `keep_warm`: a token without traffic, and one keeper, whatever becomes of the runtimes.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use tokio::{
     runtime::{self, Handle},
     time::{Instant, advance, sleep},
 };
 use tower::Layer;
-use tower_bearer::{Rejection, TokenCache};
+use tower_bearer::{AccessToken, Rejection, TokenCache, TokenError, TokenRequest, TokenSource};
 
 use crate::support::*;
 
@@ -60,8 +66,8 @@ async fn after_a_first_flight_on_a_runtime_that_is_dropped_the_next_caller_leave
 #[tokio::test(start_paused = true)]
 async fn there_is_one_keeper_however_many_flights_there_were() {
     let mint = Mint::living(101 * S);
-    let cache = warm(&mint);
     let before = Handle::current().metrics().num_alive_tasks();
+    let cache = warm(&mint);
     for _ in 0..50 {
         let current = cache.get().await.unwrap();
         cache.accepted(&current, None);
@@ -103,8 +109,8 @@ async fn the_span_of_a_fetch_is_closed_when_the_flight_ends() {
 #[tokio::test(start_paused = true)]
 async fn there_is_one_keeper_however_many_refreshes_there_were() {
     let mint = Mint::living(101 * S);
-    let cache = warm(&mint);
     let before = Handle::current().metrics().num_alive_tasks();
+    let cache = warm(&mint);
     cache.get().await.unwrap();
     for _ in 0..10 {
         sleep(81 * S).await;
@@ -144,4 +150,133 @@ async fn a_keeper_with_nothing_to_wait_for_sleeps() {
     tokio::time::sleep(100_000 * S).await;
     assert!(start.elapsed() >= 100_000 * S);
     assert_eq!((mint.fetches(), cache.status().flights(), cache.status().failures()), (1, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_there_before_anybody_asks_and_after_each_failure_without_traffic() {
+    let mint = Mint::living(101 * S);
+    mint.fail_with(busy());
+    let cache = warm(&mint);
+    sleep(31 * S).await;
+    assert_eq!(cache.status().flights(), 6, "at 0, 1, 3, 7, 15 and 30 s");
+    assert!(!cache.status().has_token());
+    mint.fail_with(None);
+    sleep(15 * S).await;
+    assert!(cache.status().has_token());
+    assert!(is_kept_warm(&cache).await);
+}
+
+#[test]
+fn without_a_runtime_it_begins_as_soon_as_its_status_is_looked_at_on_one() {
+    let looks: [fn(&TokenCache); 2] =
+        [|cache| assert!(!cache.status().has_token()), |cache| drop(cache.subscribe())];
+    for look in looks {
+        let mint = Mint::living(101 * S);
+        let cache = warm(&mint);
+        look(&cache);
+        assert_eq!(format!("{cache:?}").matches("has_token: false").count(), 1);
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            sleep(10 * S).await;
+            let _shown = format!("{cache:?}");
+            sleep(10 * S).await;
+            assert_eq!(mint.fetches(), 0, "to be shown is not to be asked");
+            look(&cache);
+            sleep(S).await;
+            assert_eq!(mint.fetches(), 1);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_token_is_fetched_through_cooldowns_and_no_second_one() {
+    let mint = Mint::living(101 * S);
+    mint.fail_with(busy());
+    let cache = cache(mint.clone());
+    let before = Handle::current().metrics().num_alive_tasks();
+    cache.warm_up();
+    cache.warm_up();
+    sleep(4 * S).await;
+    assert_eq!(mint.fetches(), 3, "at 0, 1 and 3 s");
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before + 1, "one keeper");
+    mint.fail_with(None);
+    sleep(4 * S).await;
+    assert!(cache.current().is_some());
+    sleep(1000 * S).await;
+    assert!(cache.current().is_none(), "it has expired");
+    assert_eq!(mint.fetches(), 4);
+
+    // The keeper is asleep, and hears of it.
+    cache.warm_up();
+    sleep(S / 100).await;
+    assert!(cache.current().is_some());
+    cache.warm_up();
+    sleep(S / 100).await;
+    assert_eq!(mint.fetches(), 5, "there is one");
+    drop(cache);
+    settle().await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}
+
+#[test]
+fn a_first_token_that_was_wanted_without_a_runtime_is_fetched_on_the_next_one() {
+    let mint = Mint::living(101 * S);
+    let cache = cache(mint.clone());
+    cache.warm_up();
+    let mut runtime = runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        assert!(!cache.status().has_token());
+        sleep(S / 100).await;
+        assert!(cache.status().has_token());
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_is_kept_warm_from_when_it_is_told_to_and_has_its_name_by_then() {
+    let log = Log::start();
+    let mint = Mint::living(101 * S);
+    let cache = cache(mint.clone()).named("billing");
+    sleep(10 * S).await;
+    assert_eq!(mint.fetches(), 0);
+    cache.keep_warm();
+    sleep(S / 100).await;
+    assert_eq!(mint.fetches(), 1);
+    assert!(is_kept_warm(&cache).await);
+    cache.warm_up();
+    assert!(is_kept_warm(&cache).await, "that takes nothing back");
+    assert!(!log.text().contains("default"));
+}
+
+/// A source that an operator has to repair, and that notices when that was done.
+#[derive(Clone, Default)]
+struct Misconfigured {
+    mint: Mint,
+    asked: Arc<AtomicUsize>,
+}
+
+impl TokenSource for Misconfigured {
+    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        self.mint.fetch(request).await
+    }
+
+    async fn recovered(&self) -> bool {
+        self.asked.fetch_add(1, SeqCst) >= 5
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_was_repaired_is_fetched_from_before_its_cooldown_ends_without_traffic() {
+    let source = Misconfigured::default();
+    source.mint.fail_with(invalid_client());
+    let cache = cache(source.clone());
+    cache.keep_warm();
+    sleep(S / 100).await;
+    source.mint.fail_with(None);
+    sleep(4 * S).await;
+    assert!(cache.current().is_none(), "it has not noticed yet");
+    sleep(3 * S).await;
+    assert!(cache.current().is_some(), "a cooldown of 30 s was cut short");
+    assert_eq!((source.mint.fetches(), source.asked.load(SeqCst)), (2, 6));
 }

@@ -221,6 +221,26 @@ async fn the_example_lacks_nothing_but_its_secrets() {
     assert!(error.starts_with("`sources.gcloud`: `command` runs a program"), "{error}");
 }
 
+#[tokio::test]
+async fn the_readme_is_enough_for_two_upstreams() {
+    let readme = include_str!("../../README.md");
+    let (_, config) = readme.split_once("```toml\n").expect("there is a configuration");
+    let (config, _) = config.split_once("```").expect("the block ends");
+    assert_eq!(config.matches("\n[upstreams.").count(), 2);
+    let error = told(config).await;
+    assert!(error.starts_with("`sources.ibm`: "), "{error}");
+    assert!(error.contains("\"IBMCLOUD_API_KEY\" is not set"), "{error}");
+    let config = config.replace("IBMCLOUD_API_KEY", "SIDECAR_TEST_SECRET");
+    let error = told(&config).await;
+    assert!(error.starts_with("`sources.orders`: "), "{error}");
+    // With both secrets nothing is missing: it gets as far as the port.
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = format!("listen = \"{}\"\n", taken.local_addr().unwrap());
+    let config = listen + &config.replace("CLIENT_SECRET", "SIDECAR_TEST_SECRET");
+    let (code, _, err) = run(&config, &[]).await;
+    assert!(code == 1 && err.contains("cannot listen on"), "{err}");
+}
+
 /// A line of the example, if it is a setting, without the sign that takes it out.
 fn uncommented(line: &str) -> String {
     let setting = line.strip_prefix("# ").filter(|line| {

@@ -381,7 +381,8 @@ async fn what_was_done_is_counted() {
     let line = "sidecar_requests_total{upstream=\"api\",status=\"200\"} 2\n";
     assert!(page.contains(line), "{page}");
     assert!(page.contains("\nsidecar_kept_bytes 0\n"), "{page}");
-    let fetched = "tower_bearer_fetches_total{reason=\"first\",outcome=\"ok\"} 1\n";
+    let fetched =
+        "tower_bearer_fetches_total{source=\"local\",reason=\"first\",outcome=\"ok\"} 1\n";
     assert!(page.contains(fetched), "{page}");
     assert!(page.contains("# HELP tower_bearer_fetches_total Flights"), "{page}");
     let own = page.lines().filter_map(|line| line.strip_prefix("# TYPE sidecar_"));

@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use tokio::{net::TcpStream, sync::Notify};
 
-use crate::support::{Sidecar, World, client, piece, send, soon, written};
+use crate::support::{Sidecar, World, client, log, piece, send, soon, written};
 
 #[tokio::test]
 async fn on_sigterm_what_is_under_way_ends_and_nothing_more_begins() {
@@ -54,4 +54,23 @@ async fn what_does_not_end_is_cut_off() {
     sidecar.terminate();
     assert_eq!(sidecar.ended().await, Some(0));
     assert!(soon(call).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn the_log_says_when_it_begins_to_drain_and_when_it_has_ended() {
+    let log = log(&World::mirroring().await.config("drain_seconds = 7")).await;
+    // A fetch that the end has cut off may be told too.
+    let mut lines = log.lines().filter(|line| line.contains(" INFO "));
+    let (drains, ended) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(drains.contains("draining: ") && drains.contains("7s"), "{log}");
+    assert!(ended.ends_with("ended") && lines.next().is_none(), "{log}");
+}
+
+#[tokio::test]
+async fn whoever_listens_beyond_this_machine_is_warned() {
+    let config = World::mirroring().await.config("");
+    let log = log(&config.replace("\"127.0.0.1:0\"", "\"0.0.0.0:0\"")).await;
+    let warning = log.lines().next().unwrap();
+    assert!(warning.contains(" WARN ") && warning.contains("beyond this machine"), "{log}");
+    assert!(warning.contains("0.0.0.0:"), "{log}");
 }

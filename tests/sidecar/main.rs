@@ -3,8 +3,11 @@
 mod bad_config;
 mod connections;
 mod cost;
+mod dashboard;
 mod forwarding;
 mod lifecycle;
+#[path = "../dashboard/panels.rs"]
+mod panels;
 mod streaming;
 mod support;
 mod tls;

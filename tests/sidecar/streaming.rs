@@ -329,8 +329,8 @@ async fn a_replay_that_fails_is_counted() {
     let sidecar = Sidecar::start(&config).await;
     let (status, said) = post_to(&sidecar.url("/api"), "body").await;
     assert!(status == 502 && said.starts_with("the upstream `api` failed: "), "{status} {said}");
-    let replays =
-        format!("tower_bearer_replays_total{{origin=\"http://{api}\",outcome=\"failed\"}} 1");
+    let labels = format!("source=\"local\",origin=\"http://{api}\",outcome=\"failed\"");
+    let replays = format!("tower_bearer_replays_total{{{labels}}} 1");
     sidecar.metric(&replays).await;
     sidecar.metric("sidecar_requests_total{upstream=\"api\",status=\"502\"} 1").await;
     sidecar.metric("sidecar_kept_bytes 0").await;

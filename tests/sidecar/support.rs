@@ -117,6 +117,24 @@ pub(crate) async fn run(config: &str, args: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("it was not killed"), out, err)
 }
 
+/// The log of a sidecar that is sent SIGTERM as soon as it listens.
+pub(crate) async fn log(config: &str) -> String {
+    let dir = TempDir::new().expect("there is room");
+    let mut child = command(&dir, config, &[]).await.spawn().expect("it starts");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    soon(out.next_line()).await.expect("it is text").expect("it listens");
+    terminate(&child);
+    let output = soon(child.wait_with_output()).await.expect("it can be waited for");
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stderr).expect("it is text")
+}
+
+fn terminate(child: &Child) {
+    let id = child.id().expect("it runs").try_into().expect("an id is positive");
+    let id = rustix::process::Pid::from_raw(id).expect("an id is not 0");
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+}
+
 impl Sidecar {
     pub(crate) async fn start(config: &str) -> Self {
         Self::start_with(config, &[], &[]).await
@@ -160,9 +178,7 @@ impl Sidecar {
 
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
-        let id = self.child.id().expect("it runs").try_into().expect("an id is positive");
-        let id = rustix::process::Pid::from_raw(id).expect("an id is not 0");
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+        terminate(&self.child);
     }
 
     /// The code that it exits with, and that it has said no more.

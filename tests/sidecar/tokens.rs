@@ -38,7 +38,7 @@ async fn a_token_service_that_is_down_at_the_start_is_told_and_waited_for() {
     assert!((1..=16).contains(&wait), "{wait}");
     let (status, said) = text(response).await;
     assert_eq!(status, 503);
-    assert!(said.starts_with("no access token for `api`: the token endpoint"), "{said}");
+    assert!(said.starts_with("no access token for `api`: local: the token endpoint"), "{said}");
 
     // Nobody asks, and yet it recovers.
     world.tokens.set_down(false);

@@ -71,6 +71,26 @@ fn what_runs_here_is_what_the_readme_says() {
     }
 }
 
+#[test]
+fn the_versions_that_the_readme_names_are_those_that_are_tested() {
+    let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
+    let tested = |name: &str| {
+        let tables = ["dependencies", "dev-dependencies"].map(|table| &manifest[table]);
+        let found = tables.into_iter().find_map(|table| table.get(name)).expect(name);
+        found.as_str().or_else(|| found.get("version")?.as_str()).expect(name).to_owned() + "."
+    };
+    let lines = include_str!("../../README.md").lines();
+    let words = lines.filter_map(|line| line.strip_prefix("cargo add ")).flat_map(|line| {
+        line.split(' ').filter(|word| !word.starts_with("--") && !word.contains(','))
+    });
+    let mut named = 0;
+    for (name, version) in words.filter_map(|word| word.split_once('@')) {
+        assert!(tested(name).starts_with(&format!("{version}.")), "{name}: {}", tested(name));
+        named += 1;
+    }
+    assert!(named > 10, "{named}");
+}
+
 /// The block below a heading of the README, with `url!` around each URL.
 fn pasted(heading: &str) -> String {
     let (_, section) = include_str!("../../README.md").split_once(heading).expect(heading);

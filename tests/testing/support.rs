@@ -12,7 +12,7 @@ use tokio::{
 };
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    AccessToken, BearerAuth, BearerAuthLayer, Reason, TokenError, TokenRequest, TokenSource,
+    AccessToken, BearerAuth, BearerAuthLayer, Reason, TokenError, TokenRequest,
     oauth2::{EndpointError, ReqwestService, TokenEndpointBuilder},
     testing::{Dialect, World},
 };

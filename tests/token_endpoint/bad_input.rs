@@ -66,6 +66,7 @@ fn a_client_that_cannot_say_who_it_is_is_refused() {
     assert!(refusal(nobody()).contains("`client_id` is missing"));
     assert!(refusal(nobody().client_secret("hush")).contains("`client_id` is missing"));
     assert!(refusal(client().client_id("")).contains("`client_id` is empty"));
+    assert!(refusal(client().name("")).contains("`name` is empty"));
     let raw = client().client_auth(ClientAuth::BasicRaw).client_id("a:b");
     assert!(refusal(raw).contains("`client_id` has a `:`"));
     assert!(refusal(client().client_auth(ClientAuth::None)).contains("`client_secret`"));

@@ -4,10 +4,15 @@ mod bad_input;
 mod errors;
 mod grants;
 mod providers;
+#[cfg(feature = "reqwest")]
+mod ready_made;
 mod rotation;
 mod secrets;
 #[cfg(feature = "reqwest")]
 mod sockets;
 mod support;
+#[cfg(feature = "reqwest")]
+#[path = "../../examples/loopback/tls.rs"]
+mod tls;
 mod vectors;
 mod wire;

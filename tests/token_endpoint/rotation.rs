@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_bearer::{
-    AccessToken, Reason, RefreshPolicy, TokenCache, TokenError, TokenRequest, TokenSource,
+    AccessToken, Reason, RefreshPolicy, TokenCache, TokenError, TokenRequest,
     oauth2::{EndpointErrorKind as Kind, TokenEndpoint, TokenEndpointBuilder},
 };
 use zeroize::Zeroizing;
@@ -82,7 +82,8 @@ fn storing(
 async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_once() {
     let _log = Log::start();
     let (builder, service) = rotating(20);
-    let endpoint = builder.on_new_refresh_token(|_| pending()).build().unwrap();
+    let builder = builder.name("orders").on_new_refresh_token(|_| pending());
+    let endpoint = builder.build().unwrap();
     let begin = Instant::now();
     let mut token = fetch(&endpoint).await.unwrap();
     for _ in 1..10 {
@@ -100,6 +101,7 @@ async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_onc
         return;
     }
     assert!(lines.len() == 1 && lines[0].contains("hook for new refresh tokens"), "{lines:?}");
+    assert!(lines[0].contains("source=\"orders\""), "{lines:?}");
     assert!(lines[0].contains("WARN tower_bearer: ") && !lines[0].contains("rt-"), "{lines:?}");
 }
 

@@ -21,7 +21,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use tower::Service;
 use tower_bearer::{
-    AccessToken, BoxError, Reason, TokenError, TokenRequest, TokenSource,
+    AccessToken, BoxError, Reason, TokenError, TokenRequest,
     oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint, TokenEndpointBuilder},
 };
 

@@ -11,7 +11,7 @@ use crate::{
     cache::sync::Lock,
     clock::Moment,
     key::{KeyId, LookUp, TokenKey},
-    observe,
+    observe::{self, Label},
 };
 
 /// A map of fewer keys is not divided, so that it holds as many as it says.
@@ -39,11 +39,18 @@ pub enum Evicted {
 
 pub(super) type Hook = Arc<dyn Fn(Evicted) + Send + Sync>;
 
+/// Who hears of entries that go.
+#[derive(Clone, Default)]
+pub(super) struct Listener {
+    pub(super) hook: Option<Hook>,
+    pub(super) label: Label,
+}
+
 pub(super) struct Map {
     entries: Cache<KeyId, Arc<Entry>, UnitWeighter, DefaultHashBuilder, Pins>,
     capacity: usize,
     idle: Duration,
-    hook: Option<Hook>,
+    listener: Listener,
     order: Lock<Order>,
 }
 
@@ -59,14 +66,14 @@ struct Order {
 // ===== impl Map =====
 
 impl Map {
-    pub(super) fn new(capacity: usize, idle: Duration, hook: Option<Hook>) -> Self {
+    pub(super) fn new(capacity: usize, idle: Duration, listener: Listener) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.min(SHARD))
             .weight_capacity(capacity.try_into().unwrap_or(u64::MAX))
             .shards((capacity / SHARD).clamp(1, 64))
             .build()
             .expect("the capacity is set");
-        let pins = Pins { hook: hook.clone() };
+        let pins = Pins { listener: listener.clone() };
         Self {
             entries: Cache::with_options(
                 options,
@@ -76,7 +83,7 @@ impl Map {
             ),
             capacity,
             idle,
-            hook,
+            listener,
             order: Lock::new(Order { unproven: VecDeque::new(), next_search: Moment::PAST }),
         }
     }
@@ -118,7 +125,7 @@ impl Map {
         if is_new {
             self.note_unproven(id);
         }
-        observe::keys(self.len());
+        observe::keys(&self.listener.label, self.len());
         entry
     }
 
@@ -144,8 +151,8 @@ impl Map {
     }
 
     fn gone(&self, why: Evicted) {
-        tell(self.hook.as_ref(), why);
-        observe::keys(self.len());
+        self.listener.tell(why);
+        observe::keys(&self.listener.label, self.len());
     }
 
     // ----- Room for another key -----
@@ -228,10 +235,14 @@ fn is_pinned(entry: &Arc<Entry>) -> bool {
     Arc::strong_count(entry) > 1 || entry.is_in_flight()
 }
 
-fn tell(hook: Option<&Hook>, why: Evicted) {
-    observe::key_evicted(why.name());
-    if let Some(hook) = hook {
-        hook(why);
+// ===== impl Listener =====
+
+impl Listener {
+    fn tell(&self, why: Evicted) {
+        observe::key_evicted(&self.label, why.name());
+        if let Some(hook) = &self.hook {
+            hook(why);
+        }
     }
 }
 
@@ -255,14 +266,14 @@ impl Equivalent<KeyId> for LookUp<'_> {
 
 #[derive(Clone)]
 struct Pins {
-    hook: Option<Hook>,
+    listener: Listener,
 }
 
 /// The entries that one insertion has pushed out: dropped, and told, without the map's lock.
 #[derive(Default)]
 struct PushedOut {
     entries: Vec<Arc<Entry>>,
-    hook: Option<Hook>,
+    listener: Option<Listener>,
 }
 
 impl Lifecycle<KeyId, Arc<Entry>> for Pins {
@@ -274,14 +285,14 @@ impl Lifecycle<KeyId, Arc<Entry>> for Pins {
 
     fn on_evict(&self, out: &mut PushedOut, _: KeyId, entry: Arc<Entry>) {
         out.entries.push(entry);
-        out.hook.clone_from(&self.hook);
+        out.listener.get_or_insert_with(|| self.listener.clone());
     }
 }
 
 impl Drop for PushedOut {
     fn drop(&mut self) {
-        for _ in self.entries.drain(..) {
-            tell(self.hook.as_ref(), Evicted::Capacity);
+        for (_, listener) in self.entries.drain(..).zip(self.listener.iter().cycle()) {
+            listener.tell(Evicted::Capacity);
         }
     }
 }

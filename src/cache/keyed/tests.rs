@@ -305,6 +305,23 @@ async fn what_is_in_flight_for_a_forgotten_key_is_published_nowhere_and_nobody_w
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_brings_a_forgotten_token_back() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let old = tokens.cache(&user("ann"));
+    old.keep_warm();
+    old.get().await.unwrap();
+    tokens.forget(&user("ann"));
+    old.keep_warm();
+    old.warm_up();
+    let error = old.refresh().await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+    tokio::time::advance(3600 * S).await;
+    settle().await;
+    assert_eq!(service.fetches().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_for_a_forgotten_key_fails_and_fetches_nothing() {
     let service = Service::default();
     let tokens = service.holding(10);

@@ -6,8 +6,10 @@ mod boundaries;
 mod failure;
 mod flights;
 mod lifetime;
+mod refresh;
 mod rejections;
 mod versions;
+mod warm;
 
 use std::time::{Duration, SystemTime};
 

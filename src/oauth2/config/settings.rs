@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Settings {
     #[serde(alias = "system")]
     pub(super) provider: Option<Provider>,
+    name: Option<String>,
     pub(super) tenant: Option<String>,
     pub(super) api_key: Option<Secret>,
     pub(super) url: Option<String>,
@@ -67,6 +68,7 @@ impl Settings {
     pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
         use TokenEndpointBuilder as Builder;
         let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };
+        let builder = set(builder, self.name, Builder::name);
         let builder = set(builder, self.url, Builder::url);
         let builder = set(builder, self.client_id, Builder::client_id);
         let builder = set(builder, self.client_secret, Builder::client_secret);

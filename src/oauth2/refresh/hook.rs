@@ -27,7 +27,7 @@ use futures_util::{
 use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use zeroize::Zeroizing;
 
-use crate::observe;
+use crate::observe::{self, Label};
 
 type Token = Zeroizing<String>;
 
@@ -50,6 +50,8 @@ struct Queue {
     /// The first is the one that the hook has, if it is running.
     tokens: VecDeque<Token>,
     is_running: bool,
+    /// Whose tokens they are, as the last fetch said.
+    label: Label,
 }
 
 // ===== impl Hooks =====
@@ -57,6 +59,11 @@ struct Queue {
 impl Hooks {
     pub(super) fn new(hook: Box<Hook>) -> Self {
         Self { hook, queue: Mutex::default(), is_idle: Notify::new() }
+    }
+
+    /// Says whose tokens come from now on.
+    pub(super) fn label(&self, label: &Label) {
+        self.queue().label.clone_from(label);
     }
 
     /// Queues a token, and hands it over once those before it are.
@@ -127,7 +134,8 @@ impl Worker {
         // A hook that panics has said so itself, and the token is good all the same.
         let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
         if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
-            observe::hook_hangs(HANGS_AFTER);
+            let label = self.0.queue().label.clone();
+            observe::hook_hangs(&label, HANGS_AFTER);
             let _ = hook.await;
         }
     }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use http::Extensions;
 
-use super::pass::Pass;
-use crate::{cache::TokenCache, error::Refused};
+use super::pass::{Pass, Target};
+use crate::{
+    cache::{Granted, TokenCache},
+    error::Refused,
+};
 
 /// Where the tokens of an origin come from: a [`TokenCache`].
 ///
@@ -48,6 +51,11 @@ impl From<&TokenCache> for Tokens {
 impl Supply {
     pub(super) fn cache(&self) -> &TokenCache {
         &self.0
+    }
+
+    /// A pass for the slot of a route.
+    pub(super) fn pass(&self, target: Target, granted: Granted) -> Arc<Pass> {
+        Arc::new(Pass::of_one_thread(target, granted))
     }
 
     pub(super) fn left(&self, _: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {

@@ -158,30 +158,3 @@ fn background_flights_start_at_most_once_a_second() {
     assert!((world.seconds(next) - 1.2).abs() < 1e-6);
     assert!(world.pass(0.8).ask().1.is_some());
 }
-
-#[test]
-fn keeping_warm_starts_a_flight_when_one_is_due_and_heeds_the_cooldown() {
-    let mut warm = World::holding(&token("a"), 100);
-    let at = warm.state.warm_at(warm.now);
-    assert_eq!(warm.seconds(at), 80.0);
-    assert!(warm.state.keep_warm(warm.now).start.is_none(), "not yet");
-    warm.pass(80.0);
-    let start = warm.state.keep_warm(warm.now).start.unwrap();
-    let at = warm.state.warm_at(warm.now);
-    assert_eq!(warm.seconds(at), 111.0, "when the flight counts as lost");
-    warm.finish(&start, Err(busy()));
-    let at = warm.state.warm_at(warm.now);
-    assert_eq!(warm.seconds(at), 81.0, "the source cools down");
-}
-
-#[test]
-fn keeping_warm_starts_at_most_one_flight_a_second_whatever_the_policy_says() {
-    let mut world = World::with(|policy| policy.background_interval(Duration::ZERO));
-    for second in 0..5 {
-        let at = world.state.warm_at(world.now).unwrap();
-        assert_eq!((at - world.start).as_secs(), second);
-        world.now = at;
-        let start = world.state.keep_warm(world.now).start.expect("a flight");
-        world.finish(&start, Ok(&token("brief").with_lifetime(Duration::ZERO)));
-    }
-}

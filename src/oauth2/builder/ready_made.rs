@@ -1,0 +1,120 @@
+//! The ready-made transport: what can be set about it, and making it.
+
+use std::{error::Error, fmt::Write, time::Duration};
+
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, Url, redirect::Policy};
+use zeroize::Zeroizing;
+
+use super::checks::InvalidEndpoint;
+use crate::origin::Origin;
+
+const ROOT_CERTIFICATE: &str = "root_certificate";
+const PROXY: &str = "proxy";
+
+/// What is set about the ready-made transport alone.
+#[derive(Default)]
+pub(super) struct ReadyMade {
+    /// Certificates in PEM, one or more in each.
+    pub(super) root_certificates: Vec<Vec<u8>>,
+    /// There may be a password in it.
+    pub(super) proxy: Option<Zeroizing<String>>,
+}
+
+// ===== impl ReadyMade =====
+
+impl ReadyMade {
+    /// The client.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEndpoint`] if one of the settings cannot be, or TLS cannot be set up.
+    pub(super) fn client(
+        &self,
+        origin: &Origin,
+        allow_plaintext: bool,
+        connect_timeout: Option<Duration>,
+    ) -> Result<Client, InvalidEndpoint> {
+        let roots = self.roots()?;
+        let mut client = Client::builder().redirect(Policy::none());
+        if let Some(timeout) = connect_timeout {
+            client = client.connect_timeout(timeout);
+        }
+        client = match self.proxy(origin, allow_plaintext)? {
+            Some(proxy) => client.proxy(proxy),
+            // A proxy of the environment would read the credentials.
+            None if !origin.is_https() || origin.is_loopback() => client.no_proxy(),
+            None => client,
+        };
+        if !roots.is_empty() {
+            client = client.tls_certs_merge(roots.clone());
+        }
+        build(client)
+            .map_err(|error| if has_only_certificates(roots) { error } else { no_certificate() })
+    }
+
+    /// The name of a setting that was made: a transport of the user's would not heed it.
+    pub(super) fn first_set(&self) -> Option<&'static str> {
+        if !self.root_certificates.is_empty() {
+            return Some(ROOT_CERTIFICATE);
+        }
+        self.proxy.as_ref().map(|_| PROXY)
+    }
+
+    fn roots(&self) -> Result<Vec<Certificate>, InvalidEndpoint> {
+        let mut roots = Vec::new();
+        for pem in &self.root_certificates {
+            let found = Certificate::from_pem_bundle(pem).map_err(|_| no_certificate())?;
+            if found.is_empty() {
+                return Err(no_certificate());
+            }
+            roots.extend(found);
+        }
+        Ok(roots)
+    }
+
+    fn proxy(
+        &self,
+        origin: &Origin,
+        allow_plaintext: bool,
+    ) -> Result<Option<Proxy>, InvalidEndpoint> {
+        let Some(proxy) = &self.proxy else { return Ok(None) };
+        let invalid = |problem| InvalidEndpoint::setting(PROXY, problem);
+        if !origin.is_https() && !allow_plaintext {
+            return Err(invalid(
+                "could read the credentials, because the `url` is not https: use `https://`, or \
+                 `.allow_plaintext()` if you must",
+            ));
+        }
+        let url = Url::parse(proxy).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let proxy = url.and_then(|url| Proxy::all(url).ok());
+        let wanted = "is no `http` or `https` URL: write it like `http://proxy.example.com:3128`";
+        proxy.map(Some).ok_or(invalid(wanted))
+    }
+}
+
+/// Whether each is a certificate: reqwest looks at them only when it sets up TLS, where more
+/// than one thing can fail.
+fn has_only_certificates(roots: Vec<Certificate>) -> bool {
+    roots.is_empty() || Client::builder().no_proxy().tls_certs_only(roots).build().is_ok()
+}
+
+fn no_certificate() -> InvalidEndpoint {
+    InvalidEndpoint::setting(
+        ROOT_CERTIFICATE,
+        "holds no certificates in PEM, or one that cannot be read: give the contents of the file, \
+         with its `-----BEGIN CERTIFICATE-----`",
+    )
+}
+
+fn build(client: ClientBuilder) -> Result<Client, InvalidEndpoint> {
+    client.build().map_err(|error| {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            // A `String` takes all that is written.
+            let _ = write!(text, ": {cause}");
+            next = cause.source();
+        }
+        InvalidEndpoint::Transport(text)
+    })
+}

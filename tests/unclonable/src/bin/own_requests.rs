@@ -1,0 +1,38 @@
+//! A client that takes requests of its own, as `reqwest::Client` does, under the layer. The
+//! documentation says to write the method as a function.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tower_bearer::{AccessToken, BearerAuthLayer, TokenError, from_fn};
+use tower_layer::Layer;
+use tower_service::Service;
+
+struct OwnRequest;
+
+#[derive(Clone)]
+struct Client;
+
+impl Service<OwnRequest> for Client {
+    type Response = Response<()>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<()>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: OwnRequest) -> Self::Future {
+        ready(Ok(Response::new(())))
+    }
+}
+
+fn main() {
+    let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    let mut client = BearerAuthLayer::new(source).layer(Client);
+    drop(Service::call(&mut client, Request::new(String::new())));
+}
