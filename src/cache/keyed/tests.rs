@@ -322,6 +322,49 @@ async fn nothing_brings_a_forgotten_token_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_evicted_is_forgotten_too_by_those_who_have_a_handle() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    let handles = [user("ann"), user("ann").scope("a"), user("bob")].map(|key| tokens.cache(&key));
+    for handle in &handles {
+        handle.get().await.unwrap();
+    }
+    tokens.get(&scope("another")).await.unwrap();
+    assert_eq!(tokens.len(), 1);
+    tokens.forget_subject(&subject("ann"));
+    assert_eq!(handles.each_ref().map(|it| it.current().is_some()), [false, false, true]);
+    tokens.forget(&user("bob"));
+    assert!(handles[2].current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_evicted_gets_its_cache_back_while_somebody_has_a_handle() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    let handle = tokens.cache(&user("ann"));
+    handle.get().await.unwrap();
+    tokens.get(&user("bob")).await.unwrap();
+    assert!(tokens.known(&user("ann")).is_none());
+    assert!(tokens.cache(&user("ann")).is_same(&handle));
+    drop(handle);
+    tokens.get(&user("bob")).await.unwrap();
+    tokens.get(&user("ann")).await.unwrap();
+    assert_eq!(service.fetches(), ["ann", "bob", "bob", "ann"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handles_that_are_dropped_are_not_kept_in_mind() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    for nth in 0..1000 {
+        let handle = tokens.cache(&scope(nth.to_string()));
+        tokens.get(&scope("another")).await.unwrap();
+        drop(handle);
+    }
+    assert!(tokens.keyed.map.detached() < 64, "{}", tokens.keyed.map.detached());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_for_a_forgotten_key_fails_and_fetches_nothing() {
     let service = Service::default();
     let tokens = service.holding(10);
