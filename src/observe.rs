@@ -162,14 +162,9 @@ pub(crate) fn used<'a>(
 ) {
     #[cfg(feature = "metrics")]
     {
-        // As the macros do it, but for the key, which would take an allocation.
-        static METADATA: metrics::Metadata<'static> =
-            metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
         let source = source();
         if is_suspect {
-            metrics::with_recorder(|recorder| {
-                recorder.register_counter(source.suspect_uses(), &METADATA).increment(1);
-            });
+            count_one(source.suspect_uses());
         }
         if let Some(left) = left() {
             metrics::with_recorder(|recorder| {
@@ -179,6 +174,16 @@ pub(crate) fn used<'a>(
     }
 }
 
+/// As the macros do it, but for the key of the number, which would take an allocation each time.
+#[cfg(feature = "metrics")]
+static METADATA: metrics::Metadata<'static> =
+    metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
+
+#[cfg(feature = "metrics")]
+fn count_one(number: &metrics::Key) {
+    metrics::with_recorder(|recorder| recorder.register_counter(number, &METADATA).increment(1));
+}
+
 // ===== Keys =====
 
 /// The entry of a key was there.
@@ -186,7 +191,7 @@ pub(crate) fn used<'a>(
 #[inline]
 pub(crate) fn key_found(source: &Label) {
     #[cfg(feature = "metrics")]
-    metrics::counter!(names::KEY_HITS, "source" => source.value()).increment(1);
+    count_one(source.key_hits());
 }
 
 /// A key had no entry.
