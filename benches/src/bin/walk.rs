@@ -10,12 +10,12 @@
 use std::{env, hint::black_box, process::ExitCode};
 
 use http::{Request, Response, Uri};
-use tower_bearer_benches::{Answer, Body, Tokens, request, runtime, uri, walk};
+use tower_bearer_benches::{Answer, Body, Tokens, many_uris, request, runtime, uri, walk};
 use tower_layer::Layer;
 use tower_service::Service;
 
 const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|\
-                     thousand_origins> <requests>";
+                     thousand_origins|floor_in_turn|thousand_in_turn> <requests>";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -40,6 +40,10 @@ fn main() -> ExitCode {
         "thousand_origins" => {
             send(requests, &uri, tokens.layer_of_many().no_replay().layer(Answer));
         }
+        "floor_in_turn" => send_in_turn(requests, tokens.floor()),
+        "thousand_in_turn" => {
+            send_in_turn(requests, tokens.layer_of_many().no_replay().layer(Answer));
+        }
         _ => return usage(),
     }
     assert_eq!(tokens.fetched(), 1);
@@ -51,6 +55,19 @@ where
     S: Service<Request<Body>, Response = Response<()>>,
 {
     (0..requests).for_each(|_| walk(&mut service, uri));
+}
+
+/// To each of many origins in turn. The first request to each leaves a pass for the others: it does
+/// not count.
+fn send_in_turn<S>(requests: u32, mut service: S)
+where
+    S: Service<Request<Body>, Response = Response<()>>,
+{
+    let uris = many_uris();
+    for uri in &uris {
+        walk(&mut service, uri);
+    }
+    (0..requests).zip(uris.iter().cycle()).for_each(|(_, uri)| walk(&mut service, uri));
 }
 
 fn usage() -> ExitCode {
