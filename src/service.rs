@@ -2,6 +2,7 @@
 
 mod detour;
 mod future;
+mod placed;
 mod replay;
 mod walk;
 

@@ -44,7 +44,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// What `CloneBody` allocates beyond what `NoReplay` does, for a request with up to 8 headers whose
 /// values and body take no memory to clone, over an inner service that takes none either.
-// The box for what is kept, and the two halves of the header map's clone. The goal is the box alone.
+// The box for what is kept.
 const KEPT: usize = 1;
 
 /// Answers at once, and allocates nothing. Its clones do, if it is made so: then a clone shows.

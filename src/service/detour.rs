@@ -22,6 +22,7 @@ use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::{
+    placed::Placed,
     replay::{KeptHead, Replay},
     walk::{Kept, Walk, how_much_to_keep, set_out},
 };
@@ -53,13 +54,13 @@ pub(super) enum Detour<S, R: Replay<B>, B, Res> {
     /// The cache: another token than the one that was rejected by this response.
     Renewing {
         token: BoxFuture<'static, Result<AccessToken, TokenError>>,
-        kept: Box<Kept<S, R, B>>,
+        kept: Placed<Kept<S, R, B>>,
         response: Res,
     },
     /// The body of the first call, which the inner service still has.
     Restoring {
         exchange: Exchange,
-        kept: Box<Kept<S, R, B>>,
+        kept: Placed<Kept<S, R, B>>,
         response: Res,
         limit: Option<Pin<Box<Sleep>>>,
     },
@@ -113,7 +114,11 @@ impl<S, R: Replay<B>, B, Res> Detour<S, R, B, Res> {
     }
 
     /// Of a request whose token was rejected.
-    pub(super) fn renewing(rejection: Rejection, kept: Box<Kept<S, R, B>>, response: Res) -> Self {
+    pub(super) fn renewing(
+        rejection: Rejection,
+        kept: Placed<Kept<S, R, B>>,
+        response: Res,
+    ) -> Self {
         let cache = kept.exchange.pass().cache().clone();
         let token = async move { cache.renew(rejection).await }.boxed();
         Self::Renewing { token, kept, response }
@@ -191,7 +196,7 @@ where
                         // It may hold a connection that the second call needs.
                         drop(response);
                         exchange.replaying();
-                        let Kept { head, service, .. } = *kept;
+                        let Kept { head, service, .. } = kept.into_inner();
                         let outgoing = Outgoing::second(head, body, service);
                         Progress::Go(Self::Readying { exchange, outgoing, has_waited: false })
                     }

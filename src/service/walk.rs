@@ -4,7 +4,10 @@ use std::mem;
 
 use http::{Request, Response, request};
 
-use super::replay::{KeptHead, Replay};
+use super::{
+    placed::Placed,
+    replay::{KeptHead, Replay},
+};
 use crate::{
     exchange::Exchange,
     rules::{Keep, Rules},
@@ -17,7 +20,7 @@ pub(super) enum Walk<S, R: Replay<B>, B> {
     /// Nothing is kept of it: a rejection is the answer.
     Once(Exchange),
     /// It can be sent again.
-    Twice(Box<Kept<S, R, B>>),
+    Twice(Placed<Kept<S, R, B>>),
 }
 
 /// All that a second call needs.
@@ -44,7 +47,7 @@ pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
     };
     // Made where it stays: to move it would take longer than to fill it.
     let service = service.clone();
-    let mut kept = Box::new(Kept { exchange, head: KeptHead::new(request), body, service });
+    let mut kept = Placed::with(|| Kept { exchange, head: KeptHead::new(request), body, service });
     kept.head.keep_headers(request.headers());
     if kept.exchange.put(request.headers_mut()) { Walk::Twice(kept) } else { Walk::Untouched }
 }

@@ -33,14 +33,13 @@ impl KeptHead {
     }
 
     pub(crate) fn keep_headers(&mut self, headers: &HeaderMap) {
-        let mut headers = headers.iter().map(|(name, value)| (name.clone(), value.clone()));
+        let mut headers = headers.iter();
         for place in &mut self.in_place {
-            *place = headers.next();
-            if place.is_none() {
-                return;
-            }
+            let Some(header) = headers.next() else { return };
+            // An assignment would copy it once more.
+            place.get_or_insert_with(|| clone_of(header));
         }
-        self.others.extend(headers);
+        self.others.extend(headers.map(clone_of));
     }
 
     /// The request once more, without a token.
@@ -55,4 +54,8 @@ impl KeptHead {
         *request.extensions_mut() = self.extensions;
         request
     }
+}
+
+fn clone_of((name, value): (&HeaderName, &HeaderValue)) -> Header {
+    (name.clone(), value.clone())
 }
