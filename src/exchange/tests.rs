@@ -421,6 +421,21 @@ async fn a_replay_never_goes_back_to_the_token_that_was_rejected() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_that_waits_for_another_token_is_a_replay_still() {
+    let cache = minting(Some(101 * S));
+    cache.get().await.unwrap();
+    let first = exchange(&cache);
+    cache.renew(Rejection::new(token("t1"))).await.unwrap();
+    let mut replay = first.renewed(Ok(token("t2"))).unwrap();
+    advance(95 * S).await;
+    let Still::Wait(waiting) = replay.recheck() else { panic!("it has expired") };
+    let replay = Exchange::new(waiting.pass().await.unwrap());
+    assert_eq!(carried(&replay), "Bearer t3");
+    assert!(!replay.takes_for_granted(StatusCode::OK));
+    assert!(matches!(answered(&replay, &response(401)), Next::Answer));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_whose_token_has_expired_is_sent_if_only_the_rejected_one_can_be_had() {
     let secrets = std::sync::Mutex::new(vec!["t1", "t3", "t2", "t1"]);
     let cache = TokenCache::new(from_fn(move |_| {

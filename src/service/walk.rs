@@ -45,7 +45,6 @@ pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
     let Some(body) = replay.keep(request.body(), limit) else {
         return set_out_once(exchange, request);
     };
-    // Made where it stays: to move it would take longer than to fill it.
     let service = service.clone();
     let mut kept = Placed::with(|| Kept { exchange, head: KeptHead::new(request), body, service });
     kept.head.keep_headers(request.headers());
