@@ -58,6 +58,7 @@ mod client_auth;
 mod config;
 mod endpoint;
 mod error;
+mod overlay;
 pub mod providers;
 mod redact;
 mod refresh;
@@ -66,6 +67,7 @@ mod request;
 mod reqwest_service;
 mod response;
 mod text;
+mod token_exchange;
 mod transport;
 
 #[cfg(feature = "serde")]
@@ -82,4 +84,5 @@ pub use self::{
     request::BodyFormat,
     response::Field,
     text::HeaderText,
+    token_exchange::{TokenExchange, TokenType},
 };
