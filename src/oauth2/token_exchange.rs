@@ -80,8 +80,15 @@ impl<'de> serde::Deserialize<'de> for TokenType {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let is_short_for = |known: &Self| known.as_str().rsplit(':').next() == Some(&text);
-        let known = Self::KNOWN.into_iter().find(is_short_for);
-        Ok(known.unwrap_or_else(|| text.as_str().into()))
+        match Self::KNOWN.into_iter().find(is_short_for) {
+            Some(known) => Ok(known),
+            None if text.contains(':') => Ok(text.as_str().into()),
+            // The text itself may be a token that stands in a wrong place.
+            None => Err(serde::de::Error::custom(
+                "must be `access_token`, `refresh_token`, `id_token`, `saml1`, `saml2`, `jwt` or \
+                 a URI",
+            )),
+        }
     }
 }
 

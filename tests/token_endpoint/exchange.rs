@@ -2,10 +2,13 @@
 
 use tower_bearer::{
     Secret,
-    oauth2::{BodyFormat, ClientAuth, EndpointErrorKind as Kind, TokenExchange, TokenType},
+    oauth2::{EndpointErrorKind as Kind, TokenExchange, TokenType},
 };
 #[cfg(feature = "keyed")]
-use tower_bearer::{TokenKey, oauth2::TokenEndpoint};
+use tower_bearer::{
+    TokenKey,
+    oauth2::{BodyFormat, ClientAuth, TokenEndpoint},
+};
 
 use super::support::{Scripted, answer, cause, client, fetch_with, kind, sent, shown};
 #[cfg(feature = "keyed")]
@@ -14,6 +17,7 @@ use super::support::{URL, body_for, fetch_for, subject};
 /// As a form has it.
 const EXCHANGE: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
 const ACCESS_TOKEN: &str = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token";
+#[cfg(feature = "keyed")]
 const JWT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Ajwt";
 
 /// The answer of RFC 8693 §2.3.
