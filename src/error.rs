@@ -31,6 +31,7 @@ pub struct TokenError {
     transient: bool,
     retry_after: Option<Duration>,
     source_name: Option<Arc<str>>,
+    key_only: bool,
 }
 
 // ===== impl TokenError =====
@@ -58,6 +59,40 @@ impl TokenError {
         self
     }
 
+    /// Says that the failure is about the source itself, so that a fetch for any other key would
+    /// fail too.
+    ///
+    /// A failure that may pass by itself is taken for that unless it says otherwise.
+    #[must_use]
+    pub fn for_all_keys(mut self) -> Self {
+        self.key_only = false;
+        self
+    }
+
+    /// Says that the failure is about what the token was asked for or on whose behalf, and says
+    /// nothing about other keys.
+    ///
+    /// A permanent failure is taken for that unless it says otherwise.
+    #[must_use]
+    pub fn for_this_key(mut self) -> Self {
+        self.key_only = true;
+        self
+    }
+
+    /// Whether the failure says nothing about what other keys would get.
+    ///
+    /// ```
+    /// use tower_bearer::TokenError;
+    ///
+    /// assert!(TokenError::permanent("this user has no account").concerns_key_only());
+    /// assert!(!TokenError::permanent("our own key is revoked").for_all_keys().concerns_key_only());
+    /// assert!(!TokenError::transient("the vault is sealed").concerns_key_only());
+    /// ```
+    #[must_use]
+    pub fn concerns_key_only(&self) -> bool {
+        self.key_only
+    }
+
     /// Whether the failure may pass by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -68,13 +103,6 @@ impl TokenError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
-    }
-
-    /// Whether only the token key caused the failure that was asked for; else it holds for all
-    /// keys of the source.
-    #[must_use]
-    pub fn concerns_key_only(&self) -> bool {
-        !self.transient
     }
 
     /// The error of this type in another error or in its causes, however many layers have wrapped it.
@@ -128,7 +156,13 @@ impl TokenError {
     }
 
     fn new(cause: BoxError, transient: bool) -> Self {
-        Self { cause: Arc::from(cause), transient, retry_after: None, source_name: None }
+        Self {
+            cause: Arc::from(cause),
+            transient,
+            retry_after: None,
+            source_name: None,
+            key_only: !transient,
+        }
     }
 }
 
@@ -139,6 +173,7 @@ impl fmt::Debug for TokenError {
             .field("cause", &self.cause)
             .field("transient", &self.transient)
             .field("retry_after", &self.retry_after)
+            .field("key_only", &self.key_only)
             .finish()
     }
 }

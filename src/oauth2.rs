@@ -42,6 +42,18 @@
 //! has forgotten the refresh token by then, the error is
 //! [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
 //!
+//! # Keys, and whom a token is for
+//!
+//! If a request has a [key](crate::TokenRequest::key), its scope, its audience, its resources and
+//! its parameters replace the endpoint's own. A key never changes the grant, the client or its
+//! credentials. A request on behalf of a subject is served only by a grant that takes one
+//! ([`token_exchange`](TokenEndpointBuilder::token_exchange), `jwt_bearer_on_behalf_of`); any
+//! other grant would bring the program's own token, so the request fails and nothing is sent.
+//! [`EndpointError::concerns_key_only`] tells whether a failure says something about other keys.
+//!
+//! Keys share a refresh token, but no access token: the exchanges for two keys follow one
+//! another, each with the refresh token that the last one brought.
+//!
 //! # Secrets that change
 //!
 //! Each fetch reads every [`Secret`](crate::Secret) anew. If the service refuses, the endpoint
@@ -58,6 +70,7 @@ mod client_auth;
 mod config;
 mod endpoint;
 mod error;
+mod overlay;
 pub mod providers;
 mod redact;
 mod refresh;
@@ -66,6 +79,7 @@ mod request;
 mod reqwest_service;
 mod response;
 mod text;
+mod token_exchange;
 mod transport;
 
 #[cfg(feature = "serde")]
@@ -82,4 +96,5 @@ pub use self::{
     request::BodyFormat,
     response::Field,
     text::HeaderText,
+    token_exchange::{TokenExchange, TokenType},
 };

@@ -7,7 +7,10 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tower_bearer::{Reason, RefreshPolicy, Secret, TokenRequest, TokenSource, oauth2::Config};
+use tower_bearer::{
+    AccessToken, Reason, RefreshPolicy, Secret, Subject, TokenKey, TokenRequest, TokenSource,
+    oauth2::Config,
+};
 
 /// What must never be shown.
 const HUSH: &str = "hunter2";
@@ -21,6 +24,10 @@ fn toml(text: &str) -> Config {
 
 /// The request that the configuration causes.
 async fn request(config: &Config) -> Seen {
+    request_for(config, TokenRequest::new(Reason::First)).await
+}
+
+async fn request_for(config: &Config, request: TokenRequest) -> Seen {
     let (tell, mut told) = mpsc::unbounded_channel();
     let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
         let tell = tell.clone();
@@ -34,7 +41,7 @@ async fn request(config: &Config) -> Seen {
         }
     });
     let endpoint = config.builder().transport(transport).build().unwrap();
-    endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap();
+    endpoint.fetch(request).await.unwrap();
     told.recv().await.unwrap()
 }
 
@@ -97,6 +104,77 @@ async fn a_refresh_token_is_exchanged() {
     ));
     let (_, _, body) = request(&config).await;
     assert_eq!(body, "grant_type=refresh_token&client_id=me&refresh_token=r1");
+}
+
+const EXCHANGE: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
+
+#[tokio::test]
+async fn a_token_is_exchanged() {
+    let secret = file("s1");
+    let config = toml(&format!(
+        r#"
+        url = "https://auth.example.com"
+        [token_exchange]
+        subject_token = {{ file = {secret:?} }}
+        subject_token_type = "jwt"
+        actor_token = {{ file = {secret:?} }}
+        actor_token_type = "urn:example:ticket"
+        requested_token_type = "access_token"
+        "#
+    ));
+    let (_, _, body) = request(&config).await;
+    let uri = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3A";
+    let expected = format!(
+        "{EXCHANGE}&subject_token=s1&subject_token_type={uri}jwt&actor_token=s1\
+         &actor_token_type=urn%3Aexample%3Aticket&requested_token_type={uri}access_token"
+    );
+    assert_eq!(body, expected);
+    let keys: Vec<_> = config.secrets().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["token_exchange.subject_token", "token_exchange.actor_token"]);
+}
+
+#[tokio::test]
+async fn an_assertion_is_redeemed() {
+    let secret = file("a1");
+    let config =
+        toml(&format!("url = 'https://auth.example.com'\njwt_bearer = {{ file = {secret:?} }}"));
+    let (_, _, body) = request(&config).await;
+    let expected = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=a1";
+    assert_eq!(body, expected);
+}
+
+/// The request for a user.
+async fn request_of_alice(config: &Config) -> Seen {
+    let alice = Subject::new(AccessToken::new("alice").unwrap());
+    let key = TokenKey::new().on_behalf_of(alice);
+    request_for(config, TokenRequest::new(Reason::First).with_key(key)).await
+}
+
+#[tokio::test]
+async fn a_user_is_acted_for() {
+    let secret = file(HUSH);
+    let exchange = toml("url = 'https://auth.example.com'\ntoken_exchange = {}");
+    let (_, _, body) = request_of_alice(&exchange).await;
+    let access_token = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token";
+    let expected = format!("{EXCHANGE}&subject_token=alice&subject_token_type={access_token}");
+    assert_eq!(body, expected);
+
+    let assertion = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
+    let config = toml("url = 'https://auth.example.com'\njwt_bearer_on_behalf_of = true");
+    let (_, _, body) = request_of_alice(&config).await;
+    assert_eq!(body, format!("{assertion}&assertion=alice"));
+
+    let entra = toml(&format!(
+        "provider = 'entra_on_behalf_of'\ntenant = 'contoso.com'\nclient_id = 'me'\n\
+         client_secret = {{ file = {secret:?} }}\nscope = 'api://x/.default'"
+    ));
+    let (url, _, body) = request_of_alice(&entra).await;
+    assert_eq!(url, "https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token");
+    let expected = format!(
+        "{assertion}&client_id=me&client_secret=hunter2&assertion=alice\
+         &scope=api%3A%2F%2Fx%2F.default&requested_token_use=on_behalf_of"
+    );
+    assert_eq!(body, expected);
 }
 
 #[tokio::test]
@@ -211,10 +289,16 @@ fn refused<T: for<'de> Deserialize<'de> + std::fmt::Debug>(text: &str) -> String
 #[test]
 fn a_secret_that_is_written_out_is_refused_by_its_key_and_not_repeated() {
     for inline in ["'hunter2'", "{ text = 'hunter2' }"] {
-        for key in ["client_secret", "refresh_token", "api_key"] {
+        for key in ["client_secret", "refresh_token", "api_key", "jwt_bearer"] {
             let error = refused::<Config>(&format!("url = 'https://a.example'\n{key} = {inline}"));
             assert_eq!(error, format!("`{key}`: {INLINE}"));
         }
+    }
+    for key in ["subject_token", "actor_token"] {
+        let exchange =
+            format!("url = 'https://a.example'\ntoken_exchange = {{ {key} = 'hunter2' }}");
+        let error = refused::<Config>(&exchange);
+        assert_eq!(error, format!("`token_exchange.{key}`: {INLINE}"));
     }
     let error = refused::<Config>("provider = 'ianum'\nparams = { password = 'hunter2' }");
     assert_eq!(error, format!("`params.password`: {INLINE}"));
@@ -256,7 +340,14 @@ fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
             "provider = 'ianum'\nclient_id = 'me'",
             "`client_secret` is missing, which `provider = \"ianum\"` needs",
         ),
-        ("url = 'a'\ntenant = 't'", "`tenant` is for `provider = \"ibm_verify\"` only"),
+        (
+            "url = 'a'\ntenant = 't'",
+            "`tenant` is for `provider = \"ibm_verify\"` or `\"entra_on_behalf_of\"` only",
+        ),
+        (
+            "provider = 'entra_on_behalf_of'",
+            "`tenant` is missing, which `provider = \"entra_on_behalf_of\"` needs",
+        ),
         (
             "provider = 'ianum'\napi_key = { env = 'A' }",
             "`api_key` is for `provider = \"ibm_cloud\"` only",
@@ -264,6 +355,18 @@ fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
         (
             "url = 'a'\ngrant_type = 'password'\nrefresh_token = { env = 'A' }",
             "`grant_type` is another one than `refresh_token` needs: leave it out",
+        ),
+        (
+            "url = 'a'\ngrant_type = 'password'\ntoken_exchange = {}",
+            "`grant_type` is another one than `token_exchange` needs: leave it out",
+        ),
+        (
+            "url = 'a'\ntoken_exchange = {}\njwt_bearer_on_behalf_of = true",
+            "`token_exchange` and `jwt_bearer_on_behalf_of` are two grants: leave one out",
+        ),
+        (
+            "url = 'a'\nrefresh_token = { env = 'A' }\njwt_bearer = { env = 'A' }",
+            "`refresh_token` and `jwt_bearer` are two grants: leave one out",
         ),
     ] {
         assert_eq!(refused::<Config>(text), expected);
@@ -292,8 +395,8 @@ fn a_value_of_the_wrong_kind_is_named_by_its_key() {
         assert_eq!(refused::<Config>(text), expected);
     }
     for (key, choices) in [
-        ("system", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
-        ("provider", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`"),
+        ("system", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`, `entra_on_behalf_of`"),
+        ("provider", "`ibm_cloud`, `ibm_verify`, `greennode`, `ianum`, `entra_on_behalf_of`"),
         ("client_auth", "`basic`, `basic_raw`, `body`, `none`"),
     ] {
         for written in ["none_of_these", HUSH] {
@@ -320,6 +423,9 @@ fn a_secret_that_stands_in_a_wrong_place_is_not_shown_whatever_is_said_of_it() {
         "provider = { hunter2 = 1 }",
         "client_auth = { hunter2 = 'basic' }",
         "client_auth = 'hunter2, expected `x`'",
+        "token_exchange = 'hunter2'",
+        "token_exchange = { hunter2 = 1 }",
+        "token_exchange = { actor_token_type = 'hunter2' }",
         "url = ['hunter2']",
         "url = { hunter2 = 1 }",
         "resource = 'hunter2'",

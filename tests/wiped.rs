@@ -72,6 +72,35 @@ async fn tokens() {
     assert!(header.to_str().unwrap().contains(NEEDLE));
 }
 
+/// A user's token is exchanged, and refused.
+#[cfg(all(feature = "keyed", feature = "oauth2"))]
+async fn subjects() {
+    use http_body_util::{BodyExt, Full};
+    use tower_bearer::{
+        Subject, TokenKey,
+        oauth2::{BodyFormat, TokenEndpoint, TokenExchange},
+    };
+
+    let service = tower::service_fn(async |request: http::Request<Full<bytes::Bytes>>| {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.windows(NEEDLE.len()).any(|window| window == NEEDLE.as_bytes()));
+        let answer = http::Response::builder().status(400);
+        answer.body(Full::<bytes::Bytes>::from(r#"{"error":"invalid_request"}"#))
+    });
+    for format in [BodyFormat::Form, BodyFormat::Json] {
+        let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+            .body_format(format)
+            .token_exchange(TokenExchange::new().actor_token(NEEDLE))
+            .transport(service)
+            .build()
+            .unwrap();
+        let subject = Subject::new(AccessToken::new(NEEDLE).unwrap());
+        let key = TokenKey::new().on_behalf_of(subject);
+        let request = TokenRequest::new(Reason::First).with_key(key);
+        endpoint.fetch(request).await.unwrap_err();
+    }
+}
+
 /// One test, because the inspector sees all threads.
 #[tokio::test]
 async fn a_secret_is_wiped_when_the_last_clone_goes() {
@@ -80,6 +109,12 @@ async fn a_secret_is_wiped_when_the_last_clone_goes() {
 
     tokens().await;
     assert_eq!(leaks(), 0, "token, refresh token, header value");
+
+    #[cfg(all(feature = "keyed", feature = "oauth2"))]
+    {
+        subjects().await;
+        assert_eq!(leaks(), 0, "subject's token, actor's token");
+    }
 
     let dir = tempfile::TempDir::new().unwrap();
     let path = dir.path().join("secret");

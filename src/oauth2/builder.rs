@@ -1,6 +1,7 @@
 //! What is configured about a token endpoint, and the checks that it has to pass.
 
 mod checks;
+mod grant;
 mod placeholder;
 #[cfg(feature = "reqwest")]
 mod ready_made;
@@ -14,15 +15,17 @@ use http_body_util::Full;
 use tower_service::Service;
 use zeroize::Zeroizing;
 
+use self::grant::{CLIENT_CREDENTIALS, Chosen};
 use super::{
     changes::Refusals,
     client_auth::ClientAuth,
     endpoint::{Endpoint, TokenEndpoint},
     redact::Redactor,
-    refresh::{Grant, Hook, Refresh},
+    refresh::Hook,
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
     text::{HeaderText, Text},
+    token_exchange::TokenExchange,
     transport::{ServiceTransport, Transport},
 };
 use crate::{error::BoxError, observe::Label, origin::Origin, secret::Secret};
@@ -33,8 +36,6 @@ use self::ready_made::ReadyMade;
 use super::reqwest_service::ReqwestService;
 pub use checks::InvalidEndpoint;
 
-const CLIENT_CREDENTIALS: &str = "client_credentials";
-const REFRESH_TOKEN: &str = "refresh_token";
 const USER_AGENT: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
 /// How long an exchange of a refresh token may take, if no timeout is set. The endpoint has to
 /// be the one that gives it up, because only the endpoint can repeat it.
@@ -53,8 +54,7 @@ pub struct TokenEndpointBuilder {
     client_secret: Option<Secret>,
     client_auth: Option<ClientAuth>,
     format: BodyFormat,
-    grant_type: String,
-    refresh_token: Option<Secret>,
+    grant: Chosen,
     hook: Option<Box<Hook>>,
     scope: Option<String>,
     audience: Option<String>,
@@ -92,8 +92,7 @@ impl TokenEndpointBuilder {
             client_secret: None,
             client_auth: None,
             format: BodyFormat::default(),
-            grant_type: CLIENT_CREDENTIALS.to_owned(),
-            refresh_token: None,
+            grant: Chosen::Plain(CLIENT_CREDENTIALS.to_owned()),
             hook: None,
             scope: None,
             audience: None,
@@ -169,8 +168,7 @@ impl TokenEndpointBuilder {
     ///
     /// Each exchange may take 10 s, if no [`timeout`](Self::timeout) is set.
     pub fn refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
-        self.refresh_token = Some(refresh_token.into());
-        REFRESH_TOKEN.clone_into(&mut self.grant_type);
+        self.grant = Chosen::RefreshToken(refresh_token.into());
         self
     }
 
@@ -197,8 +195,72 @@ impl TokenEndpointBuilder {
         self
     }
 
+    /// Exchanges a token for another (RFC 8693): that of the request's [`Subject`], or one that
+    /// is fixed.
+    ///
+    /// A refresh token in the answer is dropped: the subject's token is exchanged again.
+    ///
+    /// [`Subject`]: crate::Subject
+    ///
+    /// ```
+    /// # use http::{Request, Response};
+    /// # use std::convert::Infallible;
+    /// # #[cfg(feature = "keyed")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_bearer::BoxError> {
+    /// use tower_bearer::{
+    ///     AccessToken, Reason, Subject, TokenKey, TokenRequest, TokenSource,
+    ///     oauth2::{TokenEndpoint, TokenExchange},
+    /// };
+    ///
+    /// # let service = tower::service_fn(async |_: Request<http_body_util::Full<bytes::Bytes>>| {
+    /// #     let answer = r#"{"access_token":"for-alice","token_type":"Bearer","expires_in":60,
+    /// #         "issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}"#;
+    /// #     Ok::<_, Infallible>(Response::new(answer.to_owned()))
+    /// # });
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("orders")
+    ///     .client_secret("s3cr3t")
+    ///     .token_exchange(TokenExchange::new())
+    /// #   .transport(service)
+    ///     .build()?;
+    ///
+    /// // A `KeyedTokenCache` makes such a request for each key that it is asked about.
+    /// let alice = Subject::new(AccessToken::new("what-alice-sent")?);
+    /// let key = TokenKey::new().audience("billing").on_behalf_of(alice);
+    /// let token = endpoint.fetch(TokenRequest::new(Reason::First).with_key(key)).await?;
+    /// assert_eq!(token.secret(), "for-alice");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "keyed"))]
+    /// # fn main() {}
+    /// ```
+    pub fn token_exchange(mut self, exchange: TokenExchange) -> Self {
+        self.grant = Chosen::TokenExchange(exchange);
+        self
+    }
+
+    /// Redeems an assertion that somebody else has signed (RFC 7523 §2.1), read anew for each
+    /// fetch: `assertion`, with `urn:ietf:params:oauth:grant-type:jwt-bearer`.
+    pub fn jwt_bearer(mut self, assertion: impl Into<Secret>) -> Self {
+        self.grant = Chosen::JwtBearer(assertion.into());
+        self
+    }
+
+    /// Redeems the token of the request's [`Subject`](crate::Subject) as an assertion
+    /// (RFC 7523 §2.1), so that the answer acts on the subject's behalf. For Microsoft Entra
+    /// there is [`entra_on_behalf_of`](super::providers::entra_on_behalf_of).
+    ///
+    /// A refresh token in the answer is dropped: the subject's token is redeemed again.
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    pub fn jwt_bearer_on_behalf_of(mut self) -> Self {
+        self.grant = Chosen::JwtBearerOnBehalfOf;
+        self
+    }
+
     /// Another grant than client credentials: its `grant_type`, for instance
-    /// `urn:ietf:params:oauth:grant-type:jwt-bearer`. Add what it needs beside that with
+    /// `urn:ietf:params:oauth:grant-type:saml2-bearer`. Add what it needs beside that with
     /// [`param`](Self::param) and [`secret_param`](Self::secret_param).
     ///
     /// The endpoint makes the same request for every token. It drops a refresh token in the
@@ -220,8 +282,7 @@ impl TokenEndpointBuilder {
     /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
     /// ```
     pub fn grant_type(mut self, grant_type: impl Into<String>) -> Self {
-        self.grant_type = grant_type.into();
-        self.refresh_token = None;
+        self.grant = Chosen::Plain(grant_type.into());
         self
     }
 
@@ -376,7 +437,7 @@ impl TokenEndpointBuilder {
             return Err(InvalidEndpoint::setting("name", "is empty"));
         }
         let client_auth = self.checked_client_auth()?;
-        self.check_grant()?;
+        self.grant.check(&self.params, self.hook.is_some())?;
         let targets = self.targets()?;
         checks::params(&self.params)?;
         checks::names(&self.names)?;
@@ -384,11 +445,10 @@ impl TokenEndpointBuilder {
         let transport = self.checked_transport(&origin)?;
         let (headers, secret_headers) = checks::headers(&self.user_agent, self.headers)?;
 
-        let is_refresh = self.refresh_token.is_some();
-        let grant = match self.refresh_token {
-            Some(initial) => Grant::Refresh(Refresh::new(initial, self.hook)),
-            None => Grant::Repeated,
-        };
+        let is_refresh = self.grant.is_refresh();
+        let grant_type = self.grant.grant_type().to_owned();
+        let (grant, mut params, requested) = self.grant.into_parts(self.hook);
+        params.extend(self.params);
         let endpoint = Endpoint {
             label: Label::new(self.name),
             // Never the query, in which there may be a secret.
@@ -399,13 +459,14 @@ impl TokenEndpointBuilder {
                 client_secret: self.client_secret,
                 client_auth,
                 format: self.format,
-                grant_type: self.grant_type,
+                grant_type,
                 targets,
-                params: self.params,
+                params,
                 headers,
                 secret_headers,
             },
             grant,
+            requested,
             names: self.names,
             timeout: self.timeout.or(is_refresh.then_some(REFRESH_TIMEOUT)),
             transport,
@@ -443,7 +504,8 @@ impl TokenEndpointBuilder {
     }
 
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
-        let needs_client = self.grant_type == CLIENT_CREDENTIALS || self.client_secret.is_some();
+        let needs_client =
+            self.grant.grant_type() == CLIENT_CREDENTIALS || self.client_secret.is_some();
         let usual = if self.client_id.is_some() || needs_client {
             ClientAuth::Basic
         } else {
@@ -468,22 +530,6 @@ impl TokenEndpointBuilder {
         }
     }
 
-    fn check_grant(&self) -> Result<(), InvalidEndpoint> {
-        let is_refresh = self.refresh_token.is_some();
-        if self.grant_type.is_empty() {
-            return Err(InvalidEndpoint::setting("grant_type", "is empty"));
-        }
-        if self.grant_type == REFRESH_TOKEN && !is_refresh {
-            let problem = "needs the token: use `.refresh_token(..)` instead";
-            return Err(InvalidEndpoint::setting("grant_type", problem));
-        }
-        if self.hook.is_some() && !is_refresh {
-            let problem = "would never be called without `.refresh_token(..)`";
-            return Err(InvalidEndpoint::setting("on_new_refresh_token", problem));
-        }
-        Ok(())
-    }
-
     fn targets(&self) -> Result<Vec<(&'static str, String)>, InvalidEndpoint> {
         let mut targets = Vec::new();
         let single = [("scope", &self.scope), ("audience", &self.audience)];
@@ -505,7 +551,7 @@ impl fmt::Debug for TokenEndpointBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the URL, which may have a password in it, nor what may be a secret.
         f.debug_struct("TokenEndpointBuilder")
-            .field("grant_type", &self.grant_type)
+            .field("grant_type", &self.grant.grant_type())
             .field("client_id", &self.client_id)
             .field("client_auth", &self.client_auth)
             .field("body_format", &self.format)

@@ -11,6 +11,9 @@
 //!    question to the next, a second apart: before the change or after it.
 //! 3. Whatever has changed, the first two tries of a series of refusals are early. Each further
 //!    one waits for twice as long as the one before. A success ends the series.
+//!
+//! All keys share the secrets, and so what is known of them. A refusal that is about a key, or
+//! about the subject in it, says nothing about the secrets and is never noted here.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -41,7 +44,7 @@ pub(super) enum Change {
     Anew,
     /// Something that a function returns.
     Made,
-    /// Something that is kept somewhere, or the refresh token, which nobody makes anew.
+    /// Something that is kept somewhere, or what is redeemed, which nobody makes anew.
     Kept,
 }
 
@@ -85,7 +88,7 @@ impl Change {
         before: &Readings,
         now: &Readings,
     ) -> Self {
-        if before.refresh_token != now.refresh_token {
+        if before.redeemed != now.redeemed {
             return Self::Kept;
         }
         let mut change = Self::Nothing;
@@ -215,11 +218,12 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Reason;
+    use crate::{oauth2::overlay::Overlay, source::Reason};
 
     fn read(text: &str) -> Readings {
         let secrets = vec![zeroize::Zeroizing::new(text.to_owned())];
-        Readings { secrets, refresh_token: None }
+        let overlay = Overlay::of(&TokenRequest::new(Reason::First));
+        Readings { secrets, redeemed: None, overlay }
     }
 
     fn refused() -> Refusals {

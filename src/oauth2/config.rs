@@ -1,6 +1,7 @@
 //! A token endpoint as data.
 
 mod base;
+mod exchange;
 mod provider;
 mod settings;
 
@@ -8,7 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use self::{base::Base, settings::Settings};
+use self::{base::Base, exchange::Exchange, settings::Settings};
 use super::builder::TokenEndpointBuilder;
 use crate::{
     data::{SecretOrText, TextOrSecret, keyed},
@@ -45,7 +46,9 @@ use crate::{
 /// | --- | --- |
 /// | `url` | a text: needed without `provider`, another URL with it |
 /// | `name`, `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
-/// | `client_secret`, `refresh_token` | a secret |
+/// | `client_secret`, `refresh_token`, `jwt_bearer` | a secret |
+/// | `jwt_bearer_on_behalf_of` | `true` or `false` (feature `keyed`) |
+/// | `token_exchange` | a map, which may be empty: `subject_token` and `actor_token`, secrets; `subject_token_type`, `actor_token_type` and `requested_token_type`: `"access_token"`, `"refresh_token"`, `"id_token"`, `"saml1"`, `"saml2"`, `"jwt"` or a URI |
 /// | `client_auth` | `"basic"`, `"basic_raw"`, `"body"` or `"none"` |
 /// | `body_format` | `"form"` or `"json"` |
 /// | `resource` | a list of URIs |
@@ -63,6 +66,7 @@ use crate::{
 /// | `"ibm_verify"` | `tenant`, a host name; `client_id`; `client_secret` |
 /// | `"greennode"` | `client_id`; `client_secret` |
 /// | `"ianum"` | `client_id`; `client_secret` |
+/// | `"entra_on_behalf_of"` (feature `keyed`) | `tenant`, an id or a domain name; `client_id`; `client_secret` |
 ///
 /// # Secrets
 ///
@@ -99,16 +103,23 @@ impl Config {
     /// Every secret, with its key, and every parameter: to find out before anything starts that
     /// one cannot be read.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
-        let Settings { api_key, client_secret, refresh_token, params, headers, .. } =
+        let Settings { api_key, client_secret, refresh_token, jwt_bearer, params, headers, .. } =
             &self.settings;
+        let exchange = self.settings.token_exchange.iter().flat_map(Exchange::secrets);
         let params = params.iter().map(|(name, SecretOrText(value))| (name, value.secret()));
         let headers = headers.iter().filter(|(_, TextOrSecret(value))| !value.is_text());
         let headers = headers.map(|(name, TextOrSecret(value))| (name, value.secret()));
         let others = params.chain(headers).map(|(name, secret)| (name.as_str(), secret));
-        [("api_key", api_key), ("client_secret", client_secret), ("refresh_token", refresh_token)]
-            .into_iter()
-            .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
-            .chain(others)
+        [
+            ("api_key", api_key),
+            ("client_secret", client_secret),
+            ("refresh_token", refresh_token),
+            ("jwt_bearer", jwt_bearer),
+        ]
+        .into_iter()
+        .chain(exchange)
+        .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+        .chain(others)
     }
 }
 

@@ -12,9 +12,12 @@ use zeroize::Zeroizing;
 use super::{
     changes::{Change, Refusal, Refusals},
     error::{EndpointError, EndpointErrorKind as Kind},
+    overlay::Overlay,
+    redact::Redactor,
     refresh::{Grant, Refresh},
-    request::{Readings, Template},
+    request::{Readings, Redeemed, Template},
     response::{FieldNames, Reply, retry_after},
+    token_exchange::TokenType,
     transport::{Answer, Transport, TransportError},
 };
 use crate::{
@@ -50,6 +53,8 @@ pub(super) struct Endpoint {
     pub(super) place: String,
     pub(super) template: Template,
     pub(super) grant: Grant,
+    /// What kind of token has to come, if it is not for the service to decide.
+    pub(super) requested: Option<TokenType>,
     pub(super) names: FieldNames,
     pub(super) timeout: Option<Duration>,
     pub(super) transport: Box<dyn Transport>,
@@ -159,8 +164,8 @@ impl fmt::Debug for TokenEndpoint {
 // ===== impl Endpoint =====
 
 impl Endpoint {
-    /// Fetches a token. An exchange of a refresh token is shared by all who ask meanwhile, and
-    /// goes on if none of them is left.
+    /// Fetches a token. An exchange of a refresh token is shared by all who ask for the same
+    /// meanwhile, and goes on if none of them is left.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         request: TokenRequest,
@@ -168,6 +173,8 @@ impl Endpoint {
         let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
         let label = request.label().or(&self.label);
         let request = request.labelled(label);
+        let overlay = Overlay::of(&request);
+        self.check(&overlay).map_err(|error| told(request.label(), error))?;
         let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
         refresh.resume_hooks(request.label());
         let rejected = request.rejected().cloned();
@@ -175,8 +182,19 @@ impl Endpoint {
             let (endpoint, request) = (Arc::clone(self), request.clone());
             async move { endpoint.run(request).await }
         };
-        // Every fetch of an endpoint asks for the same, so one may have the token of another.
-        refresh.runs.join(&runtime, rejected.as_ref(), self.longest(), start).await
+        refresh.runs.join(&runtime, &overlay, rejected.as_ref(), self.longest(), start).await
+    }
+
+    /// Whether what is asked for can be asked for here. If not, nothing is read and nothing sent.
+    fn check(&self, overlay: &Overlay) -> Outcome<()> {
+        let takes_subject = matches!(self.grant, Grant::Subject(_));
+        self.template.check(overlay, takes_subject).map_err(|(kind, problem)| {
+            let error = self.error(kind);
+            match problem {
+                Some(problem) => error.with_detail(&Redactor::default().clean(&problem)),
+                None => error,
+            }
+        })
     }
 
     /// Two exchanges, of which a fetch may need the second.
@@ -210,13 +228,11 @@ impl Endpoint {
         let (outcome, sent) = self.attempt(&request).await;
         match &outcome {
             Ok(_) => self.refusals.succeeded(),
+            Err(error) if error.is_about_the_key() => {}
             Err(error) if error.is_transient() => self.refusals.failed(None),
             Err(_) => self.refusals.failed(Some(Refusal::new(request, sent))),
         }
-        outcome.map_err(|error| {
-            observe::endpoint_error(&label, error.label());
-            error.into()
-        })
+        outcome.map_err(|error| told(&label, error))
     }
 
     /// Fetches a token, and once more if the service refuses and what would be sent has changed
@@ -269,10 +285,18 @@ impl Endpoint {
     /// Reads what has to be sent for this request.
     async fn read(&self, request: &TokenRequest) -> Outcome<Readings> {
         let read = async {
-            let mut readings = self.template.read().await?;
-            if let Grant::Refresh(refresh) = &self.grant {
-                readings.refresh_token = Some(refresh.choose(request).await?);
-            }
+            let mut readings = self.template.read(&Overlay::of(request)).await?;
+            readings.redeemed = match &self.grant {
+                Grant::Repeated => None,
+                Grant::Refresh(refresh) => {
+                    let token = refresh.choose(request).await?;
+                    Some(Redeemed { name: "refresh_token", token })
+                }
+                Grant::Subject(name) => {
+                    let token = readings.overlay.subject_token();
+                    token.map(|token| Redeemed { name, token })
+                }
+            };
             Ok(readings)
         };
         read.await.map_err(|error| EndpointError::credential(&error, &self.place))
@@ -280,15 +304,16 @@ impl Endpoint {
 
     /// Redeems the grant, with care if it may be good for one exchange only.
     async fn redeem(&self, readings: &Readings) -> Outcome<AccessToken> {
-        let (Grant::Refresh(refresh), Some(sent)) = (&self.grant, &readings.refresh_token) else {
+        let (Grant::Refresh(refresh), Some(redeemed)) = (&self.grant, &readings.redeemed) else {
             return self.exchange(readings).await.map(|(token, _)| token);
         };
+        let sent = &redeemed.token;
         match self.refresh(refresh, sent, readings).await {
             Err(error) if error.is_ambiguous() => {
                 // The same refresh token, but nothing else that is good for one exchange only.
-                let fresh = self.template.read().await.ok();
+                let fresh = self.template.read(&readings.overlay).await.ok();
                 let fresh =
-                    fresh.map(|fresh| Readings { refresh_token: Some(sent.clone()), ..fresh });
+                    fresh.map(|fresh| Readings { redeemed: Some(redeemed.clone()), ..fresh });
                 let again = self.refresh(refresh, sent, fresh.as_ref().unwrap_or(readings)).await;
                 again.map_err(EndpointError::settled)
             }
@@ -357,6 +382,7 @@ impl Endpoint {
         };
         match Reply::read(&body, &self.names) {
             Ok(reply) if is_success && !reply.is_error() => {
+                self.check_type(&reply, readings).map_err(failed)?;
                 let token = reply.access_token().map_err(|kind| {
                     let is_missing = kind == Kind::MissingToken;
                     let error = failed(self.error(kind));
@@ -372,12 +398,38 @@ impl Endpoint {
         }
     }
 
+    /// Whether the token is of a type that can be presented, and of the one that was asked for.
+    fn check_type(&self, reply: &Reply, readings: &Readings) -> Outcome<()> {
+        let requested = self.requested.as_ref();
+        if !reply.is_presented(requested) {
+            return Err(self.error(Kind::NotBearer));
+        }
+        match (reply.issued_token_type(), requested) {
+            (Some(issued), Some(requested)) if issued != requested.as_str() => {
+                let issued = self.redactor(reply, readings).clean(issued);
+                let detail = format!("`{issued}` in place of `{}`", requested.as_str());
+                Err(self.error(Kind::OtherTokenType).with_detail(&detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn refusal(&self, reply: Option<&Reply>, readings: &Readings) -> EndpointError {
-        let error = self.error(Kind::Refused);
+        let error = self.error(Kind::Refused).when_asked(readings.overlay.asked());
         let Some(reply) = reply else { return error };
+        let redactor = self.redactor(reply, readings);
+        error.with_oauth(reply.error(), reply.error_description(), &redactor).with_more(
+            reply.error_uri(),
+            reply.claims(),
+            &redactor,
+        )
+    }
+
+    /// Knows every secret that was sent, and every token that came.
+    fn redactor(&self, reply: &Reply, readings: &Readings) -> Redactor {
         let mut redactor = self.template.redactor(readings);
         reply.hide_tokens(&mut redactor);
-        error.with_oauth(reply.error(), reply.error_description(), &redactor)
+        redactor
     }
 
     fn broken(&self, broken: TransportError, readings: &Readings) -> EndpointError {
@@ -392,4 +444,10 @@ impl Endpoint {
     fn error(&self, kind: Kind) -> EndpointError {
         EndpointError::new(kind, &self.place)
     }
+}
+
+/// The error of a fetch, which is counted.
+fn told(label: &Label, error: EndpointError) -> TokenError {
+    observe::endpoint_error(label, error.label());
+    error.into()
 }

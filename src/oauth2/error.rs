@@ -23,16 +23,33 @@ const PASSING: [&str; 6] = [
     "use_dpop_nonce",
 ];
 
+/// Codes that only the user can do something about: `OpenID` Connect Core §3.1.2.6, and Entra's.
+const INTERACTION: [&str; 4] =
+    ["consent_required", "insufficient_claims", "interaction_required", "login_required"];
+
+/// Codes that are about what was asked for: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
+const ASKED: [&str; 3] = ["access_denied", "invalid_scope", "invalid_target"];
+
+/// Codes that are about the client (RFC 6749 §5.2).
+const CLIENT: [&str; 3] = ["invalid_client", "unauthorized_client", "unsupported_grant_type"];
+
+/// The longest `claims` that are handed on.
+const MAX_CLAIMS: usize = 4 * 1024;
+
 /// Codes that may be the label of a number: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707
-/// §2.
-const KNOWN: [&str; 12] = [
+/// §2, `OpenID` Connect Core §3.1.2.6.
+const KNOWN: [&str; 16] = [
     "access_denied",
     "authorization_pending",
+    "consent_required",
+    "insufficient_claims",
+    "interaction_required",
     "invalid_client",
     "invalid_grant",
     "invalid_request",
     "invalid_scope",
     "invalid_target",
+    "login_required",
     "server_error",
     "slow_down",
     "temporarily_unavailable",
@@ -71,6 +88,10 @@ struct Inner {
     status: Option<StatusCode>,
     error: Option<String>,
     description: Option<String>,
+    error_uri: Option<String>,
+    claims: Option<String>,
+    /// What the request asked for.
+    asked: Asked,
     /// What the code means: read before secrets are hidden, which might hit a part of it.
     meaning: Meaning,
     detail: Option<String>,
@@ -86,8 +107,25 @@ enum Meaning {
     Passing,
     /// The grant is no longer good (RFC 6749 §5.2).
     InvalidGrant,
+    /// The user has to do something.
+    Interaction,
+    /// What was asked for cannot be had.
+    Asked,
+    /// The client cannot have it, whatever is asked for.
+    Client,
     /// Another failure, or none.
     Other,
+}
+
+/// What a request asked for beside the endpoint's settings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "keyed"), expect(dead_code, reason = "all requests are alike"))]
+pub(super) enum Asked {
+    Nothing,
+    /// What a key says.
+    Key,
+    /// To act on behalf of the subject in a key.
+    Subject,
 }
 
 /// What went wrong, in kind.
@@ -123,6 +161,19 @@ pub enum EndpointErrorKind {
     /// never became known: it was probably spent then, and its successor is lost. Only a new
     /// grant helps.
     RefreshTokenLost,
+    /// The request's key is one that cannot be used, or sets a parameter that is a secret of the
+    /// endpoint: nothing was sent.
+    InvalidKey,
+    /// The request is on behalf of a subject, and the endpoint's grant takes none: nothing was
+    /// sent, because the token would be the program's own.
+    SubjectNotTaken,
+    /// The endpoint's grant takes a subject, and the request has none: nothing was sent.
+    SubjectMissing,
+    /// The token of the request's subject has expired: nothing was sent.
+    SubjectExpired,
+    /// The token is of another type than
+    /// [was asked for](super::TokenExchange::requested_token_type).
+    OtherTokenType,
 }
 
 // ===== impl EndpointError =====
@@ -135,6 +186,9 @@ impl EndpointError {
             status: None,
             error: None,
             description: None,
+            error_uri: None,
+            claims: None,
+            asked: Asked::Nothing,
             meaning: Meaning::Other,
             detail: None,
             retry_after: None,
@@ -167,6 +221,26 @@ impl EndpointError {
         self.inner.meaning = Meaning::of(error, description);
         self.inner.error = error.map(|text| redactor.clean(text));
         self.inner.description = description.map(|text| redactor.clean(text));
+        self
+    }
+
+    /// Adds where there is more to read, and what the user has to prove.
+    pub(super) fn with_more(
+        mut self,
+        error_uri: Option<&str>,
+        claims: Option<&str>,
+        redactor: &Redactor,
+    ) -> Self {
+        let is_printable = |text: &&str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let claims = claims.filter(is_printable).filter(|claims| claims.len() <= MAX_CLAIMS);
+        self.inner.claims = claims.map(|claims| redactor.clean_to(MAX_CLAIMS, claims));
+        self.inner.error_uri = error_uri.map(|uri| redactor.clean(uri));
+        self
+    }
+
+    /// Adds what the request asked for.
+    pub(super) fn when_asked(mut self, asked: Asked) -> Self {
+        self.inner.asked = asked;
         self
     }
 
@@ -230,6 +304,51 @@ impl EndpointError {
         self.inner.description.as_deref()
     }
 
+    /// The `error_uri`: a page with more about the error (RFC 6749 §5.2).
+    #[must_use]
+    pub fn error_uri(&self) -> Option<&str> {
+        self.inner.error_uri.as_deref()
+    }
+
+    /// The `claims`: JSON that says what the user has to prove, for instance a second factor.
+    ///
+    /// Hand them to the client that the user is at, for instance in the `WWW-Authenticate` of
+    /// your own 401 (RFC 9470, Microsoft Entra's claims challenge): it sends them along when the
+    /// user logs in again. They are as the service sent them; if it sent an object, that one's
+    /// JSON. They are printable ASCII of 4 KiB at most, or there are none.
+    #[must_use]
+    pub fn claims(&self) -> Option<&str> {
+        self.inner.claims.as_deref()
+    }
+
+    /// Whether only the user can do something about it, by logging in again or consenting:
+    /// `interaction_required`, `login_required`, `consent_required`, `insufficient_claims`, or
+    /// whatever comes with [`claims`](Self::claims).
+    #[must_use]
+    pub fn needs_interaction(&self) -> bool {
+        self.inner.meaning == Meaning::Interaction || self.inner.claims.is_some()
+    }
+
+    /// Whether the failure is about the key of the request or the subject in it, and says
+    /// nothing about what other keys would get.
+    ///
+    /// A permanent refusal is, unless it is about the client (`invalid_client`,
+    /// `unauthorized_client`, `unsupported_grant_type`, a 401) or about a refresh token or an
+    /// assertion that all keys share (`invalid_grant` without a subject). A failure that
+    /// [may pass](Self::is_transient) never is.
+    #[must_use]
+    pub fn concerns_key_only(&self) -> bool {
+        use EndpointErrorKind as Kind;
+        match self.inner.kind {
+            Kind::InvalidKey
+            | Kind::SubjectNotTaken
+            | Kind::SubjectMissing
+            | Kind::SubjectExpired => true,
+            Kind::Refused => !self.is_transient() && self.inner.refuses_the_key(),
+            _ => false,
+        }
+    }
+
     /// How long the service asked to be left alone (RFC 9110 §10.2.3): at most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -247,7 +366,19 @@ impl EndpointError {
     pub(super) fn blames_the_request(&self) -> bool {
         use EndpointErrorKind::{RefreshTokenLost, Refused};
         let refused = matches!(self.inner.kind, Refused | RefreshTokenLost);
-        refused && !self.is_transient() && !self.is_ambiguous()
+        let may_be_mended = !self.is_transient() && !self.is_about_the_key();
+        refused && may_be_mended && !self.is_ambiguous()
+    }
+
+    /// Whether the service said, as far as can be seen, that no other credentials of the
+    /// endpoint would help this key.
+    pub(super) fn is_about_the_key(&self) -> bool {
+        let is_certain = match self.inner.asked {
+            Asked::Nothing => false,
+            Asked::Key => self.inner.meaning != Meaning::Other,
+            Asked::Subject => true,
+        };
+        is_certain && self.concerns_key_only()
     }
 
     /// What went wrong as one of few words, for a label.
@@ -264,6 +395,11 @@ impl EndpointError {
             | EndpointErrorKind::InvalidToken(_)
             | EndpointErrorKind::NotBearer => "no_bearer_token",
             EndpointErrorKind::RefreshTokenLost => "refresh_token_lost",
+            EndpointErrorKind::InvalidKey => "invalid_key",
+            EndpointErrorKind::SubjectNotTaken => "subject_not_taken",
+            EndpointErrorKind::SubjectMissing => "subject_missing",
+            EndpointErrorKind::SubjectExpired => "subject_expired",
+            EndpointErrorKind::OtherTokenType => "other_token_type",
             EndpointErrorKind::Refused => self.inner.known_code().unwrap_or("other"),
         }
     }
@@ -278,7 +414,11 @@ impl EndpointError {
             EndpointErrorKind::Credential
             | EndpointErrorKind::Unreachable
             | EndpointErrorKind::Redirected
-            | EndpointErrorKind::RefreshTokenLost => false,
+            | EndpointErrorKind::RefreshTokenLost
+            | EndpointErrorKind::InvalidKey
+            | EndpointErrorKind::SubjectNotTaken
+            | EndpointErrorKind::SubjectMissing
+            | EndpointErrorKind::SubjectExpired => false,
             EndpointErrorKind::Refused => self.inner.is_server_error() && self.error().is_none(),
             _ => true,
         }
@@ -288,8 +428,10 @@ impl EndpointError {
 impl From<EndpointError> for TokenError {
     fn from(error: EndpointError) -> Self {
         let retry_after = error.retry_after();
+        let concerns_key_only = error.concerns_key_only();
         let error =
             if error.is_transient() { Self::transient(error) } else { Self::permanent(error) };
+        let error = if concerns_key_only { error.for_this_key() } else { error.for_all_keys() };
         match retry_after {
             Some(retry_after) => error.with_retry_after(retry_after),
             None => error,
@@ -307,6 +449,8 @@ impl fmt::Debug for EndpointError {
             .field("status", &self.inner.status)
             .field("error", &self.inner.error)
             .field("error_description", &self.inner.description)
+            .field("error_uri", &self.inner.error_uri)
+            .field("claims", &self.inner.claims)
             .field("detail", &self.inner.detail)
             .field("retry_after", &self.inner.retry_after)
             .field("transient", &self.is_transient())
@@ -330,7 +474,14 @@ impl Meaning {
         } else if error == Some("invalid_grant") {
             Self::InvalidGrant
         } else {
-            Self::Other
+            let is_one_of = |codes: &[&str]| error.is_some_and(|error| codes.contains(&error));
+            let listed = [
+                (&INTERACTION[..], Self::Interaction),
+                (&ASKED, Self::Asked),
+                (&CLIENT, Self::Client),
+            ];
+            let found = listed.into_iter().find(|(codes, _)| is_one_of(codes));
+            found.map_or(Self::Other, |(_, meaning)| meaning)
         }
     }
 }
@@ -350,7 +501,12 @@ impl Inner {
         match self.kind {
             EndpointErrorKind::Redirected
             | EndpointErrorKind::NotBearer
-            | EndpointErrorKind::RefreshTokenLost => false,
+            | EndpointErrorKind::RefreshTokenLost
+            | EndpointErrorKind::InvalidKey
+            | EndpointErrorKind::SubjectNotTaken
+            | EndpointErrorKind::SubjectMissing
+            | EndpointErrorKind::SubjectExpired
+            | EndpointErrorKind::OtherTokenType => false,
             EndpointErrorKind::Refused => {
                 self.is_server_error()
                     || self.is_one_of([StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS])
@@ -358,6 +514,19 @@ impl Inner {
             }
             _ => true,
         }
+    }
+
+    /// Of a permanent refusal, whether it is about what was asked for. At a token exchange
+    /// `invalid_request` is how a bad subject token is refused (RFC 8693 §2.2.2).
+    fn refuses_the_key(&self) -> bool {
+        let is_unauthorized = self.is_one_of([StatusCode::UNAUTHORIZED]);
+        !self.is_server_error()
+            && match self.meaning {
+                Meaning::Passing | Meaning::Client => false,
+                Meaning::InvalidGrant => self.asked == Asked::Subject,
+                Meaning::Interaction | Meaning::Asked => true,
+                Meaning::Other => self.asked != Asked::Nothing && !is_unauthorized,
+            }
     }
 
     fn is_server_error(&self) -> bool {
@@ -380,8 +549,19 @@ impl Inner {
     }
 
     fn advice(&self) -> Option<&'static str> {
-        use EndpointErrorKind::{MissingToken, Redirected, RefreshTokenLost, Refused};
+        use EndpointErrorKind::{
+            MissingToken, Redirected, RefreshTokenLost, Refused, SubjectMissing, SubjectNotTaken,
+        };
         Some(match self.kind {
+            SubjectNotTaken => {
+                "a token of the program's own must not stand in for a user's; use \
+                 `.token_exchange(..)` without a subject token that is fixed, or \
+                 `.jwt_bearer_on_behalf_of()`"
+            }
+            SubjectMissing => {
+                "put one into the request's key by `TokenKey::on_behalf_of(..)`; a plain \
+                 `TokenCache` knows no keys, a `KeyedTokenCache` does"
+            }
             Redirected => {
                 "it is not followed because it would replay the credentials; configure the URL \
                  that it leads to"
@@ -424,6 +604,11 @@ impl fmt::Display for Inner {
             Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
             Kind::NotBearer => write!(f, "{at} answered with a token that is no bearer token"),
             Kind::RefreshTokenLost => write!(f, "{at} no longer knows the refresh token"),
+            Kind::InvalidKey => write!(f, "the request's key is not for {at}"),
+            Kind::SubjectNotTaken => write!(f, "the grant at {at} takes no subject"),
+            Kind::SubjectMissing => write!(f, "the grant at {at} needs a subject"),
+            Kind::SubjectExpired => write!(f, "the subject's token has expired: {at} is not asked"),
+            Kind::OtherTokenType => write!(f, "{at} answered with a token of another type"),
         }?;
         if let Some(status) = self.status {
             write!(f, " (HTTP {status})")?;

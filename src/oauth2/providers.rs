@@ -42,6 +42,38 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
         .secret_param("apikey", api_key)
 }
 
+/// Microsoft Entra, on behalf of the user: the token of the request's
+/// [`Subject`](crate::Subject), which was issued for this client, for one that opens another API.
+///
+/// ```text
+/// POST https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token
+/// Content-Type: application/x-www-form-urlencoded
+///
+/// grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&client_id={client_id}
+/// &client_secret={client_secret}&assertion={subject token}&scope={scope}
+/// &requested_token_use=on_behalf_of
+/// ```
+///
+/// The tenant is an id or a domain name. Entra needs a scope, which is the endpoint's or the
+/// key's: `https://graph.microsoft.com/.default`. Other clouds than the public one have other
+/// [URLs](TokenEndpointBuilder::url). Where a policy wants more of the user (a second factor), the
+/// error [needs interaction](super::EndpointError::needs_interaction) and may have
+/// [claims](super::EndpointError::claims).
+#[cfg(feature = "keyed")]
+#[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+pub fn entra_on_behalf_of(
+    tenant: impl Display,
+    client_id: impl Into<String>,
+    client_secret: impl Into<Secret>,
+) -> TokenEndpointBuilder {
+    TokenEndpoint::builder(format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"))
+        .client_id(client_id)
+        .client_secret(client_secret)
+        .client_auth(ClientAuth::Body)
+        .jwt_bearer_on_behalf_of()
+        .param("requested_token_use", "on_behalf_of")
+}
+
 /// IBM Security Verify: client credentials at a tenant, which is given as its host name
 /// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are ignored).
 ///

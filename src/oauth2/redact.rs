@@ -65,6 +65,11 @@ impl Redactor {
     /// All places are found before any is replaced, so that neither secrets that overlap nor
     /// the cut at the end leave a part of one behind.
     pub(super) fn clean(&self, text: &str) -> String {
+        self.clean_to(MAX_CHARS, text)
+    }
+
+    /// The same with another limit.
+    pub(super) fn clean_to(&self, max_chars: usize, text: &str) -> String {
         let (text, is_cut) = start_of(text);
         let is_secret = self.places(text, is_cut);
         let mut clean = String::new();
@@ -76,11 +81,11 @@ impl Redactor {
                 (false, _) => clean.push(printable(character)),
             }
             after_secret = is_secret[at];
-            if clean.len() >= MAX_CHARS {
+            if clean.len() >= max_chars {
                 break;
             }
         }
-        clean.truncate(MAX_CHARS);
+        clean.truncate(max_chars);
         clean
     }
 

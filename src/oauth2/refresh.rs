@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zeroize::Zeroizing;
 
 use self::{chain::Chain, hook::Hooks};
+use super::{error::Asked, overlay::Overlay};
 use crate::{
     observe::Label,
     secret::{Secret, SecretError},
@@ -25,7 +26,9 @@ pub(super) enum Grant {
     /// request is made again for each token.
     Repeated,
     /// A refresh token (RFC 6749 §6), which each answer may replace.
-    Refresh(Refresh),
+    Refresh(Box<Refresh>),
+    /// The token of the request's subject, by the name of the parameter that it is.
+    Subject(&'static str),
 }
 
 /// A refresh token and what has become of it.
@@ -49,11 +52,12 @@ impl Refresh {
         }
     }
 
-    /// The refresh token to exchange.
+    /// The refresh token to exchange, which is the same for all keys.
     pub(super) async fn choose(&self, request: &TokenRequest) -> Result<Text, SecretError> {
         let carried = request.previous().and_then(|token| token.refresh_token());
         let configured = self.configured.read().await;
-        let next = self.chain().next(carried, configured.as_ref().ok());
+        let is_keyed = Overlay::of(request).asked() != Asked::Nothing;
+        let next = self.chain().next(carried, is_keyed, configured.as_ref().ok());
         next.map_or(configured, Ok)
     }
 

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     client_auth::{ClientAuth, basic_header},
+    overlay::{Overlay, Problem},
     redact::Redactor,
     text::{Text, check_header},
 };
@@ -48,12 +49,21 @@ pub(super) struct Template {
     pub(super) secret_headers: Vec<(HeaderName, Secret)>,
 }
 
-/// What the secrets of an endpoint read at one moment, in the order of its template.
+/// What is sent for one request: what the secrets of an endpoint read at one moment, in the order
+/// of its template, and what the request says itself.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Readings {
     pub(super) secrets: Vec<Zeroizing<String>>,
-    /// The refresh token that is to be exchanged.
-    pub(super) refresh_token: Option<Zeroizing<String>>,
+    pub(super) redeemed: Option<Redeemed>,
+    pub(super) overlay: Overlay,
+}
+
+/// A refresh token or a subject's token that is given for an access token.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Redeemed {
+    /// The parameter that it is.
+    pub(super) name: &'static str,
+    pub(super) token: Zeroizing<String>,
 }
 
 /// The same, each where it belongs.
@@ -66,13 +76,19 @@ struct Placed<'a> {
 // ===== impl Template =====
 
 impl Template {
-    /// Reads every secret but the refresh token, which the grant knows.
-    pub(super) async fn read(&self) -> Result<Readings, SecretError> {
+    /// Whether a request that asks for this can be made.
+    pub(super) fn check(&self, overlay: &Overlay, takes_subject: bool) -> Result<(), Problem> {
+        let secret_params = self.params.iter().filter(|(_, value)| value.secret().is_some());
+        overlay.check(takes_subject, secret_params.map(|(name, _)| name.as_str()))
+    }
+
+    /// Reads every secret but what is redeemed, which the grant knows.
+    pub(super) async fn read(&self, overlay: &Overlay) -> Result<Readings, SecretError> {
         let mut secrets = Vec::new();
         for secret in self.secrets() {
             secrets.push(secret.read().await?);
         }
-        let readings = Readings { secrets, refresh_token: None };
+        let readings = Readings { secrets, redeemed: None, overlay: overlay.clone() };
         let read = self.placed(&readings).headers;
         for ((_, secret), (_, read)) in self.secret_headers.iter().zip(read) {
             check_header(secret, read)?;
@@ -80,7 +96,7 @@ impl Template {
         Ok(readings)
     }
 
-    /// Every secret but the refresh token, in the order of [`Readings`].
+    /// Every secret but what is redeemed, in the order of [`Readings`].
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let params = self.params.iter().filter_map(|(_, value)| value.secret());
         let headers = self.secret_headers.iter().map(|(_, secret)| secret);
@@ -128,7 +144,8 @@ impl Template {
     pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
         let mut redactor = Redactor::default();
         let user_pass = self.user_pass(&self.placed(readings));
-        let read = readings.secrets.iter().chain(&readings.refresh_token).chain(&user_pass);
+        let redeemed = readings.redeemed.as_ref().map(|redeemed| &redeemed.token);
+        let read = readings.secrets.iter().chain(redeemed).chain(&user_pass);
         read.for_each(|secret| redactor.hide(secret));
         redactor
     }
@@ -144,11 +161,12 @@ impl Template {
             members.extend(self.client_id.iter().map(|id| ("client_id", id.as_str())));
             members.extend(placed.client_secret.map(|secret| ("client_secret", secret)));
         }
-        let refresh_token = readings.refresh_token.iter();
-        members.extend(refresh_token.map(|token| ("refresh_token", token.as_str())));
-        members.extend(self.targets.iter().map(|(name, value)| (*name, value.as_str())));
+        let redeemed = readings.redeemed.iter();
+        members.extend(redeemed.map(|Redeemed { name, token }| (*name, token.as_str())));
+        let targets = self.targets.iter().map(|(name, value)| (*name, value.as_str()));
         let names = self.params.iter().map(|(name, _)| name.as_str());
-        members.extend(names.zip(placed.params.iter().copied()));
+        let params = names.zip(placed.params.iter().copied());
+        members.extend(readings.overlay.over(targets, params));
         members
     }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, header::RETRY_AFTER};
 use zeroize::Zeroizing;
 
 use self::fields::{Fields, Scalar};
-use super::{error::EndpointErrorKind as Kind, redact::Redactor};
+use super::{error::EndpointErrorKind as Kind, redact::Redactor, token_exchange::TokenType};
 use crate::token::AccessToken;
 
 pub use fields::Field;
@@ -21,9 +21,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// The earliest end that a token is taken to have, in seconds since 1970: October 2012, when RFC
 /// 6749 was published.
 const EARLIEST_EXPIRY: f64 = 1_349_049_600.0;
-/// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`, and
-/// `N_A` for what is no access token (RFC 8693 §2.2.1).
-const NOT_BEARER: [&str; 4] = ["dpop", "pop", "mac", "n_a"];
+/// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`.
+const NOT_BEARER: [&str; 3] = ["dpop", "pop", "mac"];
+/// The type of what is no access token (RFC 8693 §2.2.1).
+const NO_ACCESS_TOKEN: &str = "n_a";
 
 /// What an answer says.
 pub(super) struct Reply {
@@ -62,6 +63,31 @@ impl Reply {
         self.text(Field::ErrorDescription)
     }
 
+    /// A page with more about the error (RFC 6749 §5.2).
+    pub(super) fn error_uri(&self) -> Option<&str> {
+        self.text(Field::ErrorUri)
+    }
+
+    /// What the user has to prove, as JSON.
+    pub(super) fn claims(&self) -> Option<&str> {
+        self.text(Field::Claims)
+    }
+
+    /// Which type the token is (RFC 8693 §2.2.1), where it says so.
+    pub(super) fn issued_token_type(&self) -> Option<&str> {
+        self.text(Field::IssuedTokenType).map(str::trim)
+    }
+
+    /// Whether the token is simply presented. What is no access token is, if just that was
+    /// requested.
+    pub(super) fn is_presented(&self, requested: Option<&TokenType>) -> bool {
+        let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
+        if token_type.eq_ignore_ascii_case(NO_ACCESS_TOKEN) {
+            return requested.is_some_and(|requested| *requested != TokenType::AccessToken);
+        }
+        !NOT_BEARER.iter().any(|other| other.eq_ignore_ascii_case(token_type))
+    }
+
     /// Hides the tokens in whatever the answer says beside them.
     pub(super) fn hide_tokens(&self, redactor: &mut Redactor) {
         for field in [Field::AccessToken, Field::RefreshToken] {
@@ -81,10 +107,6 @@ impl Reply {
 
     /// The access token with its end and its scope.
     pub(super) fn access_token(&self) -> Result<AccessToken, Kind> {
-        let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
-        if NOT_BEARER.iter().any(|other| other.eq_ignore_ascii_case(token_type)) {
-            return Err(Kind::NotBearer);
-        }
         let secret = self.text(Field::AccessToken).ok_or(Kind::MissingToken)?;
         let mut token = AccessToken::new(secret).map_err(Kind::InvalidToken)?;
         if let Some(scope) = self.text(Field::Scope) {
@@ -348,8 +370,13 @@ mod tests {
             ("\"N_A\"", false),
         ] {
             let body = format!(r#"{{"access_token":"t","token_type":{token_type}}}"#);
-            let token = reply(&body).unwrap().access_token();
-            assert_eq!(token.is_ok(), is_bearer, "{token_type}");
+            let reply = reply(&body).unwrap();
+            assert_eq!(reply.is_presented(None), is_bearer, "{token_type}");
+            let is_refused = reply.is_presented(Some(&TokenType::AccessToken));
+            assert_eq!(is_refused, is_bearer, "{token_type}");
+            let no_access_token = token_type == "\"N_A\"";
+            let is_wanted = reply.is_presented(Some(&TokenType::Jwt));
+            assert_eq!(is_wanted, is_bearer || no_access_token, "{token_type}");
         }
     }
 

@@ -2,7 +2,12 @@
 
 mod bad_input;
 mod errors;
+mod exchange;
 mod grants;
+#[cfg(feature = "keyed")]
+mod keys;
+#[cfg(feature = "keyed")]
+mod on_behalf_of;
 mod providers;
 #[cfg(feature = "reqwest")]
 mod ready_made;

@@ -24,6 +24,8 @@ use tower_bearer::{
     AccessToken, BoxError, Reason, TokenError, TokenRequest,
     oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint, TokenEndpointBuilder},
 };
+#[cfg(feature = "keyed")]
+use tower_bearer::{Subject, TokenKey};
 
 pub(crate) const URL: &str = "https://auth.example.com/token";
 pub(crate) const OK: &str = r#"{"access_token":"at-1","token_type":"Bearer","expires_in":3600}"#;
@@ -178,6 +180,48 @@ pub(crate) fn client() -> TokenEndpointBuilder {
 
 pub(crate) fn first() -> TokenRequest {
     TokenRequest::new(Reason::First)
+}
+
+/// A request for that key.
+#[cfg(feature = "keyed")]
+pub(crate) fn request_for(key: &TokenKey) -> TokenRequest {
+    first().with_key(key.clone())
+}
+
+#[cfg(feature = "keyed")]
+pub(crate) fn subject(token: &str) -> Subject {
+    Subject::new(AccessToken::new(token).unwrap())
+}
+
+/// Fetches for that key once, with one answer: what was sent, and what came of it.
+#[cfg(feature = "keyed")]
+pub(crate) async fn fetch_for(
+    key: &TokenKey,
+    builder: TokenEndpointBuilder,
+    step: Step,
+) -> (Vec<Seen>, Result<AccessToken, TokenError>) {
+    let service = Scripted::new([step]);
+    let endpoint = builder.transport(service.clone()).build().unwrap();
+    let outcome = endpoint.fetch(request_for(key)).await;
+    (service.seen(), outcome)
+}
+
+/// The body of the request for that key.
+#[cfg(feature = "keyed")]
+pub(crate) async fn body_for(key: &TokenKey, builder: TokenEndpointBuilder) -> String {
+    let (mut seen, outcome) = fetch_for(key, builder, answer(200, OK)).await;
+    outcome.unwrap();
+    seen.remove(0).body
+}
+
+/// The error for that key, for which nothing is sent.
+#[cfg(feature = "keyed")]
+pub(crate) async fn unsent_for(key: &TokenKey, builder: TokenEndpointBuilder) -> TokenError {
+    let (seen, outcome) = fetch_for(key, builder, answer(200, OK)).await;
+    assert!(seen.is_empty(), "{seen:?}");
+    let error = outcome.unwrap_err();
+    assert!(!error.is_transient() && error.concerns_key_only(), "{error:?}");
+    error
 }
 
 pub(crate) async fn fetch(endpoint: &TokenEndpoint) -> Result<AccessToken, TokenError> {

@@ -11,10 +11,20 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub(super) enum Base {
     Url(String),
-    IbmCloud { api_key: Secret },
-    IbmVerify { tenant: String, client: Client },
+    IbmCloud {
+        api_key: Secret,
+    },
+    IbmVerify {
+        tenant: String,
+        client: Client,
+    },
     Greennode(Client),
     Ianum(Client),
+    #[cfg(feature = "keyed")]
+    EntraOnBehalfOf {
+        tenant: String,
+        client: Client,
+    },
 }
 
 #[derive(Clone)]
@@ -23,14 +33,21 @@ pub(super) struct Client {
     secret: Secret,
 }
 
+/// Who has tenants.
+const WITH_TENANT: &[Provider] = &[
+    Provider::IbmVerify,
+    #[cfg(feature = "keyed")]
+    Provider::EntraOnBehalfOf,
+];
+
 // ===== impl Base =====
 
 impl Base {
     /// Takes what is needed, and refuses what only another provider needs.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
         let Settings { provider, tenant, api_key, url, client_id, client_secret, .. } = settings;
-        only_for(Provider::IbmCloud, "api_key", api_key.is_some(), *provider)?;
-        only_for(Provider::IbmVerify, "tenant", tenant.is_some(), *provider)?;
+        only_for(&[Provider::IbmCloud], "api_key", api_key.is_some(), *provider)?;
+        only_for(WITH_TENANT, "tenant", tenant.is_some(), *provider)?;
         let Some(provider) = *provider else {
             return url
                 .clone()
@@ -51,6 +68,11 @@ impl Base {
             }
             Provider::Greennode => client().map(Self::Greennode),
             Provider::Ianum => client().map(Self::Ianum),
+            #[cfg(feature = "keyed")]
+            Provider::EntraOnBehalfOf => {
+                let tenant = needed("tenant", tenant.as_ref(), provider)?;
+                client().map(|client| Self::EntraOnBehalfOf { tenant, client })
+            }
         }
     }
 
@@ -63,6 +85,10 @@ impl Base {
             }
             Self::Greennode(client) => providers::greennode(client.id, client.secret),
             Self::Ianum(client) => providers::ianum(client.id, client.secret),
+            #[cfg(feature = "keyed")]
+            Self::EntraOnBehalfOf { tenant, client } => {
+                providers::entra_on_behalf_of(tenant, client.id, client.secret)
+            }
         }
     }
 }
@@ -74,13 +100,15 @@ fn needed<T: Clone>(key: &str, value: Option<&T>, provider: Provider) -> Result<
 }
 
 fn only_for(
-    owner: Provider,
+    owners: &[Provider],
     key: &str,
     is_set: bool,
     provider: Option<Provider>,
 ) -> Result<(), String> {
-    if is_set && provider != Some(owner) {
-        return Err(format!("`{key}` is for `provider = \"{}\"` only", owner.name()));
+    let is_owner = provider.is_some_and(|provider| owners.contains(&provider));
+    if is_set && !is_owner {
+        let owners: Vec<_> = owners.iter().map(|owner| format!("\"{}\"", owner.name())).collect();
+        return Err(format!("`{key}` is for `provider = {}` only", owners.join("` or `")));
     }
     Ok(())
 }

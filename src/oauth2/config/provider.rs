@@ -10,6 +10,8 @@ pub(super) enum Provider {
     IbmVerify,
     Greennode,
     Ianum,
+    #[cfg(feature = "keyed")]
+    EntraOnBehalfOf,
 }
 
 // ===== impl Provider =====
@@ -21,6 +23,8 @@ impl Provider {
             Self::IbmVerify => "ibm_verify",
             Self::Greennode => "greennode",
             Self::Ianum => "ianum",
+            #[cfg(feature = "keyed")]
+            Self::EntraOnBehalfOf => "entra_on_behalf_of",
         }
     }
 }

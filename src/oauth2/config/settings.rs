@@ -12,6 +12,7 @@ use super::{
         builder::TokenEndpointBuilder, client_auth::ClientAuth, request::BodyFormat,
         response::Field,
     },
+    exchange::Exchange,
     provider::Provider,
 };
 use crate::{
@@ -35,6 +36,11 @@ pub(super) struct Settings {
     body_format: Option<BodyFormat>,
     grant_type: Option<String>,
     pub(super) refresh_token: Option<Secret>,
+    pub(super) token_exchange: Option<Exchange>,
+    pub(super) jwt_bearer: Option<Secret>,
+    #[cfg(feature = "keyed")]
+    #[serde(default)]
+    jwt_bearer_on_behalf_of: bool,
     scope: Option<String>,
     audience: Option<String>,
     #[serde(default)]
@@ -56,15 +62,31 @@ pub(super) struct Settings {
 
 impl Settings {
     /// The builder would take the one that it was told last.
-    pub(super) fn check_grant(&self) -> Result<(), &'static str> {
+    pub(super) fn check_grant(&self) -> Result<(), String> {
         let is_other = self.grant_type.as_ref().is_some_and(|grant| grant != "refresh_token");
-        if is_other && self.refresh_token.is_some() {
-            return Err("`grant_type` is another one than `refresh_token` needs: leave it out");
+        #[cfg(feature = "keyed")]
+        let is_on_behalf_of = self.jwt_bearer_on_behalf_of;
+        #[cfg(not(feature = "keyed"))]
+        let is_on_behalf_of = false;
+        let grants = [
+            ("refresh_token", self.refresh_token.is_some()),
+            ("token_exchange", self.token_exchange.is_some()),
+            ("jwt_bearer", self.jwt_bearer.is_some()),
+            ("jwt_bearer_on_behalf_of", is_on_behalf_of),
+        ];
+        let mut grants = grants.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
+        match (grants.next(), grants.next()) {
+            (Some(grant), None) if is_other => {
+                Err(format!("`grant_type` is another one than `{grant}` needs: leave it out"))
+            }
+            (Some(grant), Some(other)) => {
+                Err(format!("`{grant}` and `{other}` are two grants: leave one out"))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// The grant's type comes before the refresh token, which sets it too.
+    /// The grant's type comes before the grants, which set it too.
     pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
         use TokenEndpointBuilder as Builder;
         let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };
@@ -76,6 +98,12 @@ impl Settings {
         let builder = set(builder, self.body_format, Builder::body_format);
         let builder = set(builder, self.grant_type, Builder::grant_type);
         let builder = set(builder, self.refresh_token, Builder::refresh_token);
+        let exchange = self.token_exchange.map(Exchange::settings);
+        let builder = set(builder, exchange, Builder::token_exchange);
+        let builder = set(builder, self.jwt_bearer, Builder::jwt_bearer);
+        #[cfg(feature = "keyed")]
+        let builder =
+            if self.jwt_bearer_on_behalf_of { builder.jwt_bearer_on_behalf_of() } else { builder };
         let builder = set(builder, self.scope, Builder::scope);
         let builder = set(builder, self.audience, Builder::audience);
         let builder = set(builder, self.user_agent, Builder::user_agent);

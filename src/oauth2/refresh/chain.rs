@@ -55,9 +55,12 @@ impl Chain {
     pub(super) fn next(
         &mut self,
         carried: Option<&str>,
+        is_keyed: bool,
         configured: Option<&Text>,
     ) -> Option<Text> {
-        if let Some(carried) = carried.filter(|carried| !self.knows(carried)) {
+        // A key that was idle may carry one that was forgotten since, so many others had.
+        let is_trusted = !is_keyed || self.newest.is_none();
+        if let Some(carried) = carried.filter(|carried| is_trusted && !self.knows(carried)) {
             // From somebody else, and so newer than what is known here.
             self.append(&Zeroizing::new(carried.to_owned()));
         }
@@ -135,7 +138,7 @@ mod tests {
 
     fn next(chain: &mut Chain, carried: &str, configured: &str) -> String {
         let carried = Some(carried).filter(|carried| !carried.is_empty());
-        chain.next(carried, Some(&text(configured))).unwrap().to_string()
+        chain.next(carried, false, Some(&text(configured))).unwrap().to_string()
     }
 
     /// After `rt-0` was replaced by `rt-1`, and so on.
@@ -151,8 +154,8 @@ mod tests {
     fn the_configured_one_is_sent_until_another_came() {
         assert_eq!(next(&mut Chain::default(), "", "rt-0"), "rt-0");
         assert_eq!(next(&mut after(1), "", "rt-0"), "rt-1");
-        assert!(Chain::default().next(None, None).is_none());
-        assert_eq!(*after(1).next(None, None).unwrap(), "rt-1");
+        assert!(Chain::default().next(None, false, None).is_none());
+        assert_eq!(*after(1).next(None, false, None).unwrap(), "rt-1");
     }
 
     #[test]
@@ -171,6 +174,14 @@ mod tests {
         assert_eq!(next(&mut chain, "of-another-process", "rt-0"), "of-another-process");
         assert_eq!(next(&mut chain, "rt-3", "rt-0"), "of-another-process");
         assert_eq!(next(&mut chain, "", "rt-0"), "of-another-process");
+    }
+
+    #[test]
+    fn what_a_key_carries_that_was_idle_for_too_long_is_not_taken_for_newer() {
+        let mut chain = after(3);
+        let carried = Some("forgotten-since");
+        assert_eq!(*chain.next(carried, true, None).unwrap(), "rt-3");
+        assert_eq!(*Chain::default().next(carried, true, None).unwrap(), "forgotten-since");
     }
 
     #[test]

@@ -3,15 +3,19 @@
 //! An exchange that is dropped half-way may have spent the refresh token, whose successor is
 //! then lost. So it runs on a task of its own, and whoever asks meanwhile waits for it.
 //!
+//! All keys share the refresh token, and none shares an access token with another. A fetch for
+//! the key of the run takes what comes of it. A fetch for another key waits until the run has
+//! ended, which brings the refresh token to send next, and then starts its own.
+//!
 //! ```text
-//!          a fetch            the task                       a fetch
-//!  nothing ───────▶ under way ────────▶ ended, not taken ───────────▶ nothing
-//!                       │                    │ a fetch that wants no such outcome
-//!                       │                    ▼
-//!                       │                under way, anew
-//!                       │ the runtime drops the task, or it takes longer than it can
-//!                       ▼
-//!                   given up: what is left of it is aborted, and the next fetch starts anew
+//!          a fetch            the task                       a fetch for the same key
+//!  nothing ───────▶ under way ────────▶ ended, not taken ────────────────────────────▶ nothing
+//!                    │     ▲                 │
+//!                    │     └─────────────────┘ a fetch for another key, or one that wants no
+//!                    │                         such outcome: under way for that one
+//!                    │ the runtime drops the task, or it takes longer than it can
+//!                    ▼
+//!                given up: what is left of it is aborted, and the next fetch starts anew
 //! ```
 
 use std::{
@@ -32,6 +36,7 @@ use tokio::{
 
 use crate::{
     error::{CacheError, TokenError},
+    oauth2::overlay::Overlay,
     observe,
     token::AccessToken,
 };
@@ -49,6 +54,8 @@ pub(crate) struct Runs {
 
 #[derive(Clone)]
 struct Run {
+    /// What it asks for: the token is for requests that ask for the same.
+    overlay: Overlay,
     began: Instant,
     outcome: watch::Receiver<Option<Outcome>>,
     abort: AbortHandle,
@@ -61,6 +68,7 @@ impl Runs {
     pub(crate) async fn join<F, Fut>(
         &self,
         runtime: &Handle,
+        overlay: &Overlay,
         rejected: Option<&AccessToken>,
         longest: Duration,
         start: F,
@@ -71,9 +79,9 @@ impl Runs {
     {
         let called = Instant::now();
         loop {
-            let (run, is_ours) = match self.under_way(rejected, longest) {
+            let (run, is_ours) = match self.under_way(overlay, rejected, longest) {
                 Some(run) => (run, false),
-                None => match self.begin(runtime, &start) {
+                None => match self.begin(runtime, overlay, &start) {
                     Some(run) => (run, true),
                     // Another fetch was faster.
                     None => continue,
@@ -83,6 +91,8 @@ impl Runs {
             let mut outcome = run.outcome.clone();
             let ended = timeout(left, outcome.wait_for(Option::is_some)).await;
             let failure = match ended {
+                // Of another key: its end is all that matters here.
+                Ok(Ok(_)) if run.overlay != *overlay => continue,
                 Ok(Ok(outcome)) => {
                     let outcome = outcome.clone().expect("waited for");
                     self.forget(&run);
@@ -101,11 +111,17 @@ impl Runs {
     }
 
     /// The run to wait for, if there is one.
-    fn under_way(&self, rejected: Option<&AccessToken>, longest: Duration) -> Option<Run> {
+    fn under_way(
+        &self,
+        overlay: &Overlay,
+        rejected: Option<&AccessToken>,
+        longest: Duration,
+    ) -> Option<Run> {
         let run = self.run().clone()?;
         let is_wanted = match &*run.outcome.borrow() {
             None => run.outcome.has_changed().is_ok() && run.began.elapsed() < longest,
             Some(Err(_)) => false,
+            Some(Ok(_)) if run.overlay != *overlay => false,
             Some(Ok(token)) => {
                 let is_rejected = rejected.is_some_and(|rejected| rejected.is_same(token));
                 !is_rejected && run.began.elapsed() <= KEPT_FOR
@@ -120,14 +136,14 @@ impl Runs {
     }
 
     /// Starts a run, unless there is one.
-    fn begin<F, Fut>(&self, runtime: &Handle, start: F) -> Option<Run>
+    fn begin<F, Fut>(&self, runtime: &Handle, overlay: &Overlay, start: F) -> Option<Run>
     where
         F: Fn() -> Fut,
         Fut: Future<Output = Outcome> + Send + 'static,
     {
         let (tell, outcome) = watch::channel(None);
         let (abort, aborted) = AbortHandle::new_pair();
-        let run = Run { began: Instant::now(), outcome, abort };
+        let run = Run { overlay: overlay.clone(), began: Instant::now(), outcome, abort };
         {
             let mut current = self.run();
             if current.is_some() {

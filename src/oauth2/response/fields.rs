@@ -77,6 +77,12 @@ pub enum Field {
     /// What is said about an error: `error_description`, else `errorMessage`, else `errorSummary`,
     /// else the message that stands beside the code.
     ErrorDescription,
+    /// A page with more about the error: `error_uri`.
+    ErrorUri,
+    /// What the user has to prove: `claims`, a text, or an object, which is written as JSON.
+    Claims,
+    /// Which type the token of a token exchange is: `issued_token_type`.
+    IssuedTokenType,
 }
 
 /// The names that were configured. Any other field has its usual ones.
@@ -109,7 +115,7 @@ pub(super) enum Scalar {
 // ===== impl Field =====
 
 impl Field {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::AccessToken,
         Self::TokenType,
         Self::ExpiresIn,
@@ -118,6 +124,9 @@ impl Field {
         Self::Scope,
         Self::Error,
         Self::ErrorDescription,
+        Self::ErrorUri,
+        Self::Claims,
+        Self::IssuedTokenType,
     ];
 
     fn usual_names(self) -> &'static [&'static str] {
@@ -130,6 +139,9 @@ impl Field {
             Self::Scope => &["scope"],
             Self::Error => &["error", "errorCode"],
             Self::ErrorDescription => &["error_description", "errorMessage", "errorSummary"],
+            Self::ErrorUri => &["error_uri"],
+            Self::Claims => &["claims"],
+            Self::IssuedTokenType => &["issued_token_type"],
         }
     }
 }
@@ -247,6 +259,16 @@ impl Fields {
         }
     }
 
+    /// Claims as a text, whether they are one or an object.
+    fn claims(claims: &Value) -> Scalar {
+        match claims {
+            Value::Null => Scalar::Nothing,
+            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
+            Value::Object(_) => Scalar::Text(Zeroizing::new(claims.to_string())),
+            _ => Scalar::Other,
+        }
+    }
+
     /// A name that comes twice is an error (RFC 6749 §5.1): whichever were taken, somebody
     /// else on the way could have taken the other.
     fn add(&mut self, field: Field, rank: usize, value: Scalar) -> Result<(), Kind> {
@@ -324,6 +346,7 @@ impl<'de> de::Visitor<'de> for Members<'_> {
                 let value = match field {
                     Field::Error => fields.error(&object.next_value()?),
                     Field::Scope => Fields::scope(&object.next_value()?),
+                    Field::Claims => Fields::claims(&object.next_value()?),
                     _ => object.next_value()?,
                 };
                 added = added.and_then(|()| fields.add(field, rank, value));

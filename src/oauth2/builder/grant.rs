@@ -1,0 +1,129 @@
+//! Which grant was chosen, and what it takes.
+
+use super::{
+    super::{
+        refresh::{Grant, Hook, Refresh},
+        text::Text,
+        token_exchange::{TokenExchange, TokenType},
+    },
+    checks::InvalidEndpoint,
+};
+use crate::secret::Secret;
+
+pub(super) const CLIENT_CREDENTIALS: &str = "client_credentials";
+const REFRESH_TOKEN: &str = "refresh_token";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+
+/// The parameters that the token of a request's subject is.
+const SUBJECT_TOKEN: &str = "subject_token";
+const ASSERTION: &str = "assertion";
+
+/// The grant that was chosen last.
+pub(super) enum Chosen {
+    /// What it takes is among the parameters.
+    Plain(String),
+    RefreshToken(Secret),
+    TokenExchange(TokenExchange),
+    JwtBearer(Secret),
+    /// The assertion is the token of the request's subject.
+    #[cfg(feature = "keyed")]
+    JwtBearerOnBehalfOf,
+}
+
+// ===== impl Chosen =====
+
+impl Chosen {
+    pub(super) fn grant_type(&self) -> &str {
+        match self {
+            Self::Plain(grant_type) => grant_type,
+            Self::RefreshToken(_) => REFRESH_TOKEN,
+            Self::TokenExchange(_) => TOKEN_EXCHANGE,
+            Self::JwtBearer(_) => JWT_BEARER,
+            #[cfg(feature = "keyed")]
+            Self::JwtBearerOnBehalfOf => JWT_BEARER,
+        }
+    }
+
+    pub(super) fn is_refresh(&self) -> bool {
+        matches!(self, Self::RefreshToken(_))
+    }
+
+    pub(super) fn check(
+        &self,
+        params: &[(String, Text)],
+        has_hook: bool,
+    ) -> Result<(), InvalidEndpoint> {
+        if has_hook && !self.is_refresh() {
+            let problem = "would never be called without `.refresh_token(..)`";
+            return Err(InvalidEndpoint::setting("on_new_refresh_token", problem));
+        }
+        match self {
+            Self::Plain(grant_type) if grant_type.is_empty() => {
+                Err(InvalidEndpoint::setting("grant_type", "is empty"))
+            }
+            Self::Plain(grant_type) if grant_type == REFRESH_TOKEN => {
+                let problem = "needs the token: use `.refresh_token(..)` instead";
+                Err(InvalidEndpoint::setting("grant_type", problem))
+            }
+            Self::TokenExchange(exchange) => {
+                if let Some((name, problem)) = exchange.problem() {
+                    return Err(InvalidEndpoint::setting(name, problem));
+                }
+                if exchange.takes_subject() && !cfg!(feature = "keyed") {
+                    let problem = "is missing: only with feature `keyed` do requests have subjects";
+                    return Err(InvalidEndpoint::setting("subject_token", problem));
+                }
+                no_other(TokenExchange::PARAMS, params)
+            }
+            Self::JwtBearer(_) => no_other(&[ASSERTION], params),
+            #[cfg(feature = "keyed")]
+            Self::JwtBearerOnBehalfOf => no_other(&[ASSERTION], params),
+            Self::Plain(_) | Self::RefreshToken(_) => Ok(()),
+        }
+    }
+
+    /// The parameter that the token of the request's subject is, if it is one.
+    fn subject(&self) -> Option<&'static str> {
+        match self {
+            Self::TokenExchange(exchange) if exchange.takes_subject() => Some(SUBJECT_TOKEN),
+            #[cfg(feature = "keyed")]
+            Self::JwtBearerOnBehalfOf => Some(ASSERTION),
+            _ => None,
+        }
+    }
+
+    /// The grant, its own parameters, and the type of token that has to come of it.
+    pub(super) fn into_parts(
+        self,
+        hook: Option<Box<Hook>>,
+    ) -> (Grant, Vec<(String, Text)>, Option<TokenType>) {
+        let grant = self.subject().map_or(Grant::Repeated, Grant::Subject);
+        match self {
+            Self::RefreshToken(initial) => {
+                (Grant::Refresh(Box::new(Refresh::new(initial, hook))), Vec::new(), None)
+            }
+            Self::TokenExchange(exchange) => {
+                let requested = exchange.requested().cloned();
+                (grant, exchange.params(), requested)
+            }
+            Self::JwtBearer(assertion) => {
+                (grant, vec![(ASSERTION.to_owned(), Text::Secret(assertion))], None)
+            }
+            Self::Plain(_) => (grant, Vec::new(), None),
+            #[cfg(feature = "keyed")]
+            Self::JwtBearerOnBehalfOf => (grant, Vec::new(), None),
+        }
+    }
+}
+
+/// No parameter may come twice (RFC 6749 §3.2).
+fn no_other(own: &[&str], params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
+    match params.iter().find(|(name, _)| own.contains(&name.as_str())) {
+        Some((name, _)) => {
+            let problem = "is the grant's own, which has a setting for it";
+            Err(InvalidEndpoint::Param { name: name.clone(), problem })
+        }
+        None => Ok(()),
+    }
+}
