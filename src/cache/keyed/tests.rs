@@ -476,6 +476,67 @@ async fn each_trial_that_fails_makes_the_next_one_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_found_out() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::permanent("invalid_client").for_all_keys());
+    for name in ["ann", "bob", "cid"] {
+        tokens.get(&user(name)).await.unwrap_err();
+    }
+    assert_eq!(service.fetches(), ["ann"]);
+    service.fail_with(None);
+    tokio::time::advance(30 * S).await;
+    tokens.get(&user("dee")).await.unwrap();
+    let since = tokio::time::Instant::now();
+    for name in ["ann", "bob", "cid"] {
+        // It asks its source, which knows, and then the service.
+        while tokens.get(&user(name)).await.is_err() {
+            settle().await;
+            tokio::time::advance(S).await;
+        }
+    }
+    assert!(since.elapsed() < 10 * S, "{:?}", since.elapsed());
+    assert_eq!(service.fetches().len(), 5);
+}
+
+/// A source whose secret an operator changes.
+#[derive(Clone, Default)]
+struct Misconfigured(Arc<[AtomicUsize; 2]>);
+
+impl TokenSource for Misconfigured {
+    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+        let [fetches, is_mended] = &*self.0;
+        fetches.fetch_add(1, SeqCst);
+        if is_mended.load(SeqCst) > 0 {
+            return AccessToken::new("a").map_err(TokenError::permanent);
+        }
+        Err(TokenError::permanent("invalid_client").for_all_keys())
+    }
+
+    async fn recovered(&self) -> bool {
+        self.0[1].load(SeqCst) > 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_changed_ends_the_outage_for_all_keys() {
+    let source = Misconfigured::default();
+    let tokens = KeyedTokenCache::builder(source.clone()).build().unwrap();
+    for name in ["ann", "bob"] {
+        tokens.get(&user(name)).await.unwrap_err();
+    }
+    source.0[1].store(1, SeqCst);
+    let changed = tokio::time::Instant::now();
+    for name in ["bob", "ann", "cid"] {
+        while tokens.get(&user(name)).await.is_err() {
+            settle().await;
+            tokio::time::advance(S).await;
+        }
+    }
+    assert!(changed.elapsed() < 10 * S, "{:?}", changed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_that_one_key_caused_holds_for_that_key_alone() {
     let service = Service::default();
     let tokens = service.holding(10);
