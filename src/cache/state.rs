@@ -494,7 +494,8 @@ impl State {
     fn keep(&mut self, fetched: Fetched, arrival: &Arrival, now: Instant, random: f64) {
         self.latest = Some(fetched.clone());
         let life = self.policy.life(&arrival.token, arrival.called_wall);
-        let mut dates = life.map(|life| self.policy.dates(arrival.called, life, random));
+        let said = RefreshPolicy::said_due(&arrival.token, arrival.called_wall);
+        let mut dates = life.map(|life| self.policy.dates(arrival.called, life, said, random));
         if dates.is_some_and(|dates| dates.expired <= now) {
             return;
         }
