@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{
     answer::{Answer, Arrival, Grant, RejectedBy},
     cooldown::Cooldown,
-    effects::{Effects, Event, Finished, Start},
+    effects::{Effects, Event, Finished, Recovered, Start},
     names::{FlightId, TokenId},
     origins::{BackedOff, Origins},
     policy::{Dates, RECOVERY_INTERVAL, RefreshPolicy, WARM_INTERVAL},
@@ -45,6 +45,8 @@ pub(super) struct State {
     flight: Option<Flight>,
     flights: FlightId,
     failures: u64,
+    /// How many flights have failed since one has brought a token, and when the first did.
+    failing: Option<(u64, Instant)>,
     /// How often the source was asked.
     attempts: u64,
     cooldown: Option<Cooldown>,
@@ -178,11 +180,19 @@ impl State {
     }
 
     /// A request with this token was accepted there.
-    pub(super) fn accepted(&mut self, token: &AccessToken, origin: Option<&Origin>, now: Instant) {
+    pub(super) fn accepted(
+        &mut self,
+        token: &AccessToken,
+        origin: Option<&Origin>,
+        now: Instant,
+    ) -> Effects {
+        let mut effects = Effects::default();
         if let Some(fetched) = self.known(token) {
             let id = fetched.id;
-            self.origins.accepted(origin, id, now);
+            let told = self.origins.accepted(origin, id, now);
+            effects.events.extend(told.into_iter().map(Event::AcceptedAgain));
         }
+        effects
     }
 
     fn refresh_if_due(&mut self, now: Instant) -> Option<Start> {
@@ -395,6 +405,10 @@ impl State {
             }
         };
         effects.events.push(self.event(&flight, outcome.as_ref().err(), now));
+        if outcome.is_ok() {
+            let recovered = |(failures, since)| Recovered { failures, failing_for: now - since };
+            effects.events.extend(self.failing.take().map(recovered).map(Event::Recovered));
+        }
         (Some(outcome), effects)
     }
 
@@ -406,7 +420,7 @@ impl State {
             return (false, effects);
         };
         self.version += 1;
-        self.failures += 1;
+        self.count_failure(now);
         let error = TokenError::from(why.clone());
         effects.events.push(self.event(&flight, Some(&error), now));
         self.set_last_error(Some(error), &mut effects);
@@ -519,11 +533,16 @@ impl State {
         random: f64,
         effects: &mut Effects,
     ) {
-        self.failures += 1;
+        self.count_failure(now);
         let before = self.cooldown.as_ref();
         let cooldown = Cooldown::after((flight.id, error), before, &self.policy, now, random);
         self.cooldown = Some(cooldown);
         self.set_last_error(Some(error.clone()), effects);
+    }
+
+    fn count_failure(&mut self, now: Instant) {
+        self.failures += 1;
+        self.failing.get_or_insert((0, now)).0 += 1;
     }
 
     fn set_last_error(&mut self, error: Option<TokenError>, effects: &mut Effects) {
