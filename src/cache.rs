@@ -5,6 +5,7 @@ mod answer;
 mod cooldown;
 mod core;
 mod effects;
+mod failures;
 mod flight;
 mod keeper;
 #[cfg(feature = "keyed")]

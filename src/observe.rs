@@ -106,6 +106,18 @@ pub(crate) fn finished(
     }
 }
 
+/// A flight has brought a token after so many that did not, the first of them so long ago.
+pub(crate) fn recovered(source: &Label, failures: u64, failing_for: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        source = source.text(),
+        failures,
+        ?failing_for,
+        "access tokens can be fetched again"
+    );
+}
+
 /// What a token endpoint said instead of a token: a known code, or `other`.
 #[cfg(feature = "oauth2")]
 pub(crate) fn endpoint_error(source: &Label, code: &'static str) {
@@ -136,6 +148,18 @@ pub(crate) fn hook_hangs(source: &Label, running_for: Duration) {
         source = source.text(),
         ?running_for,
         "the hook for new refresh tokens does not end: until it does, the newest is not stored"
+    );
+}
+
+/// That hook has ended after all.
+#[cfg(feature = "oauth2")]
+pub(crate) fn hook_ended(source: &Label, took: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        source = source.text(),
+        ?took,
+        "the hook for new refresh tokens has ended"
     );
 }
 
@@ -258,6 +282,31 @@ pub(crate) fn backed_off(source: &Label, origin: Option<&Origin>, nth: u32, paus
     );
     #[cfg(feature = "metrics")]
     metrics::counter!(names::RENEWAL_BACKOFFS, "source" => source.value()).increment(1);
+}
+
+/// An origin has accepted a token that was renewed because it had rejected the one before; or,
+/// after so many renewal backoffs, any token.
+pub(crate) fn accepted_again(source: &Label, origin: Option<&Origin>, backoffs: u32) {
+    #[cfg(feature = "tracing")]
+    {
+        let (source, origin) = (source.text(), shown(origin));
+        if backoffs == 0 {
+            tracing::info!(
+                target: TARGET,
+                source,
+                %origin,
+                "a rejected access token was replaced by one that is accepted"
+            );
+        } else {
+            tracing::info!(
+                target: TARGET,
+                source,
+                %origin,
+                backoffs,
+                "an origin accepts access tokens again"
+            );
+        }
+    }
 }
 
 /// What became of a request that was sent again.

@@ -4,6 +4,7 @@
 mod support;
 
 mod attempts;
+mod bad_night;
 mod bystanders;
 mod failure;
 mod header;
