@@ -277,8 +277,8 @@ impl KeyedTokenCacheBuilder {
     /// [`InvalidPolicy`] if the capacity or the idle time is zero.
     pub fn build(self) -> Result<KeyedTokenCache, InvalidPolicy> {
         let Self { shared, capacity, idle, policy, hook, name } = self;
-        InvalidPolicy::unless(capacity > 0, "capacity", "is zero")?;
-        InvalidPolicy::unless(!idle.is_zero(), "idle", "is zero")?;
+        InvalidPolicy::if_zero(capacity == 0, "capacity")?;
+        InvalidPolicy::if_zero(idle.is_zero(), "idle")?;
         let policy = policy.for_source(shared.suggested_timeout());
         shared.go_by(&policy);
         let label = Label::new(name);

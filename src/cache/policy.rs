@@ -440,8 +440,9 @@ fn doubling((min, max): (Duration, Duration), nth: u32) -> Duration {
 /// A number of a [`RefreshPolicy`], or of another setting of a cache, that is out of its range or
 /// contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the token cache's setting `{field}` {problem}")]
+#[error("the {of}'s `{field}` {problem}")]
 pub struct InvalidPolicy {
+    of: &'static str,
     field: &'static str,
     problem: &'static str,
 }
@@ -453,12 +454,15 @@ impl InvalidPolicy {
         self.field
     }
 
-    pub(super) fn unless(
-        right: bool,
-        field: &'static str,
-        problem: &'static str,
-    ) -> Result<(), Self> {
-        if right { Ok(()) } else { Err(Self { field, problem }) }
+    fn unless(right: bool, field: &'static str, problem: &'static str) -> Result<(), Self> {
+        if right { Ok(()) } else { Err(Self { of: "refresh policy", field, problem }) }
+    }
+
+    /// A number of a keyed cache.
+    #[cfg(feature = "keyed")]
+    pub(super) fn if_zero(is_zero: bool, field: &'static str) -> Result<(), Self> {
+        let problem = "must not be zero";
+        if is_zero { Err(Self { of: "keyed token cache", field, problem }) } else { Ok(()) }
     }
 }
 
