@@ -9,6 +9,7 @@ mod bystanders;
 mod failure;
 mod header;
 mod keep_warm;
+#[cfg(feature = "keyed")]
 mod keys;
 mod lifetime;
 mod names;
