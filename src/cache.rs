@@ -103,10 +103,10 @@ impl TokenCache {
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
         let label = Label::new(source.name().map(Arc::from));
-        Self::labelled(source, policy, label)
+        Self::labelled(source, Arc::new(policy), label)
     }
 
-    fn labelled(source: impl TokenSource, policy: RefreshPolicy, label: Label) -> Self {
+    fn labelled(source: impl TokenSource, policy: Arc<RefreshPolicy>, label: Label) -> Self {
         let core = Arc::new(Core::new(Box::new(source), policy, label));
         core.leave_keeper();
         Self { core }
@@ -333,7 +333,7 @@ impl TokenCache {
     /// sees the newest. The stream does not keep the cache alive: it ends with it.
     pub fn subscribe(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
         self.core.leave_keeper();
-        let mut changes = self.core.changes.subscribe();
+        let mut changes = self.core.subscribe();
         changes.mark_changed();
         let from = (changes, Arc::downgrade(&self.core));
         let next = |(mut changes, core): (watch::Receiver<()>, Weak<Core>)| async {

@@ -38,11 +38,11 @@ pub(super) struct Core {
     label: Label,
     /// The name of the cache, which counts if there is one.
     named: Once<Label>,
-    pub(super) policy: RefreshPolicy,
+    pub(super) policy: Arc<RefreshPolicy>,
     pub(super) published: Published,
     pub(super) shared: Lock<Shared>,
-    /// Says that a flight has started or ended.
-    pub(super) changes: watch::Sender<()>,
+    /// Says that a flight has started or ended, if anybody wants to hear it.
+    changes: Once<watch::Sender<()>>,
     /// The one task that keeps the token warm.
     keeper: Single,
     /// The task of the last flight.
@@ -87,16 +87,19 @@ pub(crate) struct Wait {
 // ===== impl Core =====
 
 impl Core {
-    pub(super) fn new(source: Box<dyn AnySource>, policy: RefreshPolicy, label: Label) -> Self {
-        let (changes, _) = watch::channel(());
+    pub(super) fn new(
+        source: Box<dyn AnySource>,
+        policy: Arc<RefreshPolicy>,
+        label: Label,
+    ) -> Self {
         Self {
             label,
             named: Once::default(),
             source,
             published: Published::default(),
-            shared: Lock::new(Shared { state: State::new(policy.clone()), end: None }),
+            shared: Lock::new(Shared { state: State::new(Arc::clone(&policy)), end: None }),
             policy,
-            changes,
+            changes: Once::default(),
             keeper: Single::default(),
             task: Lock::default(),
         }
@@ -285,9 +288,16 @@ impl Core {
         Status { name: self.label().shared(), ..status }
     }
 
+    /// Hears that a flight has started or ended.
+    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
+        self.changes.get_or_init(|| watch::Sender::new(())).subscribe()
+    }
+
     /// Tells the subscribers that there is something to see.
     fn tell(&self) {
-        self.changes.send_replace(());
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(());
+        }
     }
 }
 
@@ -313,6 +323,8 @@ impl Host for Core {
         id: FlightId,
         outcome: Result<Arrival, TokenError>,
     ) -> Option<Outcome> {
+        // The handle would keep the memory of a task that has ended.
+        drop(self.task.lock().take());
         let random = fastrand::f64();
         let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
         self.tell();
@@ -333,7 +345,7 @@ impl Warm for Core {
     }
 
     fn changes(&self) -> watch::Receiver<()> {
-        self.changes.subscribe()
+        self.subscribe()
     }
 
     fn warm_at(&self, now: Instant) -> Option<Instant> {

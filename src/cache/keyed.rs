@@ -102,7 +102,7 @@ pub struct KeyedTokenCache {
 
 struct Keyed {
     map: Map,
-    policy: RefreshPolicy,
+    policy: Arc<RefreshPolicy>,
     shared: Arc<Shared>,
     label: Label,
 }
@@ -198,7 +198,7 @@ impl KeyedTokenCache {
         observe::key_missed(label);
         Ok(map.insert(key, || {
             let source = Arc::new(KeySource::new(Arc::clone(shared), key.clone()));
-            let policy = policy.clone();
+            let policy = Arc::clone(policy);
             (TokenCache::labelled(Arc::clone(&source), policy, label.clone()), source)
         }))
     }
@@ -279,7 +279,7 @@ impl KeyedTokenCacheBuilder {
         let Self { shared, capacity, idle, policy, hook, name } = self;
         InvalidPolicy::if_zero(capacity == 0, "capacity")?;
         InvalidPolicy::if_zero(idle.is_zero(), "idle")?;
-        let policy = policy.for_source(shared.suggested_timeout());
+        let policy = Arc::new(policy.for_source(shared.suggested_timeout()));
         shared.go_by(&policy);
         let label = Label::new(name);
         let evictions = Evictions { hook, label: label.clone(), detached: Arc::default() };

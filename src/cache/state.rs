@@ -19,6 +19,8 @@
 
 mod parts;
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 pub(super) use self::parts::Wanted;
@@ -43,7 +45,7 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    policy: RefreshPolicy,
+    policy: Arc<RefreshPolicy>,
     /// Counts the changes after which an answer that was given before no longer holds.
     version: u64,
     current: Option<Current>,
@@ -66,7 +68,7 @@ pub(super) struct State {
 // ===== A caller wants a token =====
 
 impl State {
-    pub(super) fn new(policy: RefreshPolicy) -> Self {
+    pub(super) fn new(policy: Arc<RefreshPolicy>) -> Self {
         let wanted = if policy.keep_warm { Wanted::Always } else { Wanted::Nothing };
         Self { policy, wanted, ..Self::default() }
     }

@@ -84,6 +84,10 @@ impl<T> Once<T> {
     pub(super) fn get(&self) -> Option<&T> {
         self.0.get()
     }
+
+    pub(super) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        self.0.get_or_init(make)
+    }
 }
 
 impl<T> Default for Once<T> {

@@ -13,7 +13,7 @@
 //! The source may say in between that what caused the failure was changed: then the next key that
 //! asks is on trial at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::{cache::policy::RefreshPolicy, error::TokenError};
 
 #[derive(Default)]
 pub(super) struct Outage {
-    policy: RefreshPolicy,
+    policy: Arc<RefreshPolicy>,
     current: Option<Current>,
 }
 
@@ -39,7 +39,7 @@ struct Current {
 // ===== impl Outage =====
 
 impl Outage {
-    pub(super) fn new(policy: RefreshPolicy) -> Self {
+    pub(super) fn new(policy: Arc<RefreshPolicy>) -> Self {
         Self { policy, current: None }
     }
 

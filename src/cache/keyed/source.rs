@@ -66,8 +66,8 @@ impl Shared {
         self.suggested_timeout
     }
 
-    pub(super) fn go_by(&self, policy: &RefreshPolicy) {
-        *self.outage.lock() = Outage::new(policy.clone());
+    pub(super) fn go_by(&self, policy: &Arc<RefreshPolicy>) {
+        *self.outage.lock() = Outage::new(Arc::clone(policy));
     }
 }
 

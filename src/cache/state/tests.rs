@@ -35,7 +35,7 @@ impl World {
     fn with(policy: impl FnOnce(RefreshPolicyBuilder) -> RefreshPolicyBuilder) -> Self {
         let now = Instant::now();
         let policy = policy(RefreshPolicy::builder()).build().unwrap();
-        Self { state: State::new(policy), now, start: now, random: 0.0 }
+        Self { state: State::new(policy.into()), now, start: now, random: 0.0 }
     }
 
     /// Holds this token, that lives so many seconds (one more is said, because servers round).
