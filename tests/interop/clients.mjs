@@ -1,5 +1,7 @@
 // Who may ask for tokens, and how long theirs live: the tests know them by name.
 
+export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+
 const machine = (client_id, client_secret, token_endpoint_auth_method = 'client_secret_basic') => ({
   client_id,
   client_secret,
@@ -15,6 +17,12 @@ const user = (client_id, client_secret) => ({
   grant_types: ['authorization_code', 'refresh_token'],
   redirect_uris: ['https://client.example.com/back'],
   response_types: ['code'],
+});
+
+/** Acts on behalf of users whose tokens it was sent. */
+const gateway = (client_id, client_secret) => ({
+  ...machine(client_id, client_secret),
+  grant_types: [TOKEN_EXCHANGE],
 });
 
 const ODD = ' +:%&/ %2B';
@@ -35,6 +43,9 @@ export const CLIENTS = [
   user('rotating', 'rotating-secret'),
   user('stolen', 'stolen-secret'),
   user('unlucky', 'unlucky-secret'),
+  user('frontend', 'frontend-secret'),
+  gateway('gateway', 'gateway-secret'),
+  gateway('crowded', 'crowded-secret'),
 ];
 
 /** In seconds. */
@@ -42,6 +53,9 @@ export const LIFETIMES = { brief: 3, patient: 20 };
 
 /** The API that introspects, as a client. */
 export const API_CLIENT = machine('api', 'api-secret');
+
+/** The APIs that users' tokens are exchanged for, as resources: each by its path. */
+export const RESOURCES = ['https://api.example.com/orders', 'https://api.example.com/billing'];
 
 /** The API that takes JWTs, as a resource. */
 export const JWT_API = 'https://api.example.com/jwt';

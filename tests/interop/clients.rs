@@ -2,7 +2,7 @@
 
 use http::{StatusCode, header::CONTENT_TYPE};
 use tower_bearer::{
-    Challenge, Reason, TokenCache, TokenRequest, TokenSource,
+    Challenge, Reason, TokenCache, TokenRequest,
     oauth2::{BodyFormat, ClientAuth, EndpointErrorKind as Kind, ReqwestService, TokenEndpoint},
 };
 

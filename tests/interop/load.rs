@@ -110,7 +110,7 @@ impl InFlight {
 // ===== impl Figures =====
 
 impl Figures {
-    fn add(&mut self, call: Option<Call>) {
+    pub(crate) fn add(&mut self, call: Option<Call>) {
         match call {
             Some(call) if call.head.status == StatusCode::OK => self.calls.push(call),
             _ => self.failed += 1,

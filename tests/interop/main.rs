@@ -10,3 +10,4 @@ mod restart;
 mod revocation;
 mod servers;
 mod stack;
+mod users;

@@ -5,6 +5,7 @@ import Provider from 'oidc-provider';
 
 import { Adapter } from './adapter.mjs';
 import { API_CLIENT, JWT_API, CLIENTS, LIFETIMES } from './clients.mjs';
+import { addTokenExchange } from './exchange.mjs';
 import { listen, routes } from './http.mjs';
 
 process.once('message', start);
@@ -15,6 +16,7 @@ async function start({ tls, keys, ports }) {
   let handler;
   const bound = await listen((request, response) => handler(request, response), tls, ports);
   const provider = new Provider(`http://127.0.0.1:${bound[0]}`, configuration(keys));
+  addTokenExchange(provider);
   const admin = routes(administration(provider, watch(provider)));
   const serve = provider.callback();
   handler = (request, response) => {
@@ -102,6 +104,16 @@ function administration(provider, seen) {
       const grantId = await grant.save();
       const login = { ...owner, grantId, scope: 'offline_access', gty: 'authorization_code' };
       return { body: { refresh_token: await new provider.RefreshToken(login).save() } };
+    },
+    // The token that a user's browser sends to the gateway.
+    'POST /admin/visit': async (url) => {
+      const frontend = await provider.Client.find('frontend');
+      const token = new provider.AccessToken({
+        client: frontend,
+        accountId: url.searchParams.get('user'),
+        gty: 'authorization_code',
+      });
+      return { body: { access_token: await token.save() } };
     },
     // The end of one access token. The revocation endpoint would end the family with it.
     'POST /admin/forget': async (url) => {

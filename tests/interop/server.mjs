@@ -11,7 +11,7 @@ import { readFileSync } from 'node:fs';
 
 import * as jose from 'jose';
 
-import { API_CLIENT, JWT_API } from './clients.mjs';
+import { API_CLIENT, JWT_API, RESOURCES } from './clients.mjs';
 import { listen, routes } from './http.mjs';
 
 const [certificate, key] = process.argv.slice(2).map((path) => readFileSync(path, 'utf8'));
@@ -51,7 +51,22 @@ async function introspect(token) {
     body: new URLSearchParams({ token }),
   });
   if (!answer.ok) throw new Error(`introspection: ${answer.status}`);
-  return (await answer.json()).active;
+  return answer.json();
+}
+
+const isActive = async (token) => (await introspect(token)).active;
+
+/** How many calls came with the token of another user, or for another API, than they said. */
+let strangers = 0;
+
+function isOfUser(resource) {
+  return async (token, request) => {
+    const { active, sub, aud } = await introspect(token);
+    if (!active) return false;
+    if (sub === request.headers['x-user'] && aud === resource) return true;
+    strangers += 1;
+    return false;
+  };
 }
 
 let published;
@@ -72,7 +87,7 @@ function protectedBy(isGood) {
     // Who brings nothing is told nothing more (RFC 6750 §3.1).
     if (!token) return unauthorized('Bearer realm="interop"');
     await turnstile.pass();
-    if (await isGood(token)) return { body: { hello: 'world' } };
+    if (await isGood(token, request)) return { body: { hello: 'world' } };
     return unauthorized('Bearer realm="interop", error="invalid_token", '
       + 'error_description="The access token expired, or was revoked"');
   };
@@ -109,8 +124,12 @@ const turnstile = {
 
 await start();
 const bound = await listen(routes({
-  'GET /introspected': protectedBy(introspect),
+  'GET /introspected': protectedBy(isActive),
   'GET /jwt': protectedBy(verify),
+  ...Object.fromEntries(RESOURCES.map((resource) => (
+    [`GET ${new URL(resource).pathname}`, protectedBy(isOfUser(resource))]
+  ))),
+  'GET /control/strangers': () => ({ body: { strangers } }),
   'POST /control/kill': kill,
   'POST /control/start': start,
   'POST /control/hold': (url) => turnstile.hold(Number(url.searchParams.get('count'))),

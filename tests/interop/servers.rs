@@ -5,7 +5,7 @@ use std::{env, fmt::Display, time::Duration};
 use reqwest::{Client, ClientBuilder, Response};
 use serde_json::Value;
 use tower_bearer::{
-    AccessToken,
+    AccessToken, Subject,
     oauth2::{TokenEndpoint, TokenEndpointBuilder},
 };
 
@@ -79,6 +79,13 @@ pub(crate) async fn login(id: &str) -> String {
     answer["refresh_token"].as_str().unwrap().to_owned()
 }
 
+/// The token that a user's browser sends along.
+pub(crate) async fn visit(user: &str) -> Subject {
+    let answer = json(admin(format!("visit?user={user}")).await).await;
+    let token = answer["access_token"].as_str().unwrap();
+    Subject::new(AccessToken::new(token).unwrap())
+}
+
 /// Ends one access token, and nothing of its family.
 pub(crate) async fn forget(token: &AccessToken) {
     admin(format!("forget?token={}", token.secret())).await;
@@ -100,6 +107,20 @@ async fn admin(what: impl Display) -> Response {
 }
 
 // ===== The API's side =====
+
+/// What the API answers that user at that path.
+pub(crate) async fn present(token: &AccessToken, path: &str, user: &str) -> u16 {
+    let request = http().build().unwrap().get(format!("{}{path}", setting("API")));
+    let request = request.header("authorization", token.header_value()).header("x-user", user);
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// How many calls came with the token of another user, or for another API, than they said.
+pub(crate) async fn strangers() -> u64 {
+    let url = format!("{}/control/strangers", setting("API"));
+    let answer = json(http().build().unwrap().get(url).send().await.unwrap()).await;
+    answer["strangers"].as_u64().unwrap()
+}
 
 /// Makes the next calls of the API wait.
 pub(crate) async fn hold(calls: usize) {

@@ -14,7 +14,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{ServiceBuilder, ServiceExt, util::BoxCloneSyncService};
 use tower_bearer::{
-    BearerAuthLayer, BoxError, SkipAuth, Status, TokenCache, TokenError,
+    BearerAuthLayer, BoxError, KeyedTokenCache, SkipAuth, Status, TokenCache, TokenError, TokenKey,
     oauth2::{EndpointError, ReqwestService},
 };
 
@@ -61,7 +61,17 @@ impl Caller {
 
     /// Calls that path of that origin over that client.
     pub(crate) fn over(http: reqwest::Client, cache: &TokenCache, api: &str, path: &str) -> Self {
-        let layer = BearerAuthLayer::from_cache(cache.clone()).origin(api).unwrap();
+        Self::through(BearerAuthLayer::from_cache(cache.clone()), http, api, path)
+    }
+
+    /// Calls that path of the API on behalf of users.
+    pub(crate) fn for_users(tokens: &KeyedTokenCache, path: &str) -> Self {
+        let layer = BearerAuthLayer::from_cache(tokens.clone()).require_subject();
+        Self::through(layer, http().build().unwrap(), &setting("API"), path)
+    }
+
+    fn through(layer: BearerAuthLayer, http: reqwest::Client, api: &str, path: &str) -> Self {
+        let layer = layer.origin(api).unwrap();
         let stack = ServiceBuilder::new()
             .layer(layer)
             .map_request(Trip::note_sending)
@@ -71,6 +81,11 @@ impl Caller {
 
     pub(crate) async fn call(&self) -> Result<Call, BoxError> {
         self.send(Request::get(&self.url)).await
+    }
+
+    /// A call for that key, of which the API is told whose it is.
+    pub(crate) async fn call_for(&self, key: &TokenKey, user: &str) -> Result<Call, BoxError> {
+        self.send(Request::get(&self.url).header("x-user", user).extension(key.clone())).await
     }
 
     /// A call that has to succeed.
