@@ -29,7 +29,8 @@ async fn a_key_that_is_not_known_is_named() {
     let error = told(&format!("{SOURCE}[sources.a.policy]\nattempt = 1\n{UPSTREAM}")).await;
     assert!(error.starts_with("`sources.a`: `policy`: unknown field `attempt`"), "{error}");
     let error = told(&format!("{SOURCE}[sources.a.policy]\nattempts = 0\n{UPSTREAM}")).await;
-    let expected = "`sources.a`: `policy`: the refresh policy's `attempts` must be from 1 to 10";
+    let expected =
+        "`sources.a`: `policy`: the token cache's setting `attempts` must be from 1 to 10";
     assert_eq!(error, expected);
 }
 
@@ -183,6 +184,47 @@ async fn an_upstream_that_cannot_be_is_named() {
     let second = UPSTREAM.replace("upstreams.u", "upstreams.v").replace("\"/u\"", "\"/u/\"");
     let error = told(&format!("{SOURCE}{UPSTREAM}{second}")).await;
     assert_eq!(error, "`upstreams.v`: `path` \"/u/\" is another upstream's already");
+}
+
+#[tokio::test]
+async fn an_upstream_acts_for_users_if_and_only_if_its_source_exchanges_their_tokens() {
+    let users = format!("{UPSTREAM}on_behalf_of = true\n");
+    let needs = "`upstreams.u`: `on_behalf_of` needs a `source` that exchanges the tokens of users: \
+                 one with `token_exchange` or `jwt_bearer_on_behalf_of`";
+    let fixed = "token_exchange = { subject_token = { env = \"SIDECAR_TEST_SECRET\" } }\n";
+    let stored = "[sources.a]\ntoken = { env = \"SIDECAR_TEST_SECRET\" }\n";
+    for source in [SOURCE.to_owned(), format!("{SOURCE}{fixed}"), stored.to_owned()] {
+        assert_eq!(told(&format!("{source}{users}")).await, needs, "{source}");
+    }
+    let says = "`upstreams.u`: `source` exchanges the tokens of users: write `on_behalf_of = true`";
+    for exchanges in ["token_exchange = {}\n", "jwt_bearer_on_behalf_of = true\n"] {
+        let source = format!("{SOURCE}{exchanges}");
+        assert_eq!(told(&format!("{source}{UPSTREAM}")).await, says);
+        assert_eq!(told(&format!("{source}{UPSTREAM}on_behalf_of = false\n")).await, says);
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_carry_a_token_is_named() {
+    let u = "`upstreams.u`: ";
+    for (settings, expected) in [
+        (
+            "header = \"Host\"",
+            "`header`: the header `host` cannot carry a token: HTTP itself uses it",
+        ),
+        (
+            "header = \"X Key\"",
+            "`header`: the token's header has an invalid name: write it like `X-Api-Key`",
+        ),
+        (
+            "scheme = \"To ken\"",
+            "`scheme`: the scheme before the token is not one word: write it like `Token`, without a \
+             space",
+        ),
+    ] {
+        let error = told(&format!("{SOURCE}{UPSTREAM}{settings}\n")).await;
+        assert_eq!(error, format!("{u}{expected}"));
+    }
 }
 
 #[tokio::test]
