@@ -4,60 +4,34 @@ use std::error::Error;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, header::WWW_AUTHENTICATE},
+    http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE},
     response::{IntoResponse, Response},
 };
-use base64::{Engine, engine::general_purpose::STANDARD};
-use tower_bearer::{Challenge, NoSubject, Refused, TokenError, oauth2::EndpointError};
+use tower_bearer::{Challenge, NoSubject, TokenError};
 
-/// Where a client of Microsoft Entra sends its user to log in again.
-const AUTHORIZATION_URI: &str = "https://login.microsoftonline.com/common/oauth2/authorize";
+use crate::challenge;
 
-/// The login is no good: the client needs a new one (RFC 6750 §3.1).
-const INVALID_TOKEN: &str = r#"Bearer error="invalid_token""#;
+/// Where clients of the service let their users log in. A claims challenge of Microsoft Entra has
+/// to name it.
+const AUTHORIZATION_URI: &str = "https://login.example.com/oauth2/authorize";
 
-/// The client has to log its user in before it comes again. What is wrong with the header is for
-/// the log: a caller who has sent no token is told no more than that (RFC 6750 §3.1).
+/// The client has to come with one bearer token. The log says what it has come with: a client that
+/// has sent no token is told no more (RFC 6750 §3.1).
 pub(crate) fn no_subject(why: &NoSubject) -> Response {
     tracing::debug!(%why, "a request on behalf of nobody");
-    challenge(HeaderValue::from_static("Bearer"))
+    unauthorized("")
 }
 
 /// The API was not asked.
 pub(crate) fn failed(error: &(dyn Error + 'static)) -> Response {
     tracing::warn!(error, "the API was not asked");
-    if let Some(said) = EndpointError::find_in(error) {
-        if said.needs_interaction() {
-            return needs_user(said.claims());
-        }
-        // So a token exchange refuses the subject's token (RFC 8693 §2.2.2), and Entra.
-        let refuses_subject = matches!(said.error(), Some("invalid_request" | "invalid_grant"));
-        if said.concerns_key_only() && refuses_subject {
-            return challenge(HeaderValue::from_static(INVALID_TOKEN));
-        }
+    if let Some(params) = challenge::params(error) {
+        return unauthorized(&format!(", {params}"));
     }
-    if matches!(Refused::find_in(error), Some(Refused::SubjectExpired)) {
-        challenge(HeaderValue::from_static(INVALID_TOKEN))
-    } else if TokenError::find_in(error).is_some() {
-        StatusCode::SERVICE_UNAVAILABLE.into_response()
-    } else {
-        StatusCode::BAD_GATEWAY.into_response()
+    match TokenError::find_in(error) {
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        None => StatusCode::BAD_GATEWAY.into_response(),
     }
-}
-
-/// The user has to log in again and prove something: the claims challenge of Microsoft Entra, or,
-/// if it says no more than that, the one of RFC 9470 §3.
-fn needs_user(claims: Option<&str>) -> Response {
-    let Some(claims) = claims else {
-        let plain = r#"Bearer error="insufficient_user_authentication""#;
-        return challenge(HeaderValue::from_static(plain));
-    };
-    let claims = STANDARD.encode(claims);
-    let text = format!(
-        r#"Bearer realm="", authorization_uri="{AUTHORIZATION_URI}", error="insufficient_claims", claims="{claims}""#
-    );
-    // Base64 is always fit for a header.
-    HeaderValue::try_from(text).map_or_else(|_| StatusCode::BAD_GATEWAY.into_response(), challenge)
 }
 
 /// The API's answer. Its 401 says that the token is no good which this service got, and so is none
@@ -78,6 +52,7 @@ fn asks_the_user(headers: &HeaderMap) -> bool {
     })
 }
 
-fn challenge(text: HeaderValue) -> Response {
-    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, text)]).into_response()
+fn unauthorized(params: &str) -> Response {
+    let challenge = format!(r#"Bearer authorization_uri="{AUTHORIZATION_URI}"{params}"#);
+    (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, challenge)]).into_response()
 }

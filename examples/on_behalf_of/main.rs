@@ -14,6 +14,8 @@
 
 mod answer;
 mod app;
+#[path = "../common/challenge.rs"]
+mod challenge;
 #[path = "../loopback/mod.rs"]
 mod loopback;
 
@@ -158,9 +160,10 @@ impl Story {
         let mut happened = true;
         for authorization in [None, Some("Bearer "), Some("Basic YW5uOnB3")] {
             let answer = self.get("/orders", authorization).await?;
-            let challenge = answer.headers.get("www-authenticate");
+            let has_challenge = answer.challenge("authorization_uri").is_some();
             happened &= answer.status == StatusCode::UNAUTHORIZED
-                && challenge.is_some_and(|challenge| challenge == "Bearer");
+                && has_challenge
+                && answer.challenge("error").is_none();
         }
         happened &= before == (self.accounts.fetched().len(), self.accounts.shown().len());
         self.tell("without a bearer token: 401, nothing is fetched, nothing is sent", happened);

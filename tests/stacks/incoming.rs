@@ -45,6 +45,8 @@ fn of_nobody() -> Vec<Vec<HeaderValue>> {
     all.chain([vec![value(long.as_bytes())]]).collect()
 }
 
+const CHALLENGE: &str = r#"Bearer authorization_uri="https://login.example.com/oauth2/authorize""#;
+
 /// The status, the challenge and the text of the answer to such a request.
 async fn get_with(url: &str, lines: &[HeaderValue]) -> (StatusCode, String, String) {
     let mut request = reqwest::Client::new().get(url);
@@ -70,7 +72,7 @@ async fn whoever_brings_no_single_bearer_token_gets_401_and_a_challenge() {
         let (status, challenge, text) = get_with(&format!("{service}/me"), &lines).await;
         assert_eq!(
             (status, &*challenge, &*text),
-            (StatusCode::UNAUTHORIZED, "Bearer", ""),
+            (StatusCode::UNAUTHORIZED, CHALLENGE, ""),
             "{lines:?}"
         );
     }

@@ -4,9 +4,14 @@
 #[path = "../../examples/on_behalf_of/answer.rs"]
 mod answer;
 #[cfg(feature = "keyed")]
+mod answers;
+#[cfg(feature = "keyed")]
 #[path = "../../examples/on_behalf_of/app.rs"]
 mod app;
 mod axum_app;
+#[cfg(feature = "keyed")]
+#[path = "../../examples/common/challenge.rs"]
+mod challenge;
 mod examples;
 mod hyper_client;
 #[cfg(feature = "keyed")]
