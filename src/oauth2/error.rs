@@ -333,9 +333,9 @@ impl EndpointError {
     /// nothing about what other keys would get.
     ///
     /// A permanent refusal is, unless it is about the client (`invalid_client`,
-    /// `unauthorized_client`, `unsupported_grant_type`, a 401) or about a refresh token or an
-    /// assertion that all keys share (`invalid_grant` without a subject). A failure that
-    /// [may pass](Self::is_transient) never is.
+    /// `unauthorized_client`, `unsupported_grant_type`, a 401 that says no more), about a refresh
+    /// token or an assertion that all keys share (`invalid_grant` without a subject), or about the
+    /// URL (a bare 404). A failure that [may pass](Self::is_transient) never is.
     #[must_use]
     pub fn concerns_key_only(&self) -> bool {
         use EndpointErrorKind as Kind;
@@ -520,12 +520,17 @@ impl Inner {
     /// `invalid_request` is how a bad subject token is refused (RFC 8693 §2.2.2).
     fn refuses_the_key(&self) -> bool {
         let is_unauthorized = self.is_one_of([StatusCode::UNAUTHORIZED]);
-        !self.is_server_error()
+        self.is_judged()
             && match self.meaning {
                 Meaning::Passing | Meaning::Client => false,
                 Meaning::InvalidGrant => self.asked == Asked::Subject,
                 Meaning::Interaction | Meaning::Asked => true,
-                Meaning::Other => self.asked != Asked::Nothing && !is_unauthorized,
+                Meaning::Other => match self.asked {
+                    Asked::Nothing => false,
+                    Asked::Key => !is_unauthorized,
+                    // A code of its own for a subject's token, in whatever answer.
+                    Asked::Subject => !is_unauthorized || self.error.is_some(),
+                },
             }
     }
 

@@ -1,10 +1,13 @@
 //! What the key of a request says on top of the endpoint's settings.
 
+#[cfg(feature = "keyed")]
+use std::time::SystemTime;
+
 use zeroize::Zeroizing;
 
 use super::error::{Asked, EndpointErrorKind as Kind};
 #[cfg(feature = "keyed")]
-use crate::key::{InvalidTokenKey, TokenKey};
+use crate::key::{InvalidTokenKey, TokenKey, Unusable};
 use crate::source::TokenRequest;
 
 /// Names and values, in their order.
@@ -48,18 +51,21 @@ impl Overlay {
         mut secret_params: impl Iterator<Item = &'a str>,
     ) -> Result<(), Problem> {
         let invalid = |error: InvalidTokenKey| (Kind::InvalidKey, Some(error.to_string()));
-        let key = self.key.clone().unwrap_or_default().check().map_err(invalid)?;
-        match (key.subject(), takes_subject) {
-            (Some(_), false) => return Err((Kind::SubjectNotTaken, None)),
-            (None, true) => return Err((Kind::SubjectMissing, None)),
-            (Some(subject), true) if subject.is_expired(std::time::SystemTime::now()) => {
-                return Err((Kind::SubjectExpired, None));
-            }
-            _ => {}
+        let missing = Err((Kind::SubjectMissing, None));
+        let Some(key) = &self.key else { return if takes_subject { missing } else { Ok(()) } };
+        match key.usable(SystemTime::now()) {
+            Err(Unusable::Invalid(error)) => return Err(invalid(error)),
+            Err(Unusable::SubjectExpired) => return Err((Kind::SubjectExpired, None)),
+            Ok(()) => {}
         }
-        match secret_params.find(|secret| key.params().any(|(name, _)| name == *secret)) {
-            Some(name) => Err(invalid(InvalidTokenKey::Param(name.into()))),
-            None => Ok(()),
+        let is_replaced = |secret: &&str| key.params().any(|(name, _)| name == *secret);
+        match (key.subject().is_some(), takes_subject) {
+            (true, false) => Err((Kind::SubjectNotTaken, None)),
+            (false, true) => missing,
+            _ => match secret_params.find(is_replaced) {
+                Some(name) => Err(invalid(InvalidTokenKey::Param(name.into()))),
+                None => Ok(()),
+            },
         }
     }
 

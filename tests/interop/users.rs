@@ -120,5 +120,5 @@ async fn two_hundred_users_whose_tokens_are_revoked_never_get_each_others() {
     figures.assert_none_failed();
     assert_eq!(strangers().await, before, "calls with a token of another user or API");
     assert_eq!((figures.calls(), figures.replays()), (USERS * CALLS, REVOKED));
-    assert_eq!(fetches as usize, 2 * USERS + REVOKED);
+    assert_eq!(fetches, (2 * USERS + REVOKED) as u64);
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use tower_bearer::{
-    AccessToken, Reason, Secret, Subject, TokenError, TokenKey, TokenRequest, TokenSource,
+    AccessToken, KeyedTokenCache, Reason, Secret, Subject, TokenError, TokenKey, TokenRequest,
+    TokenSource,
     oauth2::{BodyFormat, ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, TokenExchange},
 };
 
@@ -256,6 +257,23 @@ async fn a_key_follows_the_chain_that_other_keys_went_on_with() {
     assert_eq!(service.bodies(), bodies.map(|(token, scope)| refresh_body(token, scope)));
 }
 
+#[tokio::test]
+async fn a_keyed_cache_over_one_refresh_token_has_a_token_for_each_key() {
+    let (endpoint, service) = refreshing([
+        answer(200, issued("at-a", "rt-1")),
+        answer(200, issued("at-b", "rt-2")),
+        answer(200, issued("at-own", "rt-3")),
+    ]);
+    let tokens = KeyedTokenCache::builder(endpoint).build().unwrap();
+    let keys = [TokenKey::new().scope("a"), TokenKey::new().scope("b"), TokenKey::new()];
+    for _ in 0..2 {
+        for (key, expected) in keys.iter().zip(["at-a", "at-b", "at-own"]) {
+            assert_eq!(tokens.get(key).await.unwrap().secret(), expected);
+        }
+    }
+    assert_eq!(service.bodies()[2], "grant_type=refresh_token&refresh_token=rt-2");
+}
+
 // ===== Whom a failure is about =====
 
 async fn failure(key: &TokenKey, exchange: bool, status: u16, body: &'static str) -> TokenError {
@@ -281,6 +299,10 @@ async fn a_failure_tells_whether_it_is_about_the_key_or_about_all_keys() {
         (401, INVALID_CLIENT, false, false),
         (400, INVALID_CLIENT, false, false),
         (401, "", false, false),
+        (401, r#"{"error":"invalid_token"}"#, false, true),
+        (403, "", true, true),
+        (404, "", false, false),
+        (404, r#"{"error":"invalid_target"}"#, true, true),
         (400, r#"{"error":"unauthorized_client"}"#, false, false),
         (400, r#"{"error":"unsupported_grant_type"}"#, false, false),
         (400, r#"{"error":"slow_down"}"#, false, false),
@@ -305,6 +327,38 @@ async fn a_failure_tells_whether_it_is_about_the_key_or_about_all_keys() {
     let (_, outcome) =
         fetch_for(&scoped, client().client_secret(Secret::env("NOT-SET")), answer(200, OK)).await;
     assert!(!outcome.unwrap_err().concerns_key_only());
+}
+
+fn users() -> [TokenKey; 3] {
+    ["alice", "bob", "eve"].map(|user| TokenKey::new().on_behalf_of(subject(user)))
+}
+
+fn exchanging(steps: impl IntoIterator<Item = Step>) -> (KeyedTokenCache, Scripted) {
+    let service = Scripted::new(steps);
+    let endpoint = client().token_exchange(TokenExchange::new()).transport(service.clone());
+    (KeyedTokenCache::builder(endpoint.build().unwrap()).build().unwrap(), service)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_token_is_refused_keeps_nobody_else_from_theirs() {
+    let refused = r#"{"error":"invalid_request","error_description":"subject token expired"}"#;
+    let (tokens, service) = exchanging([answer(400, refused), answer(200, OK), answer(200, OK)]);
+    let [alice, bob, eve] = users();
+    assert_eq!(cause(&tokens.get(&alice).await.unwrap_err()).error(), Some("invalid_request"));
+    tokens.get(&bob).await.unwrap();
+    tokens.get(&alice).await.unwrap_err();
+    tokens.get(&eve).await.unwrap();
+    assert_eq!(service.seen().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_refused_is_refused_once_for_all_users() {
+    let (tokens, service) = exchanging([answer(401, INVALID_CLIENT)]);
+    for user in users() {
+        let error = tokens.get(&user).await.unwrap_err();
+        assert_eq!(cause(&error).error(), Some("invalid_client"));
+    }
+    assert_eq!(service.seen().len(), 1);
 }
 
 #[tokio::test]
