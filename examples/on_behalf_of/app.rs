@@ -1,11 +1,10 @@
 //! The service, as yours may look.
 //!
 //! **It validates nothing.** It takes the bearer token of its caller for the user's and hands it to
-//! the token service, which must refuse one that is not good, and does so at the exchange. Once
-//! the token service has answered, the API's token stays in the cache, and a caller with the same
-//! bearer token is served from there. So a service of your own does what any other that takes
-//! bearer tokens does: a middleware above these handlers validates signature, issuer, audience
-//! and expiry (RFC 9068 §4) of each request's token, or asks for them (RFC 7662). No part of
+//! the token service, which refuses one that is no good each time that it exchanges it. In between,
+//! whoever brings the same token is served from the cache. So do what any service does that takes
+//! bearer tokens: a middleware above these handlers validates signature, issuer, audience and
+//! expiry (RFC 9068 §4) of each request's token, or asks for them (RFC 7662). No part of
 //! `tower-bearer` does that.
 
 use axum::{

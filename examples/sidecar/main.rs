@@ -41,10 +41,10 @@
 //! refuses the user's token, or wants the user to log in again, the challenge of the 401 says so
 //! (`invalid_token`, `insufficient_claims` with `claims`).
 //!
-//! The sidecar does not validate the user's token. The token service does when it exchanges it, and
-//! after that whoever sends the same token is served from what is kept, until the token expires:
-//! at most for as long as the API's own token, if the user's does not say when that is. So let
-//! those connect alone who may.
+//! The sidecar does not validate the user's token. The token service does, each time that it
+//! exchanges it. In between, whoever sends the same token is served with what came of it, though
+//! not past the end of a JWT. So let those connect alone who may; also because each token that was
+//! never seen before costs an exchange.
 //!
 //! # Connections
 //!
@@ -57,8 +57,7 @@
 //!
 //! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
 //! for every upstream and else with 503 and why (an upstream on behalf of users needs none),
-//! `/metrics` for Prometheus. `dashboard.json` beside
-//! this file shows the numbers in Grafana.
+//! `/metrics` for Prometheus. `dashboard.json` beside this file shows the numbers in Grafana.
 //!
 //! The addresses go to the standard output, the log to the standard error. `RUST_LOG` says what is
 //! logged; without it that is `warn,sidecar=info`. There is a warning for each address that other
@@ -66,9 +65,10 @@
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
 //! with 0; it does not wait for connections on which nothing is under way. The log says when that
-//! begins and when it has ended. `--check` fetches a
-//! token from every source, says in a line each how that went, and exits with 1 if one failed. A
-//! source that exchanges the tokens of users is not tried. A configuration that cannot be is told in one line, with exit code 2, before anything listens.
+//! begins and when it has ended. `--check` fetches a token from every source, says in a line each
+//! how that went, and exits with 1 if one failed; a source that exchanges the tokens of users is
+//! not tried. A configuration that cannot be is told in one line, with exit code 2, before anything
+//! listens.
 
 mod activity;
 mod admission;
