@@ -16,9 +16,11 @@ use tokio::runtime::Runtime;
 use tower_bearer_benches::{
     Answer, Tokens,
     chain::Chain,
-    check, many_uris, request,
+    check,
+    keyed::{Users, keyed_request},
+    many_uris, request,
     rounds::{Effort, Rounds},
-    runtime, threads, uri, walk,
+    runtime, threads, uri, walk, walk_with,
 };
 use tower_layer::Layer;
 
@@ -33,6 +35,7 @@ fn main() {
     check_all(&runtime);
     one_thread(&runtime, effort);
     many_origins(&runtime, effort);
+    keys(&runtime, effort);
     chains(&runtime, effort);
     two_threads(&runtime, effort);
     two_threads_while_refreshing(&runtime, effort);
@@ -118,6 +121,41 @@ fn many_origins(runtime: &Runtime, effort: Effort) {
         - rounds.nanos("floor, each of 1,000 in turn")
         - (one - rounds.nanos(FLOOR));
     println!("above one origin: {middle:+.1} ns in the middle, {each:+.1} ns each in turn");
+}
+
+fn keys(runtime: &Runtime, effort: Effort) {
+    let effort = Effort { requests: effort.requests.div_ceil(5), ..effort };
+    let (tokens, users, uri) = (Tokens::new(runtime), Users::new(runtime), uri());
+    let (mut floor, mut floor_with_key, mut floor_of_many) =
+        (tokens.floor(), tokens.floor(), tokens.floor());
+    let mut unkeyed = tokens.layer().no_replay().layer(Answer);
+    let mut keyed = users.layer().no_replay().layer(Answer);
+    let mut of_many = keyed.clone();
+    let one = &users.keys[0];
+    let (mut floor_keys, mut many_keys) = (users.keys.iter().cycle(), users.keys.iter().cycle());
+    let mut next = || floor_keys.next().expect("a cycle has no end");
+    let mut next_of_many = || many_keys.next().expect("a cycle has no end");
+
+    let mut rounds = Rounds::default();
+    rounds.add(FLOOR, || walk(&mut floor, &uri));
+    rounds.add("no key", || walk(&mut unkeyed, &uri));
+    rounds.add("floor, a key", || walk_with(&mut floor_with_key, keyed_request(&uri, one)));
+    rounds.add("a key", || walk_with(&mut keyed, keyed_request(&uri, one)));
+    rounds.add("floor, 1,000 keys in turn", || {
+        walk_with(&mut floor_of_many, keyed_request(&uri, next()));
+    });
+    rounds.add("1,000 keys in turn", || {
+        walk_with(&mut of_many, keyed_request(&uri, next_of_many()));
+    });
+    rounds.measure(effort);
+
+    println!("\nkeys, NoReplay");
+    rounds.print();
+    let unkeyed = rounds.nanos("no key") - rounds.nanos(FLOOR);
+    // To make the key and to put it into the request is in the floor too.
+    let one = rounds.nanos("a key") - rounds.nanos("floor, a key") - unkeyed;
+    let many = rounds.nanos("1,000 keys in turn") - rounds.nanos("floor, 1,000 keys in turn");
+    println!("above no key: {one:+.1} ns one key, {:+.1} ns each in turn", many - unkeyed);
 }
 
 fn chains(runtime: &Runtime, effort: Effort) {

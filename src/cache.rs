@@ -5,6 +5,7 @@ mod answer;
 mod cooldown;
 mod core;
 mod effects;
+mod failures;
 mod flight;
 mod keeper;
 #[cfg(feature = "keyed")]
@@ -381,6 +382,17 @@ impl TokenCache {
         self.core.forget();
     }
 
+    /// Whether there are other handles.
+    #[cfg(feature = "keyed")]
+    fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.core) > 1
+    }
+
+    #[cfg(feature = "keyed")]
+    fn downgrade(&self) -> WeakTokenCache {
+        WeakTokenCache(Arc::downgrade(&self.core))
+    }
+
     /// Tells that a token is used, which was granted so.
     #[inline]
     pub(crate) fn observe_use(&self, stamp: &Stamp) {
@@ -418,6 +430,17 @@ impl TokenCache {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// A handle that does not keep the cache alive.
+#[cfg(feature = "keyed")]
+struct WeakTokenCache(Weak<Core>);
+
+#[cfg(feature = "keyed")]
+impl WeakTokenCache {
+    fn upgrade(&self) -> Option<TokenCache> {
+        self.0.upgrade().map(|core| TokenCache { core })
     }
 }
 

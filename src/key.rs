@@ -5,6 +5,7 @@ mod subject;
 use std::{
     fmt,
     hash::{Hash, Hasher},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -65,6 +66,12 @@ const RESERVED: [&str; 20] = [
 /// refuses its request, and [`check`](Self::check) says why.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct TokenKey {
+    // Shared, so that a key is made once and put into many requests.
+    inner: Arc<Inner>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Inner {
     purpose: Purpose,
     subject: Option<Subject>,
     invalid: Option<InvalidTokenKey>,
@@ -156,7 +163,7 @@ impl TokenKey {
     /// Asks for a token on behalf of that subject.
     #[must_use]
     pub fn on_behalf_of(mut self, subject: Subject) -> Self {
-        self.subject = Some(subject);
+        Arc::make_mut(&mut self.inner).subject = Some(subject);
         self
     }
 
@@ -178,8 +185,8 @@ impl TokenKey {
     ///
     /// [`InvalidTokenKey`] names the first part that no token request may have.
     pub fn check(self) -> Result<Self, InvalidTokenKey> {
-        match self.invalid {
-            Some(error) => Err(error),
+        match &self.inner.invalid {
+            Some(error) => Err(error.clone()),
             None => Ok(self),
         }
     }
@@ -187,37 +194,37 @@ impl TokenKey {
     /// The scope that was set.
     #[must_use]
     pub fn requested_scope(&self) -> Option<&str> {
-        self.purpose.scope.as_deref()
+        self.inner.purpose.scope.as_deref()
     }
 
     /// The audience that was set.
     #[must_use]
     pub fn requested_audience(&self) -> Option<&str> {
-        self.purpose.audience.as_deref()
+        self.inner.purpose.audience.as_deref()
     }
 
     /// The resources, in the order in which they were added.
     pub fn requested_resources(&self) -> impl Iterator<Item = &str> {
-        self.purpose.resources.iter().map(|resource| &**resource)
+        self.inner.purpose.resources.iter().map(|resource| &**resource)
     }
 
     /// The parameters, in the order of their names.
     pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.purpose.params.iter().map(|(name, value)| (&**name, &**value))
+        self.inner.purpose.params.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// On whose behalf the token is.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
-        self.subject.as_ref()
+        self.inner.subject.as_ref()
     }
 
     /// Whether a token may be fetched for this key at that time.
     pub(crate) fn usable(&self, now: SystemTime) -> Result<(), Unusable> {
-        if let Some(error) = &self.invalid {
+        if let Some(error) = &self.inner.invalid {
             return Err(Unusable::Invalid(error.clone()));
         }
-        match &self.subject {
+        match &self.inner.subject {
             Some(subject) if subject.is_expired(now) => Err(Unusable::SubjectExpired),
             _ => Ok(()),
         }
@@ -225,7 +232,10 @@ impl TokenKey {
 
     /// The same without the subject's token.
     pub(crate) fn id(&self) -> KeyId {
-        KeyId { purpose: self.purpose.clone(), subject: self.subject.as_ref().map(Subject::id) }
+        KeyId {
+            purpose: self.inner.purpose.clone(),
+            subject: self.inner.subject.as_ref().map(Subject::id),
+        }
     }
 
     pub(crate) fn look_up(&self) -> LookUp<'_> {
@@ -238,15 +248,17 @@ impl TokenKey {
         checked: Result<(), InvalidTokenKey>,
         change: impl FnOnce(&mut Purpose),
     ) -> Self {
-        if self.invalid.is_none() {
-            match checked {
-                Ok(()) => change(&mut self.purpose),
-                Err(error) => self.invalid = Some(error),
-            }
-            if self.purpose.is_too_large() {
-                self.purpose = Purpose::default();
-                self.invalid = Some(InvalidTokenKey::TooLarge);
-            }
+        if self.inner.invalid.is_some() {
+            return self;
+        }
+        let inner = Arc::make_mut(&mut self.inner);
+        match checked {
+            Ok(()) => change(&mut inner.purpose),
+            Err(error) => inner.invalid = Some(error),
+        }
+        if inner.purpose.is_too_large() {
+            inner.purpose = Purpose::default();
+            inner.invalid = Some(InvalidTokenKey::TooLarge);
         }
         self
     }
@@ -255,12 +267,12 @@ impl TokenKey {
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenKey")
-            .field("scope", &self.purpose.scope)
-            .field("audience", &self.purpose.audience)
-            .field("resources", &self.purpose.resources)
-            .field("params", &self.purpose.params)
-            .field("subject", &self.subject)
-            .field("invalid", &self.invalid)
+            .field("scope", &self.inner.purpose.scope)
+            .field("audience", &self.inner.purpose.audience)
+            .field("resources", &self.inner.purpose.resources)
+            .field("params", &self.inner.purpose.params)
+            .field("subject", &self.inner.subject)
+            .field("invalid", &self.inner.invalid)
             .finish()
     }
 }
@@ -279,15 +291,16 @@ impl KeyId {
 impl LookUp<'_> {
     /// Whether that is the id of the key that is looked up.
     pub(crate) fn is(self, id: &KeyId) -> bool {
-        id.purpose == self.0.purpose && id.subject == self.0.subject.as_ref().map(Subject::id)
+        id.purpose == self.0.inner.purpose
+            && id.subject == self.0.inner.subject.as_ref().map(Subject::id)
     }
 }
 
 /// As [`KeyId`] does it.
 impl Hash for LookUp<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.purpose.hash(state);
-        self.0.subject.as_ref().map(Subject::id).hash(state);
+        self.0.inner.purpose.hash(state);
+        self.0.inner.subject.as_ref().map(Subject::id).hash(state);
     }
 }
 

@@ -106,6 +106,18 @@ pub(crate) fn finished(
     }
 }
 
+/// A flight has brought a token after so many that did not, the first of them so long ago.
+pub(crate) fn recovered(source: &Label, failures: u64, failing_for: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        source = source.text(),
+        failures,
+        ?failing_for,
+        "access tokens can be fetched again"
+    );
+}
+
 /// What a token endpoint said instead of a token: a known code, or `other`.
 #[cfg(feature = "oauth2")]
 pub(crate) fn endpoint_error(source: &Label, code: &'static str) {
@@ -139,6 +151,18 @@ pub(crate) fn hook_hangs(source: &Label, running_for: Duration) {
     );
 }
 
+/// That hook has ended after all.
+#[cfg(feature = "oauth2")]
+pub(crate) fn hook_ended(source: &Label, took: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        source = source.text(),
+        ?took,
+        "the hook for new refresh tokens has ended"
+    );
+}
+
 // ===== Tokens =====
 
 /// A caller waits for a flight that another caller started.
@@ -162,14 +186,9 @@ pub(crate) fn used<'a>(
 ) {
     #[cfg(feature = "metrics")]
     {
-        // As the macros do it, but for the key, which would take an allocation.
-        static METADATA: metrics::Metadata<'static> =
-            metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
         let source = source();
         if is_suspect {
-            metrics::with_recorder(|recorder| {
-                recorder.register_counter(source.suspect_uses(), &METADATA).increment(1);
-            });
+            count_one(source.suspect_uses());
         }
         if let Some(left) = left() {
             metrics::with_recorder(|recorder| {
@@ -179,6 +198,16 @@ pub(crate) fn used<'a>(
     }
 }
 
+/// As the macros do it, but for the key of the number, which would take an allocation each time.
+#[cfg(feature = "metrics")]
+static METADATA: metrics::Metadata<'static> =
+    metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
+
+#[cfg(feature = "metrics")]
+fn count_one(number: &metrics::Key) {
+    metrics::with_recorder(|recorder| recorder.register_counter(number, &METADATA).increment(1));
+}
+
 // ===== Keys =====
 
 /// The entry of a key was there.
@@ -186,7 +215,7 @@ pub(crate) fn used<'a>(
 #[inline]
 pub(crate) fn key_found(source: &Label) {
     #[cfg(feature = "metrics")]
-    metrics::counter!(names::KEY_HITS, "source" => source.value()).increment(1);
+    count_one(source.key_hits());
 }
 
 /// A key had no entry.
@@ -253,6 +282,31 @@ pub(crate) fn backed_off(source: &Label, origin: Option<&Origin>, nth: u32, paus
     );
     #[cfg(feature = "metrics")]
     metrics::counter!(names::RENEWAL_BACKOFFS, "source" => source.value()).increment(1);
+}
+
+/// An origin has accepted a token that was renewed because it had rejected the one before; or,
+/// after so many renewal backoffs, any token.
+pub(crate) fn accepted_again(source: &Label, origin: Option<&Origin>, backoffs: u32) {
+    #[cfg(feature = "tracing")]
+    {
+        let (source, origin) = (source.text(), shown(origin));
+        if backoffs == 0 {
+            tracing::info!(
+                target: TARGET,
+                source,
+                %origin,
+                "a rejected access token was replaced by one that is accepted"
+            );
+        } else {
+            tracing::info!(
+                target: TARGET,
+                source,
+                %origin,
+                backoffs,
+                "an origin accepts access tokens again"
+            );
+        }
+    }
 }
 
 /// What became of a request that was sent again.

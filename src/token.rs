@@ -45,6 +45,8 @@ struct Inner {
     header: HeaderValue,
     lifetime: Option<Duration>,
     expiry: Option<SystemTime>,
+    refresh_in: Option<Duration>,
+    refresh_on: Option<SystemTime>,
     refresh_token: Option<Zeroizing<String>>,
     scope: Option<String>,
 }
@@ -74,6 +76,8 @@ impl AccessToken {
                 header,
                 lifetime: None,
                 expiry: None,
+                refresh_in: None,
+                refresh_on: None,
                 refresh_token: None,
                 scope: None,
             }),
@@ -93,6 +97,26 @@ impl AccessToken {
     #[must_use]
     pub fn with_expiry(self, expiry: SystemTime) -> Self {
         self.with(|inner| inner.expiry = Some(expiry))
+    }
+
+    /// Says after how long the token is due, from the moment its fetch began: from then on a new
+    /// one is wanted, although this one is still good.
+    ///
+    /// The cache heeds it where it knows how long the token lives, and the token lives for longer.
+    /// It adds up to the policy's [`due_jitter`](crate::RefreshPolicyBuilder::due_jitter), so that
+    /// a fleet does not refresh at once, and does not refresh sooner than after the
+    /// [`background_interval`](crate::RefreshPolicyBuilder::background_interval). It wins over
+    /// [`with_refresh_on`](Self::with_refresh_on), because it needs no common clock.
+    #[must_use]
+    pub fn with_refresh_in(self, refresh_in: Duration) -> Self {
+        self.with(|inner| inner.refresh_in = Some(refresh_in))
+    }
+
+    /// Says when the token is due, by the wall clock. The cache does not heed a date that is over
+    /// already when the fetch begins.
+    #[must_use]
+    pub fn with_refresh_on(self, refresh_on: SystemTime) -> Self {
+        self.with(|inner| inner.refresh_on = Some(refresh_on))
     }
 
     /// Adds the refresh token that came with this token (RFC 6749 §1.5).
@@ -149,6 +173,18 @@ impl AccessToken {
         self.inner.expiry.or_else(|| jwt::expiry(self.secret()))
     }
 
+    /// After how long the token is due, if it was said.
+    #[must_use]
+    pub fn refresh_in(&self) -> Option<Duration> {
+        self.inner.refresh_in
+    }
+
+    /// When the token is due by the wall clock, if it was said.
+    #[must_use]
+    pub fn refresh_on(&self) -> Option<SystemTime> {
+        self.inner.refresh_on
+    }
+
     /// The refresh token that came with this token.
     #[must_use]
     pub fn refresh_token(&self) -> Option<&str> {
@@ -194,6 +230,8 @@ impl fmt::Debug for AccessToken {
             .field("secret", &Redacted)
             .field("lifetime", &self.inner.lifetime)
             .field("expiry", &self.inner.expiry)
+            .field("refresh_in", &self.inner.refresh_in)
+            .field("refresh_on", &self.inner.refresh_on)
             .field("refresh_token", &self.inner.refresh_token.as_ref().map(|_| Redacted))
             .field("scope", &self.inner.scope)
             .finish()
@@ -312,6 +350,15 @@ mod tests {
         assert_eq!(changed.lifetime(), Some(Duration::from_secs(9)));
         assert_eq!(changed.scope(), Some("a b"));
         assert!(token.is_same(&changed));
+    }
+
+    #[test]
+    fn when_it_is_due_is_as_it_was_said() {
+        let token = AccessToken::new("hush").unwrap();
+        assert_eq!((token.refresh_in(), token.refresh_on()), (None, None));
+        let (after, date) = (Duration::from_secs(9), SystemTime::UNIX_EPOCH);
+        let token = token.with_refresh_in(after).with_refresh_on(date);
+        assert_eq!((token.refresh_in(), token.refresh_on()), (Some(after), Some(date)));
     }
 
     #[test]

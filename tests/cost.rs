@@ -101,7 +101,11 @@ fn allocations<S>(service: &mut S, uri: &str) -> [usize; 3]
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
 {
-    allocations_with_headers(service, uri, 0)
+    allocations_of(service, || get(uri))
+}
+
+fn get(uri: &str) -> Request<Full<Bytes>> {
+    Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap()
 }
 
 /// The same for requests with so many headers.
@@ -109,11 +113,22 @@ fn allocations_with_headers<S>(service: &mut S, uri: &str, headers: usize) -> [u
 where
     S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
 {
-    let mut count = || {
-        let mut request = Request::get(uri).body(Full::new(Bytes::from_static(b"body"))).unwrap();
+    allocations_of(service, || {
+        let mut request = get(uri);
         for name in &HEADERS[..headers] {
             request.headers_mut().insert(name, HeaderValue::from_static("*/*"));
         }
+        request
+    })
+}
+
+/// The same for such requests.
+fn allocations_of<S>(service: &mut S, request: impl Fn() -> Request<Full<Bytes>>) -> [usize; 3]
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<()>, Error = BoxError>,
+{
+    let mut count = || {
+        let request = request();
         let before = ALLOCATIONS.get();
         let response = service.call(request).now_or_never().expect("it does not wait");
         let count = ALLOCATIONS.get() - before;
@@ -176,6 +191,32 @@ async fn with_a_usable_token_no_replay_allocates_nothing_above_a_bare_header_ins
     let mut any = any.layer(Inner::whose_clones_allocate());
     assert_eq!(allocations(&mut any, API), floor, "any https");
     assert_eq!(Handle::current().metrics().num_alive_tasks(), tasks);
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test]
+async fn with_a_usable_token_of_its_key_a_request_allocates_nothing_above_a_bare_header_insertion()
+{
+    use tower_bearer::{KeyedTokenCache, Subject, TokenKey};
+
+    let user = Subject::new(AccessToken::new("user").unwrap());
+    let keyed = TokenKey::new().scope("a b").param("tenant", "1").on_behalf_of(user);
+    let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    let tokens = KeyedTokenCache::builder(source).build().unwrap();
+    let layer = BearerAuthLayer::from_cache(&tokens).origin("https://api.example.com").unwrap();
+    for key in [TokenKey::new(), keyed] {
+        let header = tokens.get(&key).await.unwrap().header_value().clone();
+        let request = || {
+            let mut request = get(API);
+            request.extensions_mut().insert(key.clone());
+            request
+        };
+        let floor = allocations_of(&mut Insert(Inner(None), header), request);
+        let mut service = layer.clone().no_replay().layer(Inner(None));
+        assert_eq!(allocations_of(&mut service, request), floor, "{key:?}");
+        let without_key = allocations(&mut service, API);
+        assert_eq!(without_key, allocations(&mut service, API), "the key of those without one");
+    }
 }
 
 #[tokio::test]

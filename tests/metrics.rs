@@ -257,7 +257,7 @@ fn described() -> BTreeSet<String> {
 #[test]
 fn the_documentation_and_the_dashboard_know_the_same_names() {
     let described = described();
-    assert_eq!(described.len(), 12);
+    assert_eq!(described.len(), 16);
     assert_eq!(names_in(include_str!("../src/guide.md")), described, "the table in the guide");
     let dashboard = include_str!("../examples/sidecar/dashboard.json");
     serde_json::from_str::<serde_json::Value>(dashboard).expect("the dashboard is JSON");

@@ -5,6 +5,7 @@
 //! The *floor* is a service over it that inserts a header that is ready.
 
 pub mod chain;
+pub mod keyed;
 pub mod rounds;
 pub mod threads;
 
@@ -72,7 +73,16 @@ pub fn walk<S>(service: &mut S, uri: &Uri)
 where
     S: Service<Request<Body>, Response = Response<()>>,
 {
-    let response = service.call(black_box(request(uri))).now_or_never();
+    walk_with(service, request(uri));
+}
+
+/// The same for that request.
+#[inline]
+pub fn walk_with<S>(service: &mut S, request: Request<Body>)
+where
+    S: Service<Request<Body>, Response = Response<()>>,
+{
+    let response = service.call(black_box(request)).now_or_never();
     assert!(matches!(black_box(response), Some(Ok(_))), "the token is there");
 }
 

@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::{names::FlightId, policy::RefreshPolicy};
+use super::{
+    names::FlightId,
+    policy::{RECOVERY_INTERVAL, RefreshPolicy},
+};
 use crate::error::TokenError;
 
 /// The cooldown after the last failure. It may be over; it counts on until a fetch succeeds.
@@ -17,6 +20,8 @@ pub(super) struct Cooldown {
     until_with_token: Instant,
     /// How long the token service asked to be left alone: no recovery ends that.
     asked_until: Instant,
+    /// Before this the source is not asked again whether it has recovered.
+    next_check: Option<Instant>,
 }
 
 impl Cooldown {
@@ -42,6 +47,7 @@ impl Cooldown {
             until_without_token: now + without_token,
             until_with_token: now + with_token,
             asked_until: now + asked,
+            next_check: before.and_then(|before| before.next_check),
         }
     }
 
@@ -53,6 +59,22 @@ impl Cooldown {
     /// failure stays until an operator changes something, which the source may notice.
     pub(super) fn recoverable(&self) -> Option<FlightId> {
         self.is_permanent.then_some(self.caused_by)
+    }
+
+    /// When the source may be asked whether it has recovered; `None` if there is nothing to
+    /// recover from.
+    pub(super) fn recovery_check_at(&self, has_token: bool, now: Instant) -> Option<Instant> {
+        let matters = self.is_permanent && self.until(has_token) > now;
+        matters.then(|| self.next_check.map_or(now, |next| next.max(now)))
+    }
+
+    /// The same now, if it may: it counts as done.
+    pub(super) fn may_check_recovery(&mut self, has_token: bool, now: Instant) -> Option<FlightId> {
+        if self.recovery_check_at(has_token, now)? > now {
+            return None;
+        }
+        self.next_check = Some(now + RECOVERY_INTERVAL);
+        self.recoverable()
     }
 
     /// What the failure was about has changed.

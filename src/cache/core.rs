@@ -167,7 +167,7 @@ impl Core {
 
     /// A request with this token was accepted there.
     pub(super) fn accepted(self: &Arc<Self>, token: &AccessToken, origin: Option<&Origin>) {
-        self.change(|state, now| (state.accepted(token, origin, now), Effects::default()));
+        self.change(|state, now| ((), state.accepted(token, origin, now)));
     }
 
     /// Waits for the end of a flight, until it counts as lost or the caller's time is over.

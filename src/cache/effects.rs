@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{names::FlightId, origins::BackedOff};
+use super::{
+    names::FlightId,
+    origins::{AcceptedAgain, BackedOff},
+};
 use crate::{
     error::TokenError,
     observe::{self, Label},
@@ -28,7 +31,9 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) enum Event {
     Finished(Finished),
+    Recovered(Recovered),
     BackedOff(BackedOff),
+    AcceptedAgain(AcceptedAgain),
 }
 
 /// A flight is over.
@@ -41,12 +46,23 @@ pub(super) struct Finished {
     pub(super) cooldown: Option<Duration>,
 }
 
+/// How many flights have failed in a row, the first of them so long ago.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub(super) failures: u64,
+    pub(super) failing_for: Duration,
+}
+
 impl Event {
     pub(super) fn tell(&self, source: &Label) {
         match self {
             Self::Finished(it) => {
                 let error = it.error.as_ref();
                 observe::finished(source, it.reason.name(), it.took, error, it.cooldown);
+            }
+            Self::Recovered(it) => observe::recovered(source, it.failures, it.failing_for),
+            Self::AcceptedAgain(it) => {
+                observe::accepted_again(source, it.origin.as_ref(), it.backoffs);
             }
             Self::BackedOff(it) => {
                 observe::backed_off(source, it.origin.as_ref(), it.nth, it.pause);

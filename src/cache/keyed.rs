@@ -12,6 +12,7 @@
 //! lock. A state's own lock may be taken under it, never the other way round.
 
 mod attached;
+mod detached;
 mod entry;
 mod map;
 mod outage;
@@ -26,7 +27,7 @@ use std::{
 pub(crate) use self::entry::Entry;
 pub use self::map::Evicted;
 use self::{
-    map::{Hook, Listener, Map},
+    map::{Evictions, Hook, Map},
     source::{Failing, KeySource, Shared},
 };
 use super::{InvalidPolicy, TokenCache, policy::RefreshPolicy};
@@ -78,7 +79,7 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// The map holds [`capacity`](KeyedTokenCacheBuilder::capacity) keys. A new key takes the place
 /// of one that never had a token, or else of one that was not used for long. A key whose token a
 /// caller waits for, or whose fetch is under way, stays. If all stay, the map grows beyond its
-/// capacity until some of these fetches have ended.
+/// capacity, and shrinks when another key comes after these fetches have ended.
 ///
 /// # Failure
 ///
@@ -135,9 +136,10 @@ impl KeyedTokenCache {
 
     /// The cache of one key, which is made if there is none.
     ///
-    /// Keep the key rather than this handle: after the entry was evicted or
-    /// [forgotten](Self::forget), the next request with that key gets another cache. A handle of
-    /// a forgotten key fails with [`CacheError::Forgotten`](crate::CacheError::Forgotten).
+    /// As long as somebody has this handle, an entry that was evicted comes back with this very
+    /// cache. A handle of a [forgotten](Self::forget) key fails with
+    /// [`CacheError::Forgotten`](crate::CacheError::Forgotten), and the next request with that key
+    /// gets another cache.
     ///
     /// The cache of a key that [cannot be used](TokenKey::check) fails with
     /// [`InvalidTokenKey`](crate::InvalidTokenKey), and is not kept.
@@ -194,11 +196,10 @@ impl KeyedTokenCache {
         }
         let Keyed { map, policy, shared, label } = &*self.keyed;
         observe::key_missed(label);
-        Ok(map.insert(key, |id| {
+        Ok(map.insert(key, || {
             let source = Arc::new(KeySource::new(Arc::clone(shared), key.clone()));
             let policy = policy.clone();
-            let cache = TokenCache::labelled(Arc::clone(&source), policy, label.clone());
-            Entry::new(id, cache, source)
+            (TokenCache::labelled(Arc::clone(&source), policy, label.clone()), source)
         }))
     }
 
@@ -276,12 +277,13 @@ impl KeyedTokenCacheBuilder {
     /// [`InvalidPolicy`] if the capacity or the idle time is zero.
     pub fn build(self) -> Result<KeyedTokenCache, InvalidPolicy> {
         let Self { shared, capacity, idle, policy, hook, name } = self;
-        InvalidPolicy::unless(capacity > 0, "capacity", "is zero")?;
-        InvalidPolicy::unless(!idle.is_zero(), "idle", "is zero")?;
+        InvalidPolicy::if_zero(capacity == 0, "capacity")?;
+        InvalidPolicy::if_zero(idle.is_zero(), "idle")?;
         let policy = policy.for_source(shared.suggested_timeout());
         shared.go_by(&policy);
         let label = Label::new(name);
-        let map = Map::new(capacity, idle, Listener { hook, label: label.clone() });
+        let evictions = Evictions { hook, label: label.clone(), detached: Arc::default() };
+        let map = Map::new(capacity, idle, evictions);
         Ok(KeyedTokenCache { keyed: Arc::new(Keyed { map, policy, shared, label }) })
     }
 }

@@ -65,6 +65,14 @@ pub(super) struct BackedOff {
     pub(super) pause: Duration,
 }
 
+/// An origin that had rejected a token accepts one: the new one that it has waited for, or any,
+/// after so many backoffs.
+#[derive(Debug)]
+pub(super) struct AcceptedAgain {
+    pub(super) origin: Option<Origin>,
+    pub(super) backoffs: u32,
+}
+
 // ===== impl Origins =====
 
 impl Origins {
@@ -97,13 +105,25 @@ impl Origins {
         self.standing(origin).backoff.is_some()
     }
 
-    /// A request with this token was accepted there.
-    pub(super) fn accepted(&mut self, origin: Option<&Origin>, token: TokenId, now: Instant) {
+    /// A request with this token was accepted there. Where that ends something, it is told.
+    pub(super) fn accepted(
+        &mut self,
+        origin: Option<&Origin>,
+        token: TokenId,
+        now: Instant,
+    ) -> Vec<AcceptedAgain> {
         self.accepted = Some(token);
-        self.unnamed.backoff = None;
+        let unnamed = self.unnamed.backoff.take();
         let standing = self.standing_mut(origin, now);
-        standing.proven = Some(token);
-        standing.backoff = None;
+        let is_new = standing.proven.replace(token) != Some(token);
+        let is_awaited = is_new && standing.awaits == token;
+        let named = standing.backoff.take();
+        let is_named = origin.is_some();
+        let (here, beside) = if is_named { (named, unnamed) } else { (unnamed, None) };
+        let backoffs = here.map_or(0, |backoff| backoff.nth);
+        let here = AcceptedAgain { origin: origin.cloned(), backoffs };
+        let beside = beside.map(|it| AcceptedAgain { origin: None, backoffs: it.nth });
+        (is_awaited || backoffs > 0).then_some(here).into_iter().chain(beside).collect()
     }
 
     /// A token was rejected that is unproven there; `None` if it caused a backoff already.

@@ -126,9 +126,12 @@ numbers! {
     with_default {
         /// The share of a token's life, at its end, in which it is *due*: the next request refreshes
         /// it in the background. The window is at most 30 minutes, before jitter. Default: 0.2.
+        ///
+        /// A token that [says](crate::AccessToken::with_refresh_in) when it is due is due then.
         due_share: f64 = 0.2;
         /// The share of itself by which the due window is lengthened, at random, so that a fleet
-        /// does not refresh at once. Default: 0.5.
+        /// does not refresh at once. Where a token says when it is due, the share of the time from
+        /// then to its end, at most of 30 minutes, by which that is put off. Default: 0.5.
         due_jitter: f64 = 0.5;
         /// How long before its end a token counts as expired; never more than a tenth of its life.
         /// Default: 10 seconds.
@@ -269,16 +272,43 @@ impl RefreshPolicy {
             .map(|life| life.min(self.max_lifetime))
     }
 
-    /// The dates of a token whose fetch began then, and that lives so long.
-    pub(super) fn dates(&self, called: Instant, life: Duration, random: f64) -> Dates {
+    /// The dates of a token whose fetch began then, that lives so long, and of which was said when
+    /// it is due.
+    pub(super) fn dates(
+        &self,
+        called: Instant,
+        life: Duration,
+        said: Option<Duration>,
+        random: f64,
+    ) -> Dates {
         let margin = self.expiry_margin.min(life.mul_f64(EXPIRY_MARGIN_SHARE));
+        let expired = life.saturating_sub(margin);
+        let due = match said.filter(|said| *said < expired) {
+            Some(said) => self.due_as_said(said, expired, random),
+            None => life.saturating_sub(self.due_window(life, random)),
+        };
+        Dates { due: called + due, expired: called + expired, end: called + life }
+    }
+
+    /// How long before its end a token is due, if nobody says when.
+    fn due_window(&self, life: Duration, random: f64) -> Duration {
         let window = DUE_MAX.min(life.mul_f64(self.due_share));
-        let window = window.mul_f64(1.0 + self.due_jitter * random);
-        Dates {
-            due: called + life.saturating_sub(window),
-            expired: called + life.saturating_sub(margin),
-            end: called + life,
-        }
+        window.mul_f64(1.0 + self.due_jitter * random)
+    }
+
+    /// After how long a token is due of which that was said. The jitter makes it later: who asks
+    /// before its time may get the old token again.
+    fn due_as_said(&self, said: Duration, expired: Duration, random: f64) -> Duration {
+        let window = DUE_MAX.min(expired.saturating_sub(said));
+        let due = said + window.mul_f64(self.due_jitter * random);
+        due.max(self.background_interval).min(expired)
+    }
+
+    /// After how long a token is due whose fetch began at `called`, if that was said. A date that
+    /// was over by then is none: with a wall clock that is ahead, every token would be due.
+    pub(super) fn said_due(token: &AccessToken, called: SystemTime) -> Option<Duration> {
+        let absolute = || token.refresh_on()?.duration_since(called).ok();
+        token.refresh_in().or_else(absolute)
     }
 
     /// The pause before the next attempt of a flight; `None` if there is none to be.
@@ -410,8 +440,9 @@ fn doubling((min, max): (Duration, Duration), nth: u32) -> Duration {
 /// A number of a [`RefreshPolicy`], or of another setting of a cache, that is out of its range or
 /// contradicts another one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the token cache's setting `{field}` {problem}")]
+#[error("the {of}'s `{field}` {problem}")]
 pub struct InvalidPolicy {
+    of: &'static str,
     field: &'static str,
     problem: &'static str,
 }
@@ -423,12 +454,15 @@ impl InvalidPolicy {
         self.field
     }
 
-    pub(super) fn unless(
-        right: bool,
-        field: &'static str,
-        problem: &'static str,
-    ) -> Result<(), Self> {
-        if right { Ok(()) } else { Err(Self { field, problem }) }
+    fn unless(right: bool, field: &'static str, problem: &'static str) -> Result<(), Self> {
+        if right { Ok(()) } else { Err(Self { of: "refresh policy", field, problem }) }
+    }
+
+    /// A number of a keyed cache.
+    #[cfg(feature = "keyed")]
+    pub(super) fn if_zero(is_zero: bool, field: &'static str) -> Result<(), Self> {
+        let problem = "must not be zero";
+        if is_zero { Err(Self { of: "keyed token cache", field, problem }) } else { Ok(()) }
     }
 }
 

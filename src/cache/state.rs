@@ -7,23 +7,30 @@
 //! the flight   none ──started──▶ under way ──finished / lost──▶ none
 //! the source   ready ──finished with an error──▶ cooling down ──by time, or recovered──▶ ready
 //! an origin    see `origins`
+//! wanted       nothing ──warm_up──▶ a first token ──kept──▶ nothing;  kept warm: always a token
 //! ```
 //!
-//! Every asker may start a flight, but only where there is none. Only the flight that is under
+//! Every asker may start a flight, and so may the keeper where a token is wanted that no caller waits
+//! for, but only where there is none. Only the flight that is under
 //! way may finish; one that was given up changes nothing. A token leaves only because a newer
 //! usable one has arrived.
 //!
 //! Each transition returns its answer and its [`Effects`]: nothing else leaves this struct.
 
+mod parts;
+
 use tokio::time::Instant;
 
+pub(super) use self::parts::Wanted;
+use self::parts::{Current, Fetched, Flight};
 use super::{
     answer::{Answer, Arrival, Grant, RejectedBy},
     cooldown::Cooldown,
     effects::{Effects, Event, Finished, Start},
-    names::{FlightId, TokenId},
+    failures::Failures,
+    names::FlightId,
     origins::{BackedOff, Origins},
-    policy::{Dates, RECOVERY_INTERVAL, RefreshPolicy, WARM_INTERVAL},
+    policy::{RefreshPolicy, WARM_INTERVAL},
     rejection::{Demand, Rejection},
     status::Status,
 };
@@ -44,65 +51,16 @@ pub(super) struct State {
     latest: Option<Fetched>,
     flight: Option<Flight>,
     flights: FlightId,
-    failures: u64,
+    failures: Failures,
     /// How often the source was asked.
     attempts: u64,
     cooldown: Option<Cooldown>,
-    /// Why the last flight failed, until one succeeds.
-    last_error: Option<TokenError>,
     /// Before this no flight starts that no caller waits for.
     next_background: Option<Instant>,
     wanted: Wanted,
-    /// Before this the source is not asked whether it has recovered.
-    next_recovery_check: Option<Instant>,
     origins: Origins,
     /// Whether the token was taken away for good.
     is_forgotten: bool,
-}
-
-/// What is to be there although no caller waits for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Wanted {
-    #[default]
-    Nothing,
-    /// A token, once.
-    First,
-    /// A token, at any time.
-    Always,
-}
-
-/// A token as a flight brought it.
-#[derive(Clone, Debug)]
-struct Fetched {
-    id: TokenId,
-    token: AccessToken,
-    /// Brought by a renewal: unproven at an origin until accepted there.
-    renewed: bool,
-    /// What the rejection asked for that this token answers.
-    demand: Option<Demand>,
-}
-
-/// The current token. Without dates it lives until it is rejected.
-#[derive(Debug)]
-struct Current {
-    fetched: Fetched,
-    dates: Option<Dates>,
-    /// Rejected by an API.
-    suspect: bool,
-}
-
-#[derive(Debug)]
-struct Flight {
-    id: FlightId,
-    reason: Reason,
-    started: Instant,
-    /// What it is to replace, if a rejection started it.
-    rejected: Option<AccessToken>,
-    /// What that rejection asked for.
-    demand: Option<Demand>,
-    /// Whether a rejection of the current token waits for it.
-    renews: bool,
-    lost_at: Instant,
 }
 
 // ===== A caller wants a token =====
@@ -189,11 +147,19 @@ impl State {
     }
 
     /// A request with this token was accepted there.
-    pub(super) fn accepted(&mut self, token: &AccessToken, origin: Option<&Origin>, now: Instant) {
+    pub(super) fn accepted(
+        &mut self,
+        token: &AccessToken,
+        origin: Option<&Origin>,
+        now: Instant,
+    ) -> Effects {
+        let mut effects = Effects::default();
         if let Some(fetched) = self.known(token) {
             let id = fetched.id;
-            self.origins.accepted(origin, id, now);
+            let told = self.origins.accepted(origin, id, now);
+            effects.events.extend(told.into_iter().map(Event::AcceptedAgain));
         }
+        effects
     }
 
     fn refresh_if_due(&mut self, now: Instant) -> Option<Start> {
@@ -371,7 +337,9 @@ impl State {
             next.max(next + WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
         let at = self.background_from(due, now).max(spaced);
-        Some(self.recovery_check_at(now).map_or(at, |check| check.min(at)))
+        let has_token = self.usable(now).is_some();
+        let check = self.cooldown.as_ref().and_then(|it| it.recovery_check_at(has_token, now));
+        Some(check.map_or(at, |check| check.min(at)))
     }
 }
 
@@ -406,6 +374,9 @@ impl State {
             }
         };
         effects.events.push(self.event(&flight, outcome.as_ref().err(), now));
+        if outcome.is_ok() {
+            effects.events.extend(self.failures.end(now).map(Event::Recovered));
+        }
         (Some(outcome), effects)
     }
 
@@ -417,28 +388,17 @@ impl State {
             return (false, effects);
         };
         self.version += 1;
-        self.failures += 1;
         let error = TokenError::from(why.clone());
         effects.events.push(self.event(&flight, Some(&error), now));
-        self.set_last_error(Some(error), &mut effects);
+        effects.spent.extend(self.failures.add(error, now));
         (true, effects)
     }
 
     /// Which cooldown the source may be asked about now, whether it has recovered from what
     /// caused it.
     pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
-        if self.recovery_check_at(now)? > now {
-            return None;
-        }
-        self.next_recovery_check = Some(now + RECOVERY_INTERVAL);
-        self.cooldown.as_ref()?.recoverable()
-    }
-
-    /// When the source may be asked that; `None` if there is nothing to recover from.
-    fn recovery_check_at(&self, now: Instant) -> Option<Instant> {
-        self.cooldown.as_ref()?.recoverable()?;
-        self.cooldown_until(now).filter(|until| *until > now)?;
-        Some(self.next_recovery_check.map_or(now, |next| next.max(now)))
+        let has_token = self.usable(now).is_some();
+        self.cooldown.as_mut()?.may_check_recovery(has_token, now)
     }
 
     /// What the source is configured with has changed since that flight failed.
@@ -478,7 +438,7 @@ impl State {
         effects: &mut Effects,
     ) -> Result<AccessToken, TokenError> {
         self.cooldown = None;
-        self.set_last_error(None, effects);
+        effects.spent.extend(self.failures.answered());
         let fetched = self.recognised(flight, &arrival.token);
         let rejected = flight.rejected.as_ref();
         let is_same = rejected.is_some_and(|rejected| rejected.is_same(&arrival.token));
@@ -505,7 +465,8 @@ impl State {
     fn keep(&mut self, fetched: Fetched, arrival: &Arrival, now: Instant, random: f64) {
         self.latest = Some(fetched.clone());
         let life = self.policy.life(&arrival.token, arrival.called_wall);
-        let mut dates = life.map(|life| self.policy.dates(arrival.called, life, random));
+        let said = RefreshPolicy::said_due(&arrival.token, arrival.called_wall);
+        let mut dates = life.map(|life| self.policy.dates(arrival.called, life, said, random));
         if dates.is_some_and(|dates| dates.expired <= now) {
             return;
         }
@@ -529,15 +490,10 @@ impl State {
         random: f64,
         effects: &mut Effects,
     ) {
-        self.failures += 1;
         let before = self.cooldown.as_ref();
         let cooldown = Cooldown::after((flight.id, error), before, &self.policy, now, random);
         self.cooldown = Some(cooldown);
-        self.set_last_error(Some(error.clone()), effects);
-    }
-
-    fn set_last_error(&mut self, error: Option<TokenError>, effects: &mut Effects) {
-        effects.spent.extend(std::mem::replace(&mut self.last_error, error));
+        effects.spent.extend(self.failures.add(error.clone(), now));
     }
 }
 
@@ -599,9 +555,9 @@ impl State {
             expiry: dates.map(|dates| dates.expired),
             fetching: self.flight.is_some(),
             cooldown_until: self.cooldown_until(now).filter(|until| *until > now),
-            last_error: self.last_error.clone(),
+            last_error: self.failures.last().cloned(),
             flights: self.flights,
-            failures: self.failures,
+            failures: self.failures.count(),
             attempts: self.attempts,
         }
     }
@@ -632,8 +588,7 @@ impl State {
     }
 
     fn usable(&self, now: Instant) -> Option<&Current> {
-        let is_usable = |current: &&Current| current.dates.is_none_or(|dates| now < dates.expired);
-        self.current.as_ref().filter(is_usable)
+        self.current.as_ref().filter(|current| current.is_usable(now))
     }
 
     /// The current token or the last one that was fetched, if this is it.
@@ -659,13 +614,8 @@ impl State {
 
     /// The error that the source cools down after, if it does.
     fn cooling_down(&self, now: Instant) -> Option<TokenError> {
-        self.cooldown_until(now).filter(|until| *until > now).and(self.last_error.clone())
-    }
-}
-
-impl Current {
-    fn token(&self) -> &AccessToken {
-        &self.fetched.token
+        self.cooldown_until(now).filter(|until| *until > now)?;
+        self.failures.last().cloned()
     }
 }
 

@@ -256,9 +256,19 @@ impl Endpoint {
             Ok(_) => self.refusals.succeeded(),
             Err(error) if error.is_about_the_key() => {}
             Err(error) if error.is_transient() => self.refusals.failed(None),
-            Err(_) => self.refusals.failed(Some(Refusal::new(request, sent))),
+            Err(_) => self.refusals.failed(Some(self.refused(request, sent))),
         }
         outcome.map_err(|error| told(&label, error))
+    }
+
+    /// What is remembered of a refusal: nothing of a subject, who may log out.
+    fn refused(&self, request: TokenRequest, sent: Option<Readings>) -> Refusal {
+        if !matches!(self.grant, Grant::Subject(_)) {
+            return Refusal::new(request, sent);
+        }
+        let request = TokenRequest::new(request.reason());
+        let overlay = Overlay::of(&request);
+        Refusal::new(request, sent.map(|sent| Readings { redeemed: None, overlay, ..sent }))
     }
 
     /// Fetches a token, and once more if the service refuses and what would be sent has changed
@@ -476,4 +486,37 @@ impl Endpoint {
 fn told(label: &Label, error: EndpointError) -> TokenError {
     observe::endpoint_error(label, error.label());
     error.into()
+}
+
+#[cfg(all(test, feature = "keyed"))]
+mod tests {
+    use http::Response;
+
+    use super::*;
+    use crate::{
+        key::{Subject, TokenKey},
+        oauth2::token_exchange::TokenExchange,
+        source::Reason,
+    };
+
+    #[tokio::test]
+    async fn no_subject_is_remembered_of_a_refusal() {
+        let service = tower::service_fn(async |_: http::Request<_>| {
+            let answer = Response::builder().status(401);
+            answer.body(r#"{"error":"invalid_client"}"#.to_owned())
+        });
+        let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+            .token_exchange(TokenExchange::new())
+            .transport(service)
+            .build()
+            .unwrap();
+        let subject = Subject::new(AccessToken::new("alice-token").unwrap());
+        let key = TokenKey::new().scope("a").on_behalf_of(subject);
+        endpoint.fetch(TokenRequest::new(Reason::Due).with_key(key)).await.unwrap_err();
+
+        let Refusal { request, sent, .. } = endpoint.endpoint.refusals.last().unwrap();
+        let sent = sent.unwrap();
+        assert!(request.key().is_none() && sent.redeemed.is_none());
+        assert!(sent.overlay.subject_token().is_none());
+    }
 }

@@ -18,9 +18,9 @@ pub(super) use fields::FieldNames;
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The longest `Retry-After` that is reported.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// The earliest end that a token is taken to have, in seconds since 1970: October 2012, when RFC
+/// The earliest date that a token is taken to have, in seconds since 1970: October 2012, when RFC
 /// 6749 was published.
-const EARLIEST_EXPIRY: f64 = 1_349_049_600.0;
+const EARLIEST_DATE: f64 = 1_349_049_600.0;
 /// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`.
 const NOT_BEARER: [&str; 3] = ["dpop", "pop", "mac"];
 /// The type of what is no access token (RFC 8693 §2.2.1).
@@ -112,8 +112,13 @@ impl Reply {
         if let Some(scope) = self.text(Field::Scope) {
             token = token.with_scope(scope);
         }
-        // `expires_in` first: it needs no common clock.
-        Ok(match (self.lifetime()?, self.expiry()) {
+        // What is relative first: it needs no common clock.
+        token = match (self.refresh_in(), self.date(Field::RefreshOn)) {
+            (Some(refresh_in), _) => token.with_refresh_in(refresh_in),
+            (None, Some(refresh_on)) => token.with_refresh_on(refresh_on),
+            (None, None) => token,
+        };
+        Ok(match (self.lifetime()?, self.date(Field::ExpiresAt)) {
             (Some(lifetime), _) => token.with_lifetime(lifetime),
             (None, Some(expiry)) => token.with_expiry(expiry),
             (None, None) => token,
@@ -128,12 +133,19 @@ impl Reply {
         Ok(seconds.transpose()?.map(whole_seconds))
     }
 
+    /// `refresh_in`. What cannot be read or is no time at all is ignored: the policy says then when
+    /// the token is due.
+    fn refresh_in(&self) -> Option<Duration> {
+        let mut numbers = self.fields.all(Field::RefreshIn).filter_map(Scalar::number);
+        numbers.find(|seconds| *seconds >= 1.0).map(whole_seconds)
+    }
+
     /// `expiration` and its like: seconds since 1970. A date in words is ignored, because
     /// the services that send one send `expires_in` too. So is one before every token, such as 0,
     /// because the services that send it mean that there is none.
-    fn expiry(&self) -> Option<SystemTime> {
-        let numbers = self.fields.all(Field::ExpiresAt).filter_map(Scalar::number);
-        let seconds = numbers.into_iter().find(|seconds| *seconds >= EARLIEST_EXPIRY)?;
+    fn date(&self, field: Field) -> Option<SystemTime> {
+        let numbers = self.fields.all(field).filter_map(Scalar::number);
+        let seconds = numbers.into_iter().find(|seconds| *seconds >= EARLIEST_DATE)?;
         SystemTime::UNIX_EPOCH.checked_add(whole_seconds(seconds))
     }
 
@@ -226,6 +238,28 @@ mod tests {
         assert_eq!(expiry(words), (None, Some(1_800_000_003)));
         assert_eq!(expiry(r#""expires_at":"2024-01-01T00:00:00Z""#), (None, None));
         assert_eq!(expiry(r#""expires_at":1e30"#), (None, Some(MAX_LIFETIME.as_secs())));
+    }
+
+    #[test]
+    fn when_a_token_is_due_is_said_in_seconds_or_as_a_date() {
+        let due = |members: &str| {
+            let body = format!(r#"{{"access_token":"t","expires_in":86399,{members}}}"#);
+            let token = reply(&body).unwrap().access_token().unwrap();
+            let seconds =
+                |date: SystemTime| date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            assert_eq!(token.lifetime(), Some(Duration::from_secs(86_399)));
+            (token.refresh_in().map(|it| it.as_secs()), token.refresh_on().map(seconds))
+        };
+        assert_eq!(due(r#""refresh_in":43199"#), (Some(43_199), None));
+        assert_eq!(due(r#""refresh_in":"43199.9""#), (Some(43_199), None));
+        assert_eq!(due(r#""refresh_on":1800000000"#), (None, Some(1_800_000_000)));
+        assert_eq!(due(r#""refresh_on":"1800000000""#), (None, Some(1_800_000_000)));
+        assert_eq!(due(r#""refresh_in":9,"refresh_on":1800000000"#), (Some(9), None));
+        for nothing in ["null", "0", "-1", "\"soon\"", "[]", "0.9"] {
+            let members = format!(r#""refresh_in":{nothing},"refresh_on":{nothing}"#);
+            assert_eq!(due(&members), (None, None), "{nothing}");
+        }
+        assert_eq!(due(r#""refresh_in":1e30"#), (Some(MAX_LIFETIME.as_secs()), None));
     }
 
     #[test]

@@ -24,6 +24,8 @@ struct Inner {
     seconds_left: Key,
     #[cfg(feature = "metrics")]
     suspect_uses: Key,
+    #[cfg(all(feature = "keyed", feature = "metrics"))]
+    key_hits: Key,
 }
 
 // ===== impl Label =====
@@ -41,6 +43,8 @@ impl Label {
             seconds_left: key(names::SECONDS_LEFT),
             #[cfg(feature = "metrics")]
             suspect_uses: key(names::SUSPECT_USES),
+            #[cfg(all(feature = "keyed", feature = "metrics"))]
+            key_hits: key(names::KEY_HITS),
             name,
         }))
     }
@@ -84,6 +88,11 @@ impl Label {
     #[cfg(feature = "metrics")]
     pub(super) fn seconds_left(&self) -> &Key {
         &self.0.seconds_left
+    }
+
+    #[cfg(all(feature = "keyed", feature = "metrics"))]
+    pub(super) fn key_hits(&self) -> &Key {
+        &self.0.key_hits
     }
 
     #[cfg(feature = "metrics")]

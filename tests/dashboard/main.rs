@@ -22,7 +22,10 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::Full;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
-use tower_bearer::{BearerAuthLayer, oauth2::TokenEndpoint};
+use tower_bearer::{
+    AccessToken, BearerAuthLayer, KeyedTokenCache, TokenError, TokenKey, from_fn,
+    oauth2::TokenEndpoint,
+};
 
 const API: &str = "https://api.example.com";
 
@@ -73,6 +76,15 @@ where
     stack.clone().oneshot(request).await.ok().map(|response| response.status().as_u16())
 }
 
+/// A key that is found, and one that pushes it out.
+async fn use_keys() {
+    let source = from_fn(|_| async { AccessToken::new("a").map_err(TokenError::permanent) });
+    let tokens = KeyedTokenCache::builder(source).capacity(1).build().unwrap();
+    for scope in ["a", "a", "b"] {
+        tokens.get(&TokenKey::new().scope(scope)).await.unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_panel_of_the_dashboard_finds_its_series_and_labels() {
     let metrics = recipe::run();
@@ -90,10 +102,12 @@ async fn every_panel_of_the_dashboard_finds_its_series_and_labels() {
     endless.revoked.store(usize::MAX, SeqCst);
     assert_eq!(get(&endless.stack(), API).await, Some(401), "a backoff");
 
+    use_keys().await;
+
     let scrape = metrics.render();
     let queries = panels::queries("tower_bearer_");
     let histograms = queries.iter().filter(|query| query.name.ends_with("_bucket"));
-    assert_eq!((queries.len(), histograms.count()), (16, 6));
+    assert_eq!((queries.len(), histograms.count()), (20, 6));
     let missing: Vec<_> = queries.iter().flat_map(|query| query.missing_in(&scrape)).collect();
     assert!(missing.is_empty(), "{missing:#?} in\n{scrape}");
     // It can tell.

@@ -53,7 +53,8 @@ async fn it_outlives_a_renewal_on_a_runtime_that_is_then_dropped() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_first_flight_on_a_runtime_that_is_dropped_the_next_caller_leaves_a_keeper() {
-    let cache = warm(&Mint::living(101 * S));
+    // Made without a runtime, so that the first flight's is the first one.
+    let cache = std::thread::spawn(|| warm(&Mint::living(101 * S))).join().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| another_runtime().block_on(cache.get()).unwrap()).join().unwrap();
     });

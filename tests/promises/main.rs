@@ -4,10 +4,12 @@
 mod support;
 
 mod attempts;
+mod bad_night;
 mod bystanders;
 mod failure;
 mod header;
 mod keep_warm;
+#[cfg(feature = "keyed")]
 mod keys;
 mod lifetime;
 mod names;

@@ -25,7 +25,7 @@ async fn bounded<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// What the orchestrator sees.
-async fn probed(app: &Router) -> (StatusCode, String) {
+async fn readyz(app: &Router) -> (StatusCode, String) {
     let request = Request::get("/readyz").body(Body::empty()).unwrap();
     let response = app.clone().oneshot(request).await.unwrap();
     let status = response.status();
@@ -50,10 +50,10 @@ async fn a_service_becomes_ready_without_traffic_once_the_token_service_is_up() 
     world.tokens().fail(Failure::Status(503));
     let cache = cache(&world);
     let app = readiness(cache.clone());
-    assert_eq!(probed(&app).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(readyz(&app).await.0, StatusCode::SERVICE_UNAVAILABLE);
 
     until(&cache, |status| status.failures() == 3).await;
-    let (code, line) = probed(&app).await;
+    let (code, line) = readyz(&app).await;
     assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
     assert!(line.starts_with("orders: no token"), "{line}");
     assert!(line.contains("last error: the token endpoint http://127.0.0.1:"), "{line}");
@@ -61,7 +61,7 @@ async fn a_service_becomes_ready_without_traffic_once_the_token_service_is_up() 
 
     world.tokens().recover();
     until(&cache, Status::has_token).await;
-    let (code, line) = probed(&app).await;
+    let (code, line) = readyz(&app).await;
     assert_eq!(code, StatusCode::OK);
     assert!(line.starts_with("orders: a token for 35") && line.ends_with(" s"), "{line}");
 }
@@ -72,7 +72,7 @@ async fn a_service_that_is_not_asked_for_a_token_gets_one_all_the_same() {
     let cache = cache(&world);
     let app = readiness(cache.clone());
     until(&cache, Status::has_token).await;
-    assert_eq!(probed(&app).await.0, StatusCode::OK);
+    assert_eq!(readyz(&app).await.0, StatusCode::OK);
     assert_eq!(world.tokens().issued(), 1);
 }
 

@@ -278,7 +278,7 @@ impl Log {
         static SUBSCRIBER: Once = Once::new();
         SUBSCRIBER.call_once(|| {
             tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::WARN)
+                .with_max_level(tracing::Level::INFO)
                 .with_ansi(false)
                 .with_writer(|| ThreadLines)
                 .init();

@@ -64,7 +64,9 @@ where
     S: Service<Request<Body>, Response = Response<()>>,
 {
     let uris = many_uris();
-    uris.iter().for_each(|uri| walk(&mut service, uri));
+    for uri in &uris {
+        walk(&mut service, uri);
+    }
     (0..requests).zip(uris.iter().cycle()).for_each(|(_, uri)| walk(&mut service, uri));
 }
 

@@ -30,6 +30,10 @@ impl Entry {
         &self.cache
     }
 
+    pub(super) fn source(&self) -> &Arc<KeySource> {
+        &self.source
+    }
+
     /// Notes that it is used. Threads that do so at once mean the same.
     pub(super) fn touch(&self, now: Moment) {
         self.used.store(now.ticks());

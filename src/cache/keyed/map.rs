@@ -1,14 +1,14 @@
 //! The bounded map of entries, and which of them goes.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use quick_cache::{
     DefaultHashBuilder, Equivalent, Lifecycle, OptionsBuilder, UnitWeighter, sync::Cache,
 };
 
-use super::entry::Entry;
+use super::{detached::Detached, entry::Entry, source::KeySource};
 use crate::{
-    cache::sync::Lock,
+    cache::{TokenCache, sync::Lock},
     clock::Moment,
     key::{KeyId, LookUp, TokenKey},
     observe::{self, Label},
@@ -39,18 +39,19 @@ pub enum Evicted {
 
 pub(super) type Hook = Arc<dyn Fn(Evicted) + Send + Sync>;
 
-/// Who hears of entries that go.
-#[derive(Clone, Default)]
-pub(super) struct Listener {
+/// What is to be done about entries that go.
+#[derive(Clone)]
+pub(super) struct Evictions {
     pub(super) hook: Option<Hook>,
     pub(super) label: Label,
+    pub(super) detached: Arc<Detached>,
 }
 
 pub(super) struct Map {
     entries: Cache<KeyId, Arc<Entry>, UnitWeighter, DefaultHashBuilder, Pins>,
     capacity: usize,
     idle: Duration,
-    listener: Listener,
+    evictions: Evictions,
     order: Lock<Order>,
 }
 
@@ -66,14 +67,14 @@ struct Order {
 // ===== impl Map =====
 
 impl Map {
-    pub(super) fn new(capacity: usize, idle: Duration, listener: Listener) -> Self {
+    pub(super) fn new(capacity: usize, idle: Duration, evictions: Evictions) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.min(SHARD))
             .weight_capacity(capacity.try_into().unwrap_or(u64::MAX))
             .shards((capacity / SHARD).clamp(1, 64))
             .build()
             .expect("the capacity is set");
-        let pins = Pins { listener: listener.clone() };
+        let pins = Pins { evictions: evictions.clone() };
         Self {
             entries: Cache::with_options(
                 options,
@@ -83,7 +84,7 @@ impl Map {
             ),
             capacity,
             idle,
-            listener,
+            evictions,
             order: Lock::new(Order { unproven: VecDeque::new(), next_search: Moment::PAST }),
         }
     }
@@ -96,6 +97,12 @@ impl Map {
     #[cfg(test)]
     pub(super) fn unproven(&self) -> usize {
         self.order.lock().unproven.len()
+    }
+
+    /// How many caches are noted whose entries are gone.
+    #[cfg(test)]
+    pub(super) fn detached(&self) -> usize {
+        self.evictions.detached.len()
     }
 
     /// The entry, unless it was not used for too long.
@@ -113,19 +120,24 @@ impl Map {
     }
 
     /// The entry, which is made if there is none.
-    pub(super) fn insert(&self, key: &TokenKey, make: impl FnOnce(KeyId) -> Entry) -> Arc<Entry> {
+    pub(super) fn insert(
+        &self,
+        key: &TokenKey,
+        make: impl FnOnce() -> (TokenCache, Arc<KeySource>),
+    ) -> Arc<Entry> {
         let id = key.id();
         self.make_room();
         let mut is_new = false;
         let entry = self.entries.get_or_insert_with(&id, || {
             is_new = true;
-            Ok::<_, std::convert::Infallible>(Arc::new(make(id.clone())))
+            let (cache, source) = self.evictions.detached.take(&id).unwrap_or_else(make);
+            Ok::<_, Infallible>(Arc::new(Entry::new(id.clone(), cache, source)))
         });
         let Ok(entry) = entry;
         if is_new {
             self.note_unproven(id);
         }
-        observe::keys(&self.listener.label, self.len());
+        observe::keys(&self.evictions.label, self.len());
         entry
     }
 
@@ -133,16 +145,17 @@ impl Map {
         if let Some((_, entry)) = self.entries.remove(&key.look_up()) {
             self.forgotten(&entry);
         }
+        self.evictions.detached.forget(|id| key.look_up().is(id));
     }
 
     pub(super) fn forget_all(&self, is_meant: impl Fn(&KeyId) -> bool) {
-        let meant: Vec<_> =
-            self.entries.iter().map(|(id, _)| id).filter(|id| is_meant(id)).collect();
+        let meant: Vec<_> = self.entries.iter().map(|(id, _)| id).filter(&is_meant).collect();
         for id in meant {
             if let Some((_, entry)) = self.entries.remove(&id) {
                 self.forgotten(&entry);
             }
         }
+        self.evictions.detached.forget(is_meant);
     }
 
     fn forgotten(&self, entry: &Entry) {
@@ -151,8 +164,8 @@ impl Map {
     }
 
     fn gone(&self, why: Evicted) {
-        self.listener.tell(why);
-        observe::keys(&self.listener.label, self.len());
+        self.evictions.tell(why);
+        observe::keys(&self.evictions.label, self.len());
     }
 
     // ----- Room for another key -----
@@ -170,8 +183,8 @@ impl Map {
     fn remove_unproven(&self) -> bool {
         for _ in 0..LOOKS {
             let Some(id) = self.order.lock().unproven.pop_front() else { return false };
-            let is_gone = self.entries.remove_if(&id, |it| !it.has_succeeded() && !is_pinned(it));
-            if is_gone.is_some() {
+            let may_go = |it: &Arc<Entry>| !it.has_succeeded() && !is_pinned(it);
+            if self.remove_if(&id, may_go) {
                 return true;
             }
             let stays = self.entries.peek(&id).is_some_and(|entry| !entry.has_succeeded());
@@ -218,11 +231,22 @@ impl Map {
 
     fn remove_idle(&self, id: &KeyId, now: Moment) -> bool {
         let may_go = |entry: &Arc<Entry>| self.is_idle(entry, now) && !entry.is_in_flight();
-        let is_gone = self.entries.remove_if(id, may_go).is_some();
+        let is_gone = self.remove_if(id, may_go);
         if is_gone {
             self.gone(Evicted::Idle);
         }
         is_gone
+    }
+
+    fn remove_if(&self, id: &KeyId, may_go: impl FnOnce(&Arc<Entry>) -> bool) -> bool {
+        let detach = |entry: &Arc<Entry>| {
+            let goes = may_go(entry);
+            if goes {
+                self.evictions.detached.add(entry);
+            }
+            goes
+        };
+        self.entries.remove_if(id, detach).is_some()
     }
 
     fn is_idle(&self, entry: &Entry, now: Moment) -> bool {
@@ -235,9 +259,9 @@ fn is_pinned(entry: &Arc<Entry>) -> bool {
     Arc::strong_count(entry) > 1 || entry.is_in_flight()
 }
 
-// ===== impl Listener =====
+// ===== impl Evictions =====
 
-impl Listener {
+impl Evictions {
     fn tell(&self, why: Evicted) {
         observe::key_evicted(&self.label, why.name());
         if let Some(hook) = &self.hook {
@@ -266,14 +290,14 @@ impl Equivalent<KeyId> for LookUp<'_> {
 
 #[derive(Clone)]
 struct Pins {
-    listener: Listener,
+    evictions: Evictions,
 }
 
 /// The entries that one insertion has pushed out: dropped, and told, without the map's lock.
 #[derive(Default)]
 struct PushedOut {
     entries: Vec<Arc<Entry>>,
-    listener: Option<Listener>,
+    evictions: Option<Evictions>,
 }
 
 impl Lifecycle<KeyId, Arc<Entry>> for Pins {
@@ -284,15 +308,16 @@ impl Lifecycle<KeyId, Arc<Entry>> for Pins {
     }
 
     fn on_evict(&self, out: &mut PushedOut, _: KeyId, entry: Arc<Entry>) {
+        self.evictions.detached.add(&entry);
         out.entries.push(entry);
-        out.listener.get_or_insert_with(|| self.listener.clone());
+        out.evictions.get_or_insert_with(|| self.evictions.clone());
     }
 }
 
 impl Drop for PushedOut {
     fn drop(&mut self) {
-        for (_, listener) in self.entries.drain(..).zip(self.listener.iter().cycle()) {
-            listener.tell(Evicted::Capacity);
+        for (_, evictions) in self.entries.drain(..).zip(self.evictions.iter().cycle()) {
+            evictions.tell(Evicted::Capacity);
         }
     }
 }

@@ -9,6 +9,9 @@
 //!                          │
 //!                          └──a failure──▶ out of order, for longer
 //! ```
+//!
+//! The source may say in between that what caused the failure was changed: then the next key that
+//! asks is on trial at once.
 
 use std::time::Duration;
 
@@ -47,8 +50,14 @@ impl Outage {
             return Ok(());
         }
         if now < current.until {
-            let wait = current.until - now;
-            return Err(current.error.clone().with_retry_after(wait));
+            let error = current.error.clone();
+            // A permanent failure may be over at any time: an operator has to change something.
+            let error = if error.is_transient() {
+                error.with_retry_after(current.until - now)
+            } else {
+                error
+            };
+            return Err(error);
         }
         current.trying = key;
         current.until = now + self.policy.flight_limit();
@@ -71,5 +80,16 @@ impl Outage {
 
     pub(super) fn succeeded(&mut self) {
         self.current = None;
+    }
+
+    /// What caused the failure was changed.
+    pub(super) fn recovered(&mut self, now: Instant) {
+        if let Some(current) = &mut self.current {
+            current.until = current.until.min(now);
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.current.is_none()
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct KeySource {
     nth: u64,
     held: Lock<Held>,
     has_succeeded: AtomicBool,
+    /// Whether its last attempt was one that an outage did not let through.
+    is_held_up: AtomicBool,
 }
 
 /// The key of a fetch, which has the subject's token: dropped when that is of no use any more.
@@ -78,6 +80,7 @@ impl KeySource {
             shared,
             held: Lock::new(Held::Key(key)),
             has_succeeded: AtomicBool::new(false),
+            is_held_up: AtomicBool::new(false),
         }
     }
 
@@ -107,8 +110,9 @@ impl KeySource {
 
     /// Whether the token service may be asked for this key now.
     fn begin(&self) -> Result<Attempt<'_>, TokenError> {
-        self.shared.outage.lock().may_try(self.nth, Instant::now())?;
-        Ok(Attempt { of: self, has_ended: false })
+        let may_try = self.shared.outage.lock().may_try(self.nth, Instant::now());
+        self.is_held_up.store(may_try.is_err(), Relaxed);
+        may_try.map(|()| Attempt { of: self, has_ended: false })
     }
 
     fn succeeded(&self) {
@@ -167,8 +171,17 @@ impl TokenSource for KeySource {
         self.shared.source.can_satisfy(challenge)
     }
 
+    /// Also if another key has found out that the outage is over.
     async fn recovered(&self) -> bool {
-        self.shared.source.recovered().await
+        let outage = &self.shared.outage;
+        if self.is_held_up.load(Relaxed) && outage.lock().is_over() {
+            return true;
+        }
+        let recovered = self.shared.source.recovered().await;
+        if recovered {
+            outage.lock().recovered(Instant::now());
+        }
+        recovered
     }
 }
 

@@ -322,6 +322,49 @@ async fn nothing_brings_a_forgotten_token_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_evicted_is_forgotten_too_by_those_who_have_a_handle() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    let handles = [user("ann"), user("ann").scope("a"), user("bob")].map(|key| tokens.cache(&key));
+    for handle in &handles {
+        handle.get().await.unwrap();
+    }
+    tokens.get(&scope("another")).await.unwrap();
+    assert_eq!(tokens.len(), 1);
+    tokens.forget_subject(&subject("ann"));
+    assert_eq!(handles.each_ref().map(|it| it.current().is_some()), [false, false, true]);
+    tokens.forget(&user("bob"));
+    assert!(handles[2].current().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_was_evicted_gets_its_cache_back_while_somebody_has_a_handle() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    let handle = tokens.cache(&user("ann"));
+    handle.get().await.unwrap();
+    tokens.get(&user("bob")).await.unwrap();
+    assert!(tokens.known(&user("ann")).is_none());
+    assert!(tokens.cache(&user("ann")).is_same(&handle));
+    drop(handle);
+    tokens.get(&user("bob")).await.unwrap();
+    tokens.get(&user("ann")).await.unwrap();
+    assert_eq!(service.fetches(), ["ann", "bob", "bob", "ann"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handles_that_are_dropped_are_not_kept_in_mind() {
+    let service = Service::default();
+    let tokens = service.holding(1);
+    for nth in 0..1000 {
+        let handle = tokens.cache(&scope(nth.to_string()));
+        tokens.get(&scope("another")).await.unwrap();
+        drop(handle);
+    }
+    assert!(tokens.keyed.map.detached() < 64, "{}", tokens.keyed.map.detached());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_for_a_forgotten_key_fails_and_fetches_nothing() {
     let service = Service::default();
     let tokens = service.holding(10);
@@ -430,6 +473,67 @@ async fn each_trial_that_fails_makes_the_next_one_later() {
         tokio::time::advance(S / 2).await;
     }
     assert_eq!(asked, [0, 1, 3, 7, 15, 30, 45]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_found_out() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::permanent("invalid_client").for_all_keys());
+    for name in ["ann", "bob", "cid"] {
+        tokens.get(&user(name)).await.unwrap_err();
+    }
+    assert_eq!(service.fetches(), ["ann"]);
+    service.fail_with(None);
+    tokio::time::advance(30 * S).await;
+    tokens.get(&user("dee")).await.unwrap();
+    let since = tokio::time::Instant::now();
+    for name in ["ann", "bob", "cid"] {
+        // It asks its source, which knows, and then the service.
+        while tokens.get(&user(name)).await.is_err() {
+            settle().await;
+            tokio::time::advance(S).await;
+        }
+    }
+    assert!(since.elapsed() < 10 * S, "{:?}", since.elapsed());
+    assert_eq!(service.fetches().len(), 5);
+}
+
+/// A source whose secret an operator changes.
+#[derive(Clone, Default)]
+struct Misconfigured(Arc<[AtomicUsize; 2]>);
+
+impl TokenSource for Misconfigured {
+    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+        let [fetches, is_mended] = &*self.0;
+        fetches.fetch_add(1, SeqCst);
+        if is_mended.load(SeqCst) > 0 {
+            return AccessToken::new("a").map_err(TokenError::permanent);
+        }
+        Err(TokenError::permanent("invalid_client").for_all_keys())
+    }
+
+    async fn recovered(&self) -> bool {
+        self.0[1].load(SeqCst) > 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_changed_ends_the_outage_for_all_keys() {
+    let source = Misconfigured::default();
+    let tokens = KeyedTokenCache::builder(source.clone()).build().unwrap();
+    for name in ["ann", "bob"] {
+        tokens.get(&user(name)).await.unwrap_err();
+    }
+    source.0[1].store(1, SeqCst);
+    let changed = tokio::time::Instant::now();
+    for name in ["bob", "ann", "cid"] {
+        while tokens.get(&user(name)).await.is_err() {
+            settle().await;
+            tokio::time::advance(S).await;
+        }
+    }
+    assert!(changed.elapsed() < 10 * S, "{:?}", changed.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

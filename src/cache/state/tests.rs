@@ -6,6 +6,7 @@ mod boundaries;
 mod failure;
 mod flights;
 mod lifetime;
+mod recovery;
 mod refresh;
 mod rejections;
 mod versions;

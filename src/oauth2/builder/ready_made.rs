@@ -118,3 +118,15 @@ fn build(client: ClientBuilder) -> Result<Client, InvalidEndpoint> {
         InvalidEndpoint::Transport(text)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_cannot_be_set_up_says_why() {
+        let error = build(Client::builder().user_agent("a\nb")).unwrap_err().to_string();
+        assert!(error.contains("`transport` cannot be set up: builder error: "), "{error}");
+        assert!(error.contains("header value"), "{error}");
+    }
+}

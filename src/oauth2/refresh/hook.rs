@@ -24,7 +24,11 @@ use futures_util::{
     FutureExt,
     future::{Either, select},
 };
-use tokio::{runtime::Handle, sync::Notify, time::sleep};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep},
+};
 use zeroize::Zeroizing;
 
 use crate::observe::{self, Label};
@@ -131,12 +135,14 @@ impl Worker {
     }
 
     async fn hand_over(&self, token: Token) {
+        let start = Instant::now();
         // A hook that panics has said so itself, and the token is good all the same.
         let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
         if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
             let label = self.0.queue().label.clone();
             observe::hook_hangs(&label, HANGS_AFTER);
             let _ = hook.await;
+            observe::hook_ended(&label, start.elapsed());
         }
     }
 }

@@ -181,9 +181,16 @@ impl Runs {
 /// call of the fetch. In whole seconds, because a lifetime in whole seconds counts as less.
 fn aged(token: AccessToken, age: Duration) -> AccessToken {
     let age = Duration::from_secs(age.as_secs() + u64::from(age.subsec_nanos() > 0));
+    if age.is_zero() {
+        return token;
+    }
+    let token = match token.refresh_in() {
+        Some(refresh_in) => token.with_refresh_in(refresh_in.saturating_sub(age)),
+        None => token,
+    };
     match token.lifetime() {
-        Some(lifetime) if !age.is_zero() => token.with_lifetime(lifetime.saturating_sub(age)),
-        _ => token,
+        Some(lifetime) => token.with_lifetime(lifetime.saturating_sub(age)),
+        None => token,
     }
 }
 
@@ -201,5 +208,12 @@ mod tests {
         let all = [0, 1, 999, 1000, 1001, 9999, 60_000].map(left);
         assert_eq!(all, [10, 9, 9, 9, 8, 0, 0].map(Some));
         assert_eq!(aged(token, Duration::from_secs(1)).lifetime(), None);
+    }
+
+    #[test]
+    fn a_token_that_was_fetched_earlier_is_due_sooner() {
+        let token = AccessToken::new("a").unwrap().with_refresh_in(Duration::from_secs(10));
+        let due = |age| aged(token.clone(), Duration::from_millis(age)).refresh_in().unwrap();
+        assert_eq!([0, 1, 60_000].map(due).map(|due| due.as_secs()), [10, 9, 0]);
     }
 }

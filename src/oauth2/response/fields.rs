@@ -67,6 +67,11 @@ pub enum Field {
     /// Its end in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`. Zero, or
     /// a date before there was OAuth 2.0, is how some services say that they know of none.
     ExpiresAt,
+    /// After how many seconds it is to be refreshed: `refresh_in`, as Microsoft's services say it.
+    RefreshIn,
+    /// When it is to be refreshed, in seconds since 1970: `refresh_on`. It counts if there is no
+    /// `refresh_in`.
+    RefreshOn,
     /// The refresh token: `refresh_token`.
     RefreshToken,
     /// The scope that was granted: `scope`, a text, or a list of names.
@@ -115,11 +120,13 @@ pub(super) enum Scalar {
 // ===== impl Field =====
 
 impl Field {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::AccessToken,
         Self::TokenType,
         Self::ExpiresIn,
         Self::ExpiresAt,
+        Self::RefreshIn,
+        Self::RefreshOn,
         Self::RefreshToken,
         Self::Scope,
         Self::Error,
@@ -135,6 +142,8 @@ impl Field {
             Self::TokenType => &["token_type"],
             Self::ExpiresIn => &["expires_in"],
             Self::ExpiresAt => &["expiration", "expires_on", "expires_at"],
+            Self::RefreshIn => &["refresh_in"],
+            Self::RefreshOn => &["refresh_on"],
             Self::RefreshToken => &["refresh_token"],
             Self::Scope => &["scope"],
             Self::Error => &["error", "errorCode"],

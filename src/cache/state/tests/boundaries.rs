@@ -26,12 +26,11 @@ fn the_source_is_asked_about_its_recovery_once_a_second_from_the_second_on() {
 fn a_cooldown_that_has_just_ended_is_over() {
     let (mut world, failed) = failed_for_good();
     let until = world.state.status(world.now).cooldown_until.expect("a cooldown");
+    world.now = until - S;
+    assert_eq!(world.state.may_check_recovery(world.now), Some(failed));
     world.now = until - S / 1000;
     assert_eq!(world.state.status(world.now).cooldown_until, Some(until));
-    assert_eq!(world.state.may_check_recovery(world.now), Some(failed));
-    world.pass(2.0);
     world.now = until;
-    world.state.next_recovery_check = None;
     assert_eq!(world.state.status(world.now).cooldown_until, None);
     assert_eq!(world.state.may_check_recovery(world.now), None);
     assert!(world.ask().1.is_some(), "the next asker starts a flight");

@@ -17,6 +17,69 @@ fn jitter_lengthens_the_due_window_by_up_to_half() {
     assert_eq!(world.seconds(world.state.status(world.now).due), 700.0);
 }
 
+/// When a token is due that lives 1000 s (and 990 until the margin), if that was said.
+fn due(said: u32, random: f64, policy: fn(RefreshPolicyBuilder) -> RefreshPolicyBuilder) -> f64 {
+    let mut world = World::with(policy);
+    world.random = random;
+    world.fetch(&token("a").with_lifetime(1001 * S).with_refresh_in(said * S));
+    let status = world.state.status(world.now);
+    assert_eq!(world.seconds(status.expiry), 990.0, "no word changes that");
+    world.seconds(status.due)
+}
+
+#[test]
+fn a_token_is_due_when_its_service_says_and_jitter_puts_that_off_but_not_past_the_margin() {
+    let default = |policy| policy;
+    assert_eq!(due(500, 0.0, default), 500.0);
+    assert_eq!(due(500, 1.0, default), 745.0, "up to half of the 490 s that are left");
+    assert_eq!(due(500, 1.0, |policy| policy.due_jitter(0.0)), 500.0);
+    assert_eq!(due(989, 1.0, default), 989.5);
+    assert_eq!(due(989, 1.0, |policy| policy.due_share(0.4).due_jitter(1.0)), 990.0);
+}
+
+#[test]
+fn a_word_that_comes_to_the_expiry_or_past_it_is_not_heeded() {
+    for said in [990, 991, 100_000] {
+        assert_eq!(due(said, 0.0, |policy| policy), 800.0, "{said}");
+    }
+}
+
+#[test]
+fn a_word_that_a_token_is_due_at_once_waits_for_the_background_interval() {
+    assert_eq!(due(0, 0.0, |policy| policy), 1.0);
+    assert_eq!(due(3, 0.0, |policy| policy.background_interval(5 * S)), 5.0);
+    assert_eq!(due(6, 0.0, |policy| policy.background_interval(5 * S)), 6.0);
+    let interval = |policy: RefreshPolicyBuilder| policy.background_interval(2000 * S);
+    assert_eq!(due(3, 0.0, interval), 990.0, "never past the margin");
+}
+
+#[test]
+fn a_long_life_is_put_off_by_half_of_thirty_minutes_at_most() {
+    let mut world = World::new();
+    world.random = 1.0;
+    world.fetch(&token("a").with_lifetime(86_400 * S).with_refresh_in(43_200 * S));
+    assert_eq!(world.seconds(world.state.status(world.now).due), 44_100.0);
+}
+
+#[test]
+fn a_date_counts_from_the_call_of_fetch_and_a_time_wins_over_it() {
+    let called = SystemTime::UNIX_EPOCH + 1000 * S;
+    let said = |token: AccessToken| RefreshPolicy::said_due(&token, called);
+    let dated = token("a").with_refresh_on(called + 30 * S);
+    assert_eq!(said(token("a")), None);
+    assert_eq!(said(dated.clone()), Some(30 * S));
+    assert_eq!(said(dated.with_refresh_in(20 * S)), Some(20 * S));
+    assert_eq!(said(token("a").with_refresh_on(called - S)), None, "a clock that is ahead");
+}
+
+#[test]
+fn a_token_whose_end_is_not_known_is_never_due_whatever_is_said() {
+    let mut world = World::new();
+    world.fetch(&token("a").with_refresh_in(5 * S));
+    assert_eq!(world.state.status(world.now).due(), None);
+    assert!(world.pass(1000.0).ask().1.is_none());
+}
+
 #[test]
 fn the_due_window_is_at_most_thirty_minutes() {
     let world = World::holding(&token("a"), 360_000);

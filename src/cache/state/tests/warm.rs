@@ -116,6 +116,19 @@ fn a_source_that_an_operator_has_to_repair_is_asked_once_a_second_whether_that_w
 }
 
 #[test]
+fn a_new_cooldown_does_not_make_the_source_be_asked_sooner() {
+    let mut world = kept_warm();
+    let start = world.keep_warm().expect("a flight");
+    world.finish(&start, Err(no_such_client()));
+    world.pass(29.5);
+    assert_eq!(world.state.may_check_recovery(world.now), Some(start.id));
+    let start = world.pass(0.5).keep_warm().expect("another flight");
+    world.finish(&start, Err(no_such_client()));
+    assert_eq!(world.warm_at(), 30.5);
+    assert_eq!(world.state.may_check_recovery(world.now), None);
+}
+
+#[test]
 fn what_is_to_be_there_at_any_time_is_not_given_up_when_a_first_one_is_wanted() {
     let mut world = World::holding(&token("a"), 100);
     world.state.want(Wanted::Always, world.now);

@@ -1,0 +1,43 @@
+//! The flights that have brought no token.
+
+use tokio::time::Instant;
+
+use super::effects::Recovered;
+use crate::error::TokenError;
+
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    count: u64,
+    /// How many since a flight has brought a token, and when the first of them ended.
+    in_a_row: Option<(u64, Instant)>,
+    /// Why the last flight failed, until the source answers.
+    last: Option<TokenError>,
+}
+
+impl Failures {
+    /// One more. What it returns is the error before, which is to be dropped without the lock.
+    pub(super) fn add(&mut self, error: TokenError, now: Instant) -> Option<TokenError> {
+        self.count += 1;
+        self.in_a_row.get_or_insert((0, now)).0 += 1;
+        self.last.replace(error)
+    }
+
+    /// The source has answered. What it returns is to be dropped without the lock.
+    pub(super) fn answered(&mut self) -> Option<TokenError> {
+        self.last.take()
+    }
+
+    /// A flight has brought a token: what is over now, if anything is.
+    pub(super) fn end(&mut self, now: Instant) -> Option<Recovered> {
+        let (failures, since) = self.in_a_row.take()?;
+        Some(Recovered { failures, failing_for: now - since })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn last(&self) -> Option<&TokenError> {
+        self.last.as_ref()
+    }
+}
