@@ -29,8 +29,7 @@ async fn a_key_that_is_not_known_is_named() {
     let error = told(&format!("{SOURCE}[sources.a.policy]\nattempt = 1\n{UPSTREAM}")).await;
     assert!(error.starts_with("`sources.a`: `policy`: unknown field `attempt`"), "{error}");
     let error = told(&format!("{SOURCE}[sources.a.policy]\nattempts = 0\n{UPSTREAM}")).await;
-    let expected =
-        "`sources.a`: `policy`: the token cache's setting `attempts` must be from 1 to 10";
+    let expected = "`sources.a`: `policy`: the refresh policy's `attempts` must be from 1 to 10";
     assert_eq!(error, expected);
 }
 
