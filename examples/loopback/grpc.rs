@@ -31,14 +31,21 @@ type Answers = BoxStream<'static, Result<String, Status>>;
 
 pub(crate) fn server(tokens: &Tokens) -> Router {
     let tokens = tokens.clone();
+    server_with(move |headers| tokens.check(headers))
+}
+
+/// What `check` says of a good token is told to the client.
+pub(crate) fn server_with(
+    check: impl Fn(&HeaderMap) -> Option<String> + Clone + Send + Sync + 'static,
+) -> Router {
     Router::new().fallback(move |request: HttpRequest| async move {
         let path = request.uri().path().to_owned();
         let headers = request.headers().clone();
         let service = service_fn(move |request: Request<Streaming<String>>| {
-            let (tokens, path, headers) = (tokens.clone(), path.clone(), headers.clone());
+            let (check, path, headers) = (check.clone(), path.clone(), headers.clone());
             async move {
                 let messages = request.into_inner();
-                answer(&tokens, &path, &headers, messages).await.map(Response::new)
+                answer(|| check(&headers), &path, messages).await.map(Response::new)
             }
         });
         tonic::server::Grpc::new(Text).streaming(service, request).await
@@ -46,15 +53,11 @@ pub(crate) fn server(tokens: &Tokens) -> Router {
 }
 
 async fn answer(
-    tokens: &Tokens,
+    check: impl Fn() -> Option<String>,
     path: &str,
-    headers: &HeaderMap,
     messages: Streaming<String>,
 ) -> Result<Answers, Status> {
-    let check = || {
-        let token = tokens.check(headers);
-        token.ok_or_else(|| Status::unauthenticated("the token is no good"))
-    };
+    let check = || check().ok_or_else(|| Status::unauthenticated("the token is no good"));
     match path {
         HELLO | JOIN => {
             let all = messages.try_collect::<Vec<_>>().await?.join(" ");
@@ -92,9 +95,14 @@ where
     }
 
     pub(crate) async fn hello(&mut self, name: &str) -> Result<String, Status> {
+        self.hello_with(Request::new(name.to_owned())).await
+    }
+
+    /// The same with extensions: a `TokenKey` may be among them.
+    pub(crate) async fn hello_with(&mut self, request: Request<String>) -> Result<String, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static(HELLO);
-        let response = self.inner.unary(Request::new(name.to_owned()), path, Text).await?;
+        let response = self.inner.unary(request, path, Text).await?;
         Ok(response.into_inner())
     }
 

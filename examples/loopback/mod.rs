@@ -2,6 +2,7 @@
 //! shows something without an account. Yours are somewhere else, and none of this is needed.
 #![allow(dead_code, reason = "each example uses a part of it")]
 
+pub(crate) mod accounts;
 pub(crate) mod grpc;
 pub(crate) mod tls;
 

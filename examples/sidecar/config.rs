@@ -69,6 +69,12 @@ pub(crate) struct Upstream {
     pub(crate) source: String,
     pub(crate) path: Option<String>,
     pub(crate) listen: Option<SocketAddr>,
+    /// Whether the incoming bearer token is the user's, to be exchanged.
+    #[serde(default)]
+    pub(crate) on_behalf_of: bool,
+    /// What carries the token, if it is not `Authorization: Bearer`.
+    pub(crate) header: Option<String>,
+    pub(crate) scheme: Option<String>,
 }
 
 impl Default for Connections {

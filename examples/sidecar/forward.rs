@@ -1,23 +1,28 @@
 //! One request, from the client to the upstream, and its response back.
 
 use std::{
+    error::Error,
     io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::body::{Body, HttpBody};
-use http::{Request, Response, StatusCode, Uri, Version, header::RETRY_AFTER};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
-use tower_bearer::{BoxError, TokenError};
+use tower_bearer::{BoxError, TokenError, TokenKey};
 
 use crate::{
     answer::{Refusal, answer},
     budget::Budget,
+    challenge,
     config::Replay,
     connection::Asked,
     connector::Connector,
@@ -27,6 +32,9 @@ use crate::{
     replay,
     upstream::Upstream,
 };
+
+/// What a client needs who has come without a user's token.
+const CHALLENGE: &str = "Bearer";
 
 pub(crate) struct Forwarder {
     client: Client<Connector, Body>,
@@ -64,17 +72,11 @@ impl Forwarder {
         let Some((upstream, target)) = upstreams.iter().find_map(wants) else {
             return Refusal(StatusCode::NOT_FOUND, "no upstream has this path").into();
         };
-        let request = outbound(request, target);
-        let response = match self.send(&upstream, request).await {
-            Ok(response) if headers::has_unknown_coding(response.headers()) => {
-                broken(&upstream, "its answer is in a transfer coding that is not understood")
+        let response = match upstream.key(request.headers()) {
+            Ok(key) => self.forward_to(&upstream, outbound(request, target, &upstream), key).await,
+            Err(why) => {
+                unauthorized(CHALLENGE, &format!("`{}` acts for users: {why}", upstream.name))
             }
-            Ok(mut response) => {
-                headers::end_of_hop(response.headers_mut());
-                *response.version_mut() = Version::default();
-                response.map(Body::new)
-            }
-            Err(error) => failed(&upstream, &error),
         };
         let labels = [
             ("upstream", upstream.name.clone()),
@@ -84,6 +86,29 @@ impl Forwarder {
         metrics::histogram!("sidecar_response_seconds", "upstream" => upstream.name.clone())
             .record(started.elapsed());
         response
+    }
+
+    /// With the token of that key, if it is one on behalf of a user.
+    async fn forward_to(
+        &self,
+        upstream: &Upstream,
+        mut request: Request<Asked>,
+        key: Option<TokenKey>,
+    ) -> Response<Body> {
+        if let Some(key) = &key {
+            request.extensions_mut().insert(key.clone());
+        }
+        match self.send(upstream, request).await {
+            Ok(response) if headers::has_unknown_coding(response.headers()) => {
+                broken(upstream, "its answer is in a transfer coding that is not understood")
+            }
+            Ok(mut response) => {
+                headers::end_of_hop(response.headers_mut());
+                *response.version_mut() = Version::default();
+                response.map(Body::new)
+            }
+            Err(error) => failed(upstream, key.as_ref(), &*error),
+        }
     }
 
     /// With as much kept for a replay as the body needs, if there is room.
@@ -118,9 +143,9 @@ impl Forwarder {
     }
 }
 
-fn outbound(request: Request<Asked>, target: Uri) -> Request<Asked> {
+fn outbound(request: Request<Asked>, target: Uri, upstream: &Upstream) -> Request<Asked> {
     let (mut parts, body) = request.into_parts();
-    headers::onward(&mut parts.headers);
+    headers::onward(&mut parts.headers, upstream.header.name());
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         headers::announce_chunks(&mut parts.headers);
     }
@@ -131,16 +156,32 @@ fn outbound(request: Request<Asked>, target: Uri) -> Request<Asked> {
     request
 }
 
-fn failed(upstream: &Upstream, error: &BoxError) -> Response<Body> {
-    let Some(error) = error.downcast_ref::<TokenError>() else {
-        return broken(upstream, &explain(&**error));
-    };
-    let text = format!("no access token for `{}`: {}", upstream.name, explain(error));
-    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text);
-    let end = upstream.cache.status().cooldown_until();
+fn failed(
+    upstream: &Upstream,
+    key: Option<&TokenKey>,
+    error: &(dyn Error + 'static),
+) -> Response<Body> {
+    let text = || format!("no access token for `{}`: {}", upstream.name, explain(error));
+    if let Some(params) = key.and_then(|_| challenge::params(error)) {
+        return unauthorized(&format!("{CHALLENGE} {params}"), &text());
+    }
+    if TokenError::find_in(error).is_none() {
+        return broken(upstream, &explain(error));
+    }
+    let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, text());
+    let end = upstream.tokens.cooldown_until(key);
     let wait = end.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
     if let Some(wait) = wait {
         response.headers_mut().insert(RETRY_AFTER, (wait.as_secs() + 1).into());
+    }
+    response
+}
+
+/// The client has to come with a bearer token of its user's, or with another one (RFC 6750 §3).
+fn unauthorized(challenge: &str, problem: &str) -> Response<Body> {
+    let mut response = answer(StatusCode::UNAUTHORIZED, format!("sidecar: {problem}"));
+    if let Ok(challenge) = HeaderValue::try_from(challenge) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
     response
 }

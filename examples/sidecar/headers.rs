@@ -14,9 +14,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
-/// What goes to the upstream. `Host` is written anew from the URI, and the client's own
-/// `Authorization` makes room for the token.
-pub(crate) fn onward(headers: &mut HeaderMap) {
+/// What goes to the upstream. `Host` is written anew from the URI. The client's own
+/// `Authorization` is not meant for the upstream, and the header `of_token` makes room for the token.
+pub(crate) fn onward(headers: &mut HeaderMap, of_token: &HeaderName) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| {
         let codings = value.to_str().unwrap_or_default().split(',');
         codings.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"))
@@ -24,6 +24,7 @@ pub(crate) fn onward(headers: &mut HeaderMap) {
     end_of_hop(headers);
     headers.remove(HOST);
     headers.remove(AUTHORIZATION);
+    headers.remove(of_token);
     // A gateway has to (§7.6.3); trailers are passed on, so their announcement may be too.
     headers.append(VIA, HeaderValue::from_static("1.1 sidecar"));
     if takes_trailers {
@@ -118,7 +119,7 @@ mod tests {
             ("trailer", "x-sum"),
             ("via", "1.0 fred"),
         ]);
-        onward(&mut headers);
+        onward(&mut headers, &AUTHORIZATION);
         let expected = map(&[
             ("te", "trailers"),
             ("accept", "*/*"),
@@ -132,7 +133,7 @@ mod tests {
     fn crumbs_of_cookies_are_joined() {
         let mut headers = map(&[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2; c=3")]);
         headers.append(COOKIE, HeaderValue::from_bytes(b"d=\xff").unwrap());
-        onward(&mut headers);
+        onward(&mut headers, &AUTHORIZATION);
         let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(cookies, [b"a=1; b=2; c=3; d=\xff"]);
         assert!(!headers[COOKIE].is_sensitive());
@@ -140,7 +141,7 @@ mod tests {
         let mut secret = HeaderValue::from_static("e=5");
         secret.set_sensitive(true);
         headers.append(COOKIE, secret);
-        onward(&mut headers);
+        onward(&mut headers, &AUTHORIZATION);
         assert!(headers[COOKIE].is_sensitive());
     }
 

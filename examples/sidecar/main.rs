@@ -26,9 +26,25 @@
 //! | answer | why |
 //! | --- | --- |
 //! | 400, 403, 405, 421, 501 | the request cannot be forwarded |
+//! | 401, with `WWW-Authenticate` and a text of the sidecar's | there is no user's token, or it is no good: see below |
 //! | 404 | no upstream has this path |
 //! | 502 | the upstream cannot be reached, or broke off |
 //! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |
+//!
+//! # On behalf of users
+//!
+//! An upstream with `on_behalf_of = true` gets a token of the user's: the bearer token of each
+//! request is exchanged for it (`token_exchange`, or Microsoft Entra's on-behalf-of flow), and is
+//! itself never forwarded. Each user's token is kept, refreshed and renewed by itself. A request
+//! without exactly one bearer token is answered with 401: nothing is fetched and nothing sent. It
+//! never gets the program's own token, because such a source has none. If the token service
+//! refuses the user's token, or wants the user to log in again, the challenge of the 401 says so
+//! (`invalid_token`, `insufficient_claims` with `claims`).
+//!
+//! The sidecar does not validate the user's token. The token service does, each time that it
+//! exchanges it. In between, whoever sends the same token is served with what came of it, though
+//! not past the end of a JWT. So let those connect alone who may; also because each token that was
+//! never seen before costs an exchange.
 //!
 //! # Connections
 //!
@@ -40,8 +56,8 @@
 //! # Pages
 //!
 //! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
-//! for every upstream and else with 503 and why, `/metrics` for Prometheus. `dashboard.json` beside
-//! this file shows the numbers in Grafana.
+//! for every upstream and else with 503 and why (an upstream on behalf of users needs none),
+//! `/metrics` for Prometheus. `dashboard.json` beside this file shows the numbers in Grafana.
 //!
 //! The addresses go to the standard output, the log to the standard error. `RUST_LOG` says what is
 //! logged; without it that is `warn,sidecar=info`. There is a warning for each address that other
@@ -49,15 +65,18 @@
 //!
 //! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
 //! with 0; it does not wait for connections on which nothing is under way. The log says when that
-//! begins and when it has ended. `--check` fetches a
-//! token from every source, says in a line each how that went, and exits with 1 if one failed. A
-//! configuration that cannot be is told in one line, with exit code 2, before anything listens.
+//! begins and when it has ended. `--check` fetches a token from every source, says in a line each
+//! how that went, and exits with 1 if one failed; a source that exchanges the tokens of users is
+//! not tried. A configuration that cannot be is told in one line, with exit code 2, before anything
+//! listens.
 
 mod activity;
 mod admission;
 mod answer;
 mod args;
 mod budget;
+#[path = "../common/challenge.rs"]
+mod challenge;
 mod check;
 mod config;
 mod connection;
@@ -73,6 +92,7 @@ mod path;
 mod plan;
 mod replay;
 mod server;
+mod tokens;
 mod upstream;
 
 use std::{io, process::ExitCode};

@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::{Method, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{answer::answer, error::explain, forward::Forwarder, plan::Plan};
+use crate::{answer::answer, error::explain, forward::Forwarder, plan::Plan, tokens::Tokens};
 
 /// The page of that name; `None` if there is none.
 pub(crate) fn page(
@@ -28,12 +28,13 @@ pub(crate) fn page(
     }
 }
 
-/// Ready is who has a usable token for every upstream. The errors are the crate's own, which
-/// show no secret.
+/// Ready is who has a usable token for every upstream that does not act on behalf of users. The
+/// errors are the crate's own, which show no secret.
 fn readiness(plan: &Plan) -> Response<Body> {
     let mut lines = Vec::new();
     for upstream in plan.upstreams() {
-        let status = upstream.cache.status();
+        let Tokens::One(cache) = &upstream.tokens else { continue };
+        let status = cache.status();
         if status.has_token() {
             continue;
         }

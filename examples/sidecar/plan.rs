@@ -2,16 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use serde::Deserialize;
-use tower_bearer::{
-    RefreshPolicy, Secret, TokenCache,
-    local::{StoredToken, TokenCommand},
-};
-
 use crate::{
     activity::Limits,
     admission::Admission,
-    config::{File, Replay, Source, shown},
+    config::{File, Replay, shown},
+    tokens::Tokens,
     upstream::Upstream,
 };
 
@@ -32,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) max_connections: u32,
     pub(crate) limits: Limits,
     pub(crate) replay: Replay,
-    pub(crate) sources: BTreeMap<String, TokenCache>,
+    pub(crate) sources: BTreeMap<String, Tokens>,
     /// Those with a path, the longest first.
     pub(crate) by_path: Vec<Arc<Upstream>>,
     pub(crate) by_port: Vec<(SocketAddr, Arc<Upstream>)>,
@@ -63,10 +58,9 @@ impl Plan {
             by_port: Vec::new(),
         };
         for (name, source) in file.sources {
-            let cache = cache(source, allow_commands).await;
-            let cache = cache.map_err(|error| format!("`sources.{name}`: {error}"))?;
-            let cache = cache.named(name.as_str());
-            plan.sources.insert(name, cache);
+            let tokens = Tokens::of(&name, source, allow_commands).await;
+            let tokens = tokens.map_err(|error| format!("`sources.{name}`: {error}"))?;
+            plan.sources.insert(name, tokens);
         }
         for (name, upstream) in file.upstreams {
             let added = plan.add(&name, &upstream);
@@ -82,18 +76,17 @@ impl Plan {
 
     fn add(&mut self, name: &str, written: &crate::config::Upstream) -> Result<(), String> {
         let source = &written.source;
-        let cache = self.sources.get(source).ok_or_else(|| {
+        let tokens = self.sources.get(source).ok_or_else(|| {
             let known: Vec<_> = self.sources.keys().map(|name| format!("`{name}`")).collect();
             // It may be a token that was put in its place.
             let is = shown(source).map(|name| format!(" is `{name}`, which")).unwrap_or_default();
             format!("`source`{is} is none of {}", known.join(", "))
         })?;
-        let prefix = written.path.as_deref().unwrap_or("/");
-        let upstream = Arc::new(Upstream::new(name, prefix, &written.to, source, cache.clone())?);
+        let upstream = Arc::new(Upstream::new(name, written, tokens.clone())?);
         match (&written.path, written.listen) {
-            (Some(_), None) => {
+            (Some(path), None) => {
                 if self.by_path.iter().any(|other| other.prefix() == upstream.prefix()) {
-                    return Err(format!("`path` {prefix:?} is another upstream's already"));
+                    return Err(format!("`path` {path:?} is another upstream's already"));
                 }
                 self.by_path.push(upstream);
             }
@@ -143,41 +136,6 @@ fn open_files() -> u64 {
 #[cfg(not(unix))]
 fn open_files() -> u64 {
     u64::MAX
-}
-
-async fn cache(source: Source, allow_commands: bool) -> Result<TokenCache, String> {
-    let Source { oauth2, token, command, mut policy } = source;
-    // The server keeps it warm: nothing is fetched for a configuration that cannot be.
-    policy.insert("keep_warm".to_owned(), false.into());
-    let policy = RefreshPolicy::deserialize(policy)
-        .map_err(|error| format!("`policy`: {}", error.message()))?;
-    match (oauth2, token, command) {
-        (Some(config), None, None) => {
-            for (key, secret) in config.secrets() {
-                readable(key, secret).await?;
-            }
-            let endpoint = config.builder().build().map_err(|error| error.to_string())?;
-            Ok(TokenCache::with_policy(endpoint, policy))
-        }
-        (None, Some(token), None) => {
-            readable("token", &token).await?;
-            Ok(TokenCache::with_policy(StoredToken::new(token), policy))
-        }
-        (None, None, Some(command)) => {
-            if !allow_commands {
-                let problem = "`command` runs a program: start the sidecar with --allow-commands";
-                return Err(problem.to_owned());
-            }
-            let (program, args) = command.split_first().ok_or("`command` is empty")?;
-            let command = TokenCommand::new(program).args(args);
-            Ok(TokenCache::with_policy(command, policy))
-        }
-        _ => Err("needs one of `oauth2`, `token` and `command`".to_owned()),
-    }
-}
-
-async fn readable(key: &str, secret: &Secret) -> Result<(), String> {
-    secret.read().await.map(drop).map_err(|error| format!("`{key}`: {error}"))
 }
 
 #[cfg(test)]

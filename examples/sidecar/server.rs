@@ -15,7 +15,6 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tower_bearer::TokenCache;
 
 use crate::{
     connection::{self, Asked},
@@ -23,6 +22,7 @@ use crate::{
     forward::Forwarder,
     meter, pages,
     plan::Plan,
+    tokens::Tokens,
     upstream::Upstream,
 };
 
@@ -58,7 +58,7 @@ pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
         doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
     }
     // The first tokens are fetched before anybody asks.
-    plan.sources.values().for_each(TokenCache::keep_warm);
+    plan.sources.values().for_each(Tokens::keep_warm);
     let drain = plan.drain;
     let connections = Arc::new(Connections::new(plan.max_connections, plan.limits));
     let sidecar = Arc::new(Sidecar { plan, connections, forwarder, metrics });

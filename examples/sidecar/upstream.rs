@@ -4,23 +4,27 @@ use std::sync::OnceLock;
 
 use axum::body::Body;
 use http::{
-    Uri,
+    HeaderMap, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper_util::client::legacy::Client;
-use tower_bearer::{BearerAuthLayer, Origin, TokenCache};
+use tower_bearer::{BearerAuthLayer, NoSubject, Origin, Subject, TokenHeader, TokenKey};
 
 use crate::{
+    config,
     connector::Connector,
     path::climbs,
     replay::{self, Stack},
+    tokens::Tokens,
 };
 
 pub(crate) struct Upstream {
     pub(crate) name: String,
     /// The name of its token source, and the tokens.
     pub(crate) source: String,
-    pub(crate) cache: TokenCache,
+    pub(crate) tokens: Tokens,
+    /// What carries the token.
+    pub(crate) header: TokenHeader,
     layer: BearerAuthLayer,
     stack: OnceLock<Stack>,
     /// Without a slash at its end, so that it is empty for all paths.
@@ -34,24 +38,26 @@ pub(crate) struct Upstream {
 impl Upstream {
     pub(crate) fn new(
         name: &str,
-        prefix: &str,
-        to: &str,
-        source: &str,
-        cache: TokenCache,
+        written: &config::Upstream,
+        tokens: Tokens,
     ) -> Result<Self, String> {
+        let prefix = written.path.as_deref().unwrap_or("/");
         if !prefix.starts_with('/') || climbs(prefix) {
             return Err("`path` is not absolute: write it like \"/api\"".to_owned());
         }
-        let (uri, origin) = destination(to).map_err(|problem| format!("`to` {problem}"))?;
-        let layer = BearerAuthLayer::from_cache(cache.clone())
-            .origin(origin)
-            .map_err(|error| format!("`to`: {error}"))?;
+        let (uri, origin) =
+            destination(&written.to).map_err(|problem| format!("`to` {problem}"))?;
+        check_whose(&tokens, written.on_behalf_of)?;
+        let header = header(written)?;
+        let layer = tokens.layer().origin(origin).map_err(|error| format!("`to`: {error}"))?;
+        let layer = layer.header(header.clone()).map_err(|error| format!("`header`: {error}"))?;
         let base = uri.path().trim_end_matches('/').to_owned();
         let parts = uri.into_parts();
         Ok(Self {
             name: name.to_owned(),
-            source: source.to_owned(),
-            cache,
+            source: written.source.clone(),
+            tokens,
+            header,
             layer,
             stack: OnceLock::new(),
             prefix: prefix.trim_end_matches('/').to_owned(),
@@ -59,6 +65,16 @@ impl Upstream {
             authority: parts.authority.ok_or("`to` has no host")?,
             base,
         })
+    }
+
+    /// On whose behalf a request with these headers is; `None` if that is nobody's.
+    pub(crate) fn key(&self, headers: &HeaderMap) -> Result<Option<TokenKey>, NoSubject> {
+        match self.tokens {
+            Tokens::One(_) => Ok(None),
+            Tokens::OfUsers(_) => {
+                Subject::from_headers(headers).map(|user| Some(TokenKey::new().on_behalf_of(user)))
+            }
+        }
     }
 
     /// What its requests go through.
@@ -87,6 +103,34 @@ impl Upstream {
     }
 }
 
+/// No request may get another token than the configuration says: the program's own for a user's, or
+/// the other way round.
+fn check_whose(tokens: &Tokens, on_behalf_of: bool) -> Result<(), String> {
+    match (tokens, on_behalf_of) {
+        (Tokens::One(_), true) => {
+            Err("`on_behalf_of` needs a `source` that exchanges the tokens of \
+                                       users: one with `token_exchange` or \
+                                       `jwt_bearer_on_behalf_of`")
+        }
+        (Tokens::OfUsers(_), false) => {
+            Err("`source` exchanges the tokens of users: write `on_behalf_of = true`")
+        }
+        _ => Ok(()),
+    }
+    .map_err(str::to_owned)
+}
+
+fn header(written: &config::Upstream) -> Result<TokenHeader, String> {
+    let header = match written.header.as_deref() {
+        Some(name) => TokenHeader::new(name).map_err(|error| format!("`header`: {error}"))?,
+        None => TokenHeader::default(),
+    };
+    match written.scheme.as_deref() {
+        Some(scheme) => header.with_scheme(scheme).map_err(|error| format!("`scheme`: {error}")),
+        None => Ok(header),
+    }
+}
+
 /// Over TLS, or to this machine: the token would be read on the way.
 fn destination(to: &str) -> Result<(Uri, Origin), String> {
     let uri: Uri = to.parse().map_err(|_| "is no valid URL".to_owned())?;
@@ -106,13 +150,15 @@ fn destination(to: &str) -> Result<(Uri, Origin), String> {
 
 #[cfg(test)]
 mod tests {
-    use tower_bearer::local::StoredToken;
+    use tower_bearer::{TokenCache, local::StoredToken};
 
     use super::*;
 
     fn target(prefix: &str, to: &str, uri: &str) -> Option<String> {
-        let cache = TokenCache::new(StoredToken::new("abc"));
-        let upstream = Upstream::new("a", prefix, to, "s", cache).unwrap();
+        let tokens = Tokens::One(TokenCache::new(StoredToken::new("abc")));
+        let written = format!("path = {prefix:?}\nto = {to:?}\nsource = \"s\"");
+        let written = toml::from_str(&written).unwrap();
+        let upstream = Upstream::new("a", &written, tokens).unwrap();
         upstream.target(&uri.parse().unwrap()).map(|uri| uri.to_string())
     }
 

@@ -109,6 +109,29 @@ impl TokenEndpoint {
         async move { endpoint.fetch(request).await }
     }
 
+    /// Whether the endpoint's grant exchanges the token of a request's
+    /// [`Subject`](crate::Subject), so that it has a token for each user and none for a request
+    /// on behalf of nobody. Ask at the start of a program whose configuration chooses the grant.
+    ///
+    /// ```
+    /// # #[cfg(feature = "reqwest")] {
+    /// use tower_bearer::oauth2::{TokenEndpoint, TokenExchange};
+    ///
+    /// let builder = || TokenEndpoint::builder("https://auth.example.com/token").client_id("orders");
+    /// assert!(!builder().build()?.takes_subject());
+    /// assert!(builder().token_exchange(TokenExchange::new()).build()?.takes_subject());
+    /// let fixed = TokenExchange::new().subject_token("of-the-program");
+    /// assert!(!builder().token_exchange(fixed).build()?.takes_subject());
+    /// # }
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
+    #[cfg(feature = "keyed")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+    #[must_use]
+    pub fn takes_subject(&self) -> bool {
+        self.endpoint.takes_subject()
+    }
+
     /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has ended for
     /// each new refresh token that has come so far.
     ///
@@ -187,14 +210,17 @@ impl Endpoint {
 
     /// Whether what is asked for can be asked for here. If not, nothing is read and nothing sent.
     fn check(&self, overlay: &Overlay) -> Outcome<()> {
-        let takes_subject = matches!(self.grant, Grant::Subject(_));
-        self.template.check(overlay, takes_subject).map_err(|(kind, problem)| {
+        self.template.check(overlay, self.takes_subject()).map_err(|(kind, problem)| {
             let error = self.error(kind);
             match problem {
                 Some(problem) => error.with_detail(&Redactor::default().clean(&problem)),
                 None => error,
             }
         })
+    }
+
+    fn takes_subject(&self) -> bool {
+        matches!(self.grant, Grant::Subject(_))
     }
 
     /// Two exchanges, of which a fetch may need the second.

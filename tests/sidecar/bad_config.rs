@@ -186,6 +186,47 @@ async fn an_upstream_that_cannot_be_is_named() {
 }
 
 #[tokio::test]
+async fn an_upstream_acts_for_users_if_and_only_if_its_source_exchanges_their_tokens() {
+    let users = format!("{UPSTREAM}on_behalf_of = true\n");
+    let needs = "`upstreams.u`: `on_behalf_of` needs a `source` that exchanges the tokens of users: \
+                 one with `token_exchange` or `jwt_bearer_on_behalf_of`";
+    let fixed = "token_exchange = { subject_token = { env = \"SIDECAR_TEST_SECRET\" } }\n";
+    let stored = "[sources.a]\ntoken = { env = \"SIDECAR_TEST_SECRET\" }\n";
+    for source in [SOURCE.to_owned(), format!("{SOURCE}{fixed}"), stored.to_owned()] {
+        assert_eq!(told(&format!("{source}{users}")).await, needs, "{source}");
+    }
+    let says = "`upstreams.u`: `source` exchanges the tokens of users: write `on_behalf_of = true`";
+    for exchanges in ["token_exchange = {}\n", "jwt_bearer_on_behalf_of = true\n"] {
+        let source = format!("{SOURCE}{exchanges}");
+        assert_eq!(told(&format!("{source}{UPSTREAM}")).await, says);
+        assert_eq!(told(&format!("{source}{UPSTREAM}on_behalf_of = false\n")).await, says);
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_carry_a_token_is_named() {
+    let u = "`upstreams.u`: ";
+    for (settings, expected) in [
+        (
+            "header = \"Host\"",
+            "`header`: the header `host` cannot carry a token: HTTP itself uses it",
+        ),
+        (
+            "header = \"X Key\"",
+            "`header`: the token's header has an invalid name: write it like `X-Api-Key`",
+        ),
+        (
+            "scheme = \"To ken\"",
+            "`scheme`: the scheme before the token is not one word: write it like `Token`, without a \
+             space",
+        ),
+    ] {
+        let error = told(&format!("{SOURCE}{UPSTREAM}{settings}\n")).await;
+        assert_eq!(error, format!("{u}{expected}"));
+    }
+}
+
+#[tokio::test]
 async fn a_source_or_a_number_that_cannot_be_is_named() {
     let error = told(&format!("[sources.a]\n{UPSTREAM}")).await;
     assert_eq!(error, "`sources.a`: needs one of `oauth2`, `token` and `command`");

@@ -9,7 +9,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Sidecar, World, get, http2_client, post_to, send, soon, text};
+use crate::support::{
+    Sidecar, Tokens, World, get, http2_client, mirror, post_to, send, serve, soon, text,
+};
 
 /// What is answered to these very bytes.
 async fn raw(address: SocketAddr, request: &str) -> String {
@@ -65,6 +67,36 @@ async fn a_response_comes_back_as_it_was_but_for_its_hop() {
     assert_eq!(response.headers()["x-its"], "1");
     assert!(!response.headers().contains_key("x-hop"), "{:?}", response.headers());
     assert_eq!(text(response).await, (StatusCode::IM_A_TEAPOT, "short and stout".to_owned()));
+}
+
+#[tokio::test]
+async fn a_token_goes_into_the_header_that_the_upstream_wants_and_the_clients_own_makes_room() {
+    let tokens = Tokens::start().await;
+    let api = serve(Router::new().fallback(mirror)).await;
+    for (setting, expected) in [
+        ("header = \"X-Api-Key\"\n", "\nx-api-key: t1\n"),
+        ("header = \"X-Api-Key\"\nscheme = \"Token\"\n", "\nx-api-key: Token t2\n"),
+        ("scheme = \"GenieKey\"\n", "\nauthorization: GenieKey t3\n"),
+    ] {
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\n{}\n[upstreams.api]\npath = \"/api\"\n\
+             to = \"http://{api}\"\nsource = \"local\"\n{setting}",
+            tokens.source()
+        );
+        let sidecar = Sidecar::start(&config).await;
+        let request = Request::get(sidecar.url("/api"))
+            .header("x-api-key", "dummy")
+            .header("authorization", "Bearer dummy")
+            .body(Body::empty())
+            .unwrap();
+        let (status, seen) = text(send(request).await).await;
+        assert_eq!(status, 200);
+        assert!(seen.contains(expected), "{seen}");
+        // What has no meaning for the layer is not for the upstream either.
+        let is_dummy = |line: &str| line.contains("dummy") && !line.starts_with("x-api-key");
+        assert!(!seen.lines().any(is_dummy), "{seen}");
+        assert_eq!(seen.contains("x-api-key: dummy"), setting.starts_with("scheme"), "{seen}");
+    }
 }
 
 #[tokio::test]

@@ -6,9 +6,12 @@ mod cost;
 mod dashboard;
 mod forwarding;
 mod lifecycle;
+#[path = "../../examples/loopback/mod.rs"]
+mod loopback;
 #[path = "../dashboard/panels.rs"]
 mod panels;
 mod streaming;
 mod support;
 mod tls;
 mod tokens;
+mod users;

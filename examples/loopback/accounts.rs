@@ -1,0 +1,176 @@
+//! A token service that knows users, scopes and resources, and an API that says for whom and for
+//! what the token was that it got.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use axum::{
+    Form, Json, Router,
+    extract::Request,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::json;
+
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// What a user has to prove who needs a second factor, as Microsoft Entra writes it.
+pub(crate) const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+/// Where the API wants the user to have logged in with more than a password (RFC 9470 §3).
+pub(crate) const STEP_UP: &str =
+    r#"Bearer error="insufficient_user_authentication", acr_values="c1""#;
+
+/// Who is logged in, and which tokens are good for the API.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accounts(Arc<Mutex<Books>>);
+
+#[derive(Debug, Default)]
+struct Books {
+    /// The user of each token that a login brought, and whether there was a second factor.
+    logins: HashMap<String, (String, bool)>,
+    need_second_factor: HashSet<String>,
+    /// The tokens for the API that are good: for whom, and for what.
+    good: HashMap<String, (String, String)>,
+    /// For whom each token was fetched, in order.
+    fetched: Vec<String>,
+    /// What the API was shown, request by request: tokens, `none` where there was none.
+    shown: Vec<String>,
+}
+
+// ===== impl Accounts =====
+
+impl Accounts {
+    /// The token that the user's client sends along from now on.
+    pub(crate) fn log_in(&self, user: &str) -> String {
+        self.books().log_in(user, false)
+    }
+
+    pub(crate) fn log_in_with_second_factor(&self, user: &str) -> String {
+        self.books().log_in(user, true)
+    }
+
+    /// What that login brought is no good any more.
+    pub(crate) fn log_out(&self, login: &str) {
+        self.books().logins.remove(login);
+    }
+
+    /// From now on a password is not enough for that user.
+    pub(crate) fn need_second_factor(&self, user: &str) {
+        self.books().need_second_factor.insert(user.to_owned());
+    }
+
+    /// The API takes no token of that user that was issued so far.
+    pub(crate) fn revoke(&self, user: &str) {
+        self.books().good.retain(|_, (owner, _)| owner != user);
+    }
+
+    /// For whom each token was fetched so far, in order.
+    pub(crate) fn fetched(&self) -> Vec<String> {
+        self.books().fetched.clone()
+    }
+
+    /// What the API was shown so far.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.books().shown.clone()
+    }
+
+    /// For whom the token of a request is, and for what, if it is a good one.
+    pub(crate) fn check(&self, headers: &HeaderMap) -> Option<(String, String)> {
+        let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+        let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
+        let mut books = self.books();
+        books.shown.push(token.to_owned());
+        books.good.get(token).cloned()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Books {
+    fn log_in(&mut self, user: &str, has_second_factor: bool) -> String {
+        let login = format!("login-{}-of-{user}", self.logins.len() + 1);
+        self.logins.insert(login.clone(), (user.to_owned(), has_second_factor));
+        login
+    }
+
+    /// A token for the API, or the error of RFC 6749 §5.2.
+    fn issue(&mut self, params: &[(String, String)]) -> Result<String, serde_json::Value> {
+        let user = self.user(params)?;
+        self.fetched.push(user.clone());
+        let token = format!("{user}-{}", self.fetched.len());
+        let purpose = [said(params, "scope"), said(params, "resource")].join(" ");
+        self.good.insert(token.clone(), (user, purpose.trim().to_owned()));
+        Ok(token)
+    }
+
+    /// For whom a token is asked for.
+    fn user(&self, params: &[(String, String)]) -> Result<String, serde_json::Value> {
+        match &*said(params, "grant_type") {
+            "client_credentials" => Ok("my-app".to_owned()),
+            TOKEN_EXCHANGE => match self.logins.get(&said(params, "subject_token")) {
+                // RFC 8693 §2.2.2.
+                None => Err(json!({ "error": "invalid_request" })),
+                Some((user, false)) if self.need_second_factor.contains(user) => {
+                    Err(json!({ "error": "interaction_required", "claims": CLAIMS }))
+                }
+                Some((user, _)) => Ok(user.clone()),
+            },
+            _ => Err(json!({ "error": "unsupported_grant_type" })),
+        }
+    }
+}
+
+/// The values of a parameter.
+fn said(params: &[(String, String)], name: &str) -> String {
+    let values = params.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
+    values.collect::<Vec<_>>().join(" ")
+}
+
+// ===== The servers =====
+
+/// The token service: `POST /token`.
+pub(crate) fn token_service(accounts: &Accounts) -> Router {
+    let accounts = accounts.clone();
+    let answer = move |Form(params): Form<Vec<(String, String)>>| async move {
+        match accounts.books().issue(&params) {
+            Ok(token) => Json(json!({
+                "access_token": token,
+                "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+                "token_type": "Bearer",
+                "expires_in": 3600,
+            }))
+            .into_response(),
+            Err(error) => (StatusCode::BAD_REQUEST, Json(error)).into_response(),
+        }
+    };
+    Router::new().route("/token", post(answer))
+}
+
+/// An API that says who called what, and what their token is for. It wants more of a login before
+/// anybody comes to `/payments`.
+pub(crate) fn protected_api(accounts: &Accounts) -> Router {
+    let accounts = accounts.clone();
+    Router::new().fallback(move |request: Request| async move {
+        let (method, path) = (request.method(), request.uri().path());
+        match accounts.check(request.headers()) {
+            None => rejected(r#"Bearer error="invalid_token""#),
+            Some(_) if path == "/payments" => rejected(STEP_UP),
+            Some((user, purpose)) if purpose.is_empty() => {
+                format!("{method} {path} for {user}").into_response()
+            }
+            Some((user, purpose)) => {
+                format!("{method} {path} for {user}: {purpose}").into_response()
+            }
+        }
+    })
+}
+
+fn rejected(challenge: &'static str) -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
+}
