@@ -181,7 +181,7 @@ impl Rules {
             _ => None,
         };
         let tokens = tokens.or_else(|| self.any_https.as_ref().map(|_| &self.tokens))?;
-        tokens.ready(key, |pass| pass.is_of(&self.id) && pass.is_for(destination) && pass.holds())
+        tokens.ready(key, |pass| pass.is_of(self.id) && pass.is_for(destination) && pass.holds())
     }
 
     /// Where the pass of such a request is, if one was left there; and whether other origins use
@@ -220,8 +220,7 @@ impl Rules {
 
     /// Asks for the token of a request that goes there, and leaves it for the next one.
     fn granted(&self, target: Target, supply: &Supply, destination: Destination<'_>) -> Admission {
-        let is_good =
-            |pass: &Pass| pass.is_of(&self.id) && pass.is_for(destination) && pass.holds();
+        let is_good = |pass: &Pass| pass.is_of(self.id) && pass.is_for(destination) && pass.holds();
         if let Some(pass) = supply.left(is_good) {
             return Admission::Ready(pass);
         }

@@ -2,15 +2,15 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Rules and their clone are two, and so are rules before and after a change: a pass that was left
-/// outside of them says for which ones it is.
-#[derive(Debug)]
+/// Rules before and after a change are two: a pass that was left outside of them says for which ones
+/// it is.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct RulesId(u64);
 
 // ===== impl RulesId =====
 
 impl RulesId {
-    pub(super) fn number(&self) -> u64 {
+    pub(super) fn number(self) -> u64 {
         self.0
     }
 }
@@ -19,11 +19,5 @@ impl Default for RulesId {
     fn default() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Relaxed))
-    }
-}
-
-impl Clone for RulesId {
-    fn clone(&self) -> Self {
-        Self::default()
     }
 }

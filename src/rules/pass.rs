@@ -104,7 +104,7 @@ impl Pass {
     }
 
     /// Whether it is from those rules.
-    pub(super) fn is_of(&self, rules: &RulesId) -> bool {
+    pub(super) fn is_of(&self, rules: RulesId) -> bool {
         self.target.rules == rules.number()
     }
 

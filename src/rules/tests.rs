@@ -481,3 +481,65 @@ fn a_service_remembers_the_pass_of_its_first_origin_and_gives_it_to_no_other() {
     assert!(find("https://evil.example", &none).is_none());
     assert!(looked_up < 8, "{looked_up}");
 }
+
+// ===== Keys =====
+
+/// Rules over the tokens of keys, of which there is one: that of [`key`].
+#[cfg(feature = "keyed")]
+fn keyed(origins: &[&str]) -> Rules {
+    use crate::cache::keyed::KeyedTokenCache;
+
+    let source = from_fn(|_| std::future::ready(Ok(token("a"))));
+    let tokens = KeyedTokenCache::builder(source).build().unwrap();
+    a_runtime().block_on(tokens.get(&key())).unwrap();
+    let mut rules = Rules::new(tokens.into());
+    for named in origins {
+        rules.add(origin(named), None).unwrap();
+    }
+    rules
+}
+
+#[cfg(feature = "keyed")]
+fn key() -> TokenKey {
+    TokenKey::new().scope("a")
+}
+
+/// Leaves the pass of a request with that key.
+#[cfg(feature = "keyed")]
+fn leave_with_key(rules: &Rules, to: &str) {
+    let request = Request::get(to).extension(key()).body(()).unwrap();
+    assert!(matches!(admit(rules, &request), Admission::Ready(_)), "{to}");
+}
+
+#[cfg(feature = "keyed")]
+fn ready_with_key(rules: &Rules, to: &str) -> Option<Origin> {
+    let mut extensions = Extensions::new();
+    extensions.insert(key());
+    let pass = rules.ready(Destination::of(&uri(to)), &extensions)?;
+    Some(pass.origin().clone())
+}
+
+#[cfg(feature = "keyed")]
+#[test]
+fn a_pass_that_was_left_beside_a_keys_token_is_for_its_origin_alone() {
+    let rules = keyed(&[API, "https://other.example"]);
+    leave_with_key(&rules, API);
+    assert_eq!(ready_with_key(&rules, API), Some(origin(API)));
+    assert_eq!(ready_with_key(&rules, "https://other.example"), None);
+    leave_with_key(&rules, "https://other.example");
+    assert_eq!(ready_with_key(&rules, API), None);
+}
+
+#[cfg(feature = "keyed")]
+#[test]
+fn a_pass_that_was_left_beside_a_keys_token_is_not_for_rules_that_were_changed() {
+    let mut rules = keyed(&[API, "https://other.example"]);
+    rules.assume(origin(API));
+    leave_with_key(&rules, "/v1");
+    assert_eq!(ready_with_key(&rules, "/v1"), Some(origin(API)));
+    rules.changing();
+    rules.assume(origin("https://other.example"));
+    assert_eq!(ready_with_key(&rules, "/v1"), None);
+    leave_with_key(&rules, "/v1");
+    assert_eq!(ready_with_key(&rules, "/v1"), Some(origin("https://other.example")));
+}

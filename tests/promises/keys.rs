@@ -169,6 +169,24 @@ async fn a_key_goes_by_the_route_of_its_origin() {
     assert_eq!(api.tokens(), ["t1", "ann-1", "own-2", "ann-1", "own-2"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_is_changed_after_its_use_shares_nothing_with_what_it_was() {
+    let (api, exchange) = (Api::new(), Exchange::default());
+    let to = |uri: &str| {
+        let mut request = with(of_user("ann"));
+        *request.uri_mut() = uri.parse().unwrap();
+        request
+    };
+    let layer = keyed(&exchange.tokens()).origin("https://other.example").unwrap();
+    let layer = layer.assume_origin(API).unwrap();
+    send(&layer.layer(api.clone()), to("/")).await.unwrap();
+    // The service is gone, so the layer is changed in place.
+    let layer = layer.assume_origin("https://unnamed.example").unwrap();
+    let error = send(&layer.layer(api.clone()), to("/")).await.unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(Refused::NotNamed(_))), "{error}");
+    assert_eq!(api.seen().len(), 1);
+}
+
 // ===== 27 =====
 
 #[tokio::test(start_paused = true)]

@@ -20,8 +20,4 @@ impl Attached {
     pub(crate) fn set<T: Any + Send + Sync>(&self, value: Arc<T>) {
         self.0.store(Some(Arc::new(Box::new(value))));
     }
-
-    pub(super) fn clear(&self) {
-        self.0.store(None);
-    }
 }

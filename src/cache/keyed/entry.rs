@@ -53,10 +53,9 @@ impl Entry {
         self.source.has_succeeded()
     }
 
-    /// Ends it: it publishes nothing any more, and its secrets are dropped.
+    /// Ends it: it publishes nothing any more, and drops its subject.
     pub(super) fn forget(&self) {
         self.cache.forget();
         self.source.forget();
-        self.attached.clear();
     }
 }

@@ -211,6 +211,26 @@ async fn an_entry_whose_flight_is_under_way_stays_and_the_map_grows_beyond_its_c
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_that_nobody_has_in_hand_stays_while_its_flight_is_under_way() {
+    let service = Service::default();
+    let tokens = service.builder().capacity(1).idle(5 * S).build().unwrap();
+    let gate = service.close();
+    let cache = tokens.cache(&user("ann"));
+    let waiting = tokio::spawn(async move { cache.get().await });
+    settle().await;
+    *service.0.gate.lock().unwrap() = None;
+    for nth in 0..10 {
+        tokens.get(&scope(nth.to_string())).await.unwrap();
+    }
+    assert!(tokens.known(&user("ann")).is_some(), "not for want of room");
+    tokio::time::advance(6 * S).await;
+    tokens.get(&scope("another")).await.unwrap();
+    assert!(tokens.known(&user("ann")).is_some(), "not because it was not used");
+    drop(gate);
+    waiting.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_entry_that_a_caller_has_in_hand_stays() {
     let service = Service::default();
     let tokens = service.holding(2);
@@ -296,8 +316,10 @@ async fn what_is_in_flight_for_a_forgotten_key_is_published_nowhere_and_nobody_w
     });
     settle().await;
     tokens.forget(&user("ann"));
+    let forgotten = tokio::time::Instant::now();
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+    assert_eq!(forgotten.elapsed(), Duration::ZERO);
     drop(gate);
     settle().await;
     assert!(old.current().is_none());
@@ -546,6 +568,19 @@ async fn a_failure_that_one_key_caused_holds_for_that_key_alone() {
     tokens.get(&user("bob")).await.unwrap();
     tokens.get(&user("ann")).await.unwrap_err();
     assert_eq!(service.fetches(), ["ann", "bob"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_attempts_of_one_flight_are_one_failure() {
+    let service = Service::default();
+    let policy = RefreshPolicy::builder().attempts(3).pause_jitter(0.0).build().unwrap();
+    let tokens = KeyedTokenCache::builder(service.source()).policy(policy).build().unwrap();
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("ann")).await.unwrap_err();
+    assert_eq!(service.fetches(), ["ann"; 3]);
+    tokio::time::advance(S).await;
+    service.fail_with(None);
+    tokens.get(&user("bob")).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
