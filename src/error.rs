@@ -208,7 +208,10 @@ pub enum CacheError {
     )]
     NoRuntime,
     /// One attempt, or all of them together, took too long.
-    #[error("the token source did not answer within {0:?}")]
+    #[error(
+        "the token source did not answer within {0:?}: if it needs longer, set the policy's \
+         `attempt_timeout` and `fetch_timeout`"
+    )]
     FetchTimeout(Duration),
     /// The caller waited as long as the policy lets it; the flight goes on.
     #[error("no access token within {0:?}, which is how long the policy lets a caller wait")]
@@ -243,14 +246,19 @@ impl From<CacheError> for TokenError {
             CacheError::RenewalBackoff(wait) => Some(wait),
             _ => None,
         };
-        let transient = error.is_transient();
-        Self { retry_after, ..Self::new(error.into(), transient) }
+        let (transient, key_only) = (error.is_transient(), error.concerns_key_only());
+        Self { retry_after, key_only, ..Self::new(error.into(), transient) }
     }
 }
 
 impl CacheError {
     fn is_transient(&self) -> bool {
         !matches!(self, Self::NoRuntime | Self::Unsatisfiable(_) | Self::Forgotten)
+    }
+
+    /// The others are about the source, its runtime, or how long it takes.
+    fn concerns_key_only(&self) -> bool {
+        matches!(self, Self::Unsatisfiable(_) | Self::Forgotten)
     }
 }
 

@@ -89,7 +89,8 @@ impl<R> BearerAuthLayer<R> {
         self.add(origin.try_into().map_err(Into::into)?, None)
     }
 
-    /// Gives another origin another token, so that one client speaks to several APIs.
+    /// Gives another origin another token, so that one client speaks to several APIs: that of a
+    /// cache, or of a source, which gets a cache of its own.
     ///
     /// # Errors
     ///
@@ -159,9 +160,13 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.requires_subject = true)
     }
 
-    /// Finds mistakes that no single call can see, as the last call of the builder: an `http`
-    /// origin of another machine without [`allow_plaintext`](Self::allow_plaintext), and an
-    /// assumed origin that was not named. The order of the calls before it does not matter.
+    /// Finds mistakes that no single call can see, as the last call of the builder. The order of
+    /// the calls before it does not matter. It finds
+    ///
+    /// - a layer without any origin,
+    /// - an `http` origin of another machine without [`allow_plaintext`](Self::allow_plaintext),
+    /// - an assumed origin that was not named,
+    /// - an origin with one token for all, where the layer requires a subject.
     ///
     /// Without this call the layer refuses each request for such an origin
     /// ([`Refused`](crate::Refused)).
@@ -183,7 +188,7 @@ impl<R> BearerAuthLayer<R> {
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin::Plaintext`] or [`InvalidOrigin::NotNamed`].
+    /// [`InvalidOrigin`] says what it is, for which origin, and what to do.
     pub fn check(self) -> Result<Self, InvalidOrigin> {
         self.rules.check()?;
         Ok(self)
@@ -249,8 +254,9 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.replay_if = Some(Arc::new(judge)))
     }
 
-    /// Says which responses are rejections of the token. Default: those with status 401
-    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`.
+    /// Says which responses are rejections of the token, in place of the default: those with status
+    /// 401 (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`. Name
+    /// that status too if it is to stay: `|response| matches!(response.status.as_u16(), 401 | 403)`.
     #[must_use]
     pub fn rejected_when(
         self,

@@ -232,6 +232,18 @@ pub enum InvalidOrigin {
     /// [`assume_origin`](crate::BearerAuthLayer::assume_origin) got an origin that was not named.
     #[error("the origin {0} is assumed and gets no token: name it too, by `.origin(\"{0}\")`")]
     NotNamed(Origin),
+    /// The layer has no origin at all.
+    #[error(
+        "no origin gets the layer's token: name one by `.origin(\"https://api.example.com\")`, or \
+         call `.any_https()`"
+    )]
+    None,
+    /// The layer requires a subject, and the origin has one token for all of them.
+    #[error(
+        "the layer requires a subject, and the origin {0} has one token for all requests: give it a \
+         `KeyedTokenCache`"
+    )]
+    NotForSubjects(Origin),
     /// The origin has a token already, from another cache.
     #[error("the origin {0} has a token already: give each origin to one `.origin` or `.route`")]
     Taken(Origin),

@@ -323,8 +323,16 @@ impl Rules {
 
     /// Finds the origins that will never get a token.
     pub(crate) fn check(&self) -> Result<(), InvalidOrigin> {
-        if let Some(origin) = self.routes.origins().find(|origin| !self.may_be_told(origin)) {
-            return Err(InvalidOrigin::Plaintext(origin.clone()));
+        for (origin, tokens) in self.routes.iter() {
+            if !self.may_be_told(origin) {
+                return Err(InvalidOrigin::Plaintext(origin.clone()));
+            }
+            if self.requires_subject && !tokens.takes_subjects() {
+                return Err(InvalidOrigin::NotForSubjects(origin.clone()));
+            }
+        }
+        if self.any_https.is_none() && self.routes.iter().next().is_none() {
+            return Err(InvalidOrigin::None);
         }
         let Some(Assumed { origin, .. }) = &self.assumed else { return Ok(()) };
         let is_named = self.routes.get(origin).is_some();

@@ -57,12 +57,13 @@ pub(super) struct SubjectId([u8; 32]);
 impl Subject {
     /// The subject with that token.
     ///
-    /// Its [expiry](AccessToken::expiry) is what the token was given, or else the `exp` of a JWT,
-    /// which is read and not verified. A token that is got on behalf of the subject is never used
-    /// past that.
+    /// It expires when the token does: at the end of its [lifetime](AccessToken::lifetime) from now
+    /// on, or at its [expiry](AccessToken::expiry), which may be the `exp` of a JWT, read and not
+    /// verified. A token that is fetched on behalf of the subject is never used past that.
     #[must_use]
     pub fn new(token: AccessToken) -> Self {
-        Self { id: SubjectId::of(&token), expiry: token.expiry(), token }
+        let end = token.lifetime().and_then(|lifetime| SystemTime::now().checked_add(lifetime));
+        Self { id: SubjectId::of(&token), expiry: end.or_else(|| token.expiry()), token }
     }
 
     /// The bearer token of an incoming request (RFC 6750 §2.1).

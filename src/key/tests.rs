@@ -191,3 +191,14 @@ fn a_subject_expires_when_its_token_does() {
     assert_eq!(Subject::new(jwt).expiry(), Some(end));
     assert_eq!(super::Subject::new(AccessToken::new("opaque").unwrap()).expiry(), None);
 }
+
+#[test]
+fn a_subject_with_a_lifetime_expires_that_much_later() {
+    let token = AccessToken::new("a").unwrap().with_lifetime(Duration::from_secs(60));
+    let before = SystemTime::now();
+    let expiry = Subject::new(token.with_expiry(UNIX_EPOCH)).expiry().unwrap();
+    let after = SystemTime::now();
+    assert!((before..=after).contains(&(expiry - Duration::from_secs(60))));
+    let endless = AccessToken::new("a").unwrap().with_lifetime(Duration::MAX);
+    assert_eq!(Subject::new(endless).expiry(), None);
+}

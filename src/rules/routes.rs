@@ -88,6 +88,10 @@ impl Routes {
         self.all.get(*at)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Origin, &Tokens)> {
+        self.all.iter().map(|route| (&route.origin, &route.tokens))
+    }
+
     pub(super) fn origins(&self) -> impl Iterator<Item = &Origin> {
         self.all.iter().map(|route| &route.origin)
     }

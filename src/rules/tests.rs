@@ -160,6 +160,7 @@ fn an_origin_that_will_never_get_a_token_is_found_in_any_order_of_calls() {
     assert_eq!(allowed.check(), Ok(()));
     let mut allowed = Rules::new((&empty()).into());
     allowed.allow_plaintext = true;
+    assert_eq!(allowed.check(), Err(InvalidOrigin::None));
     allowed.add(origin("http://internal.example"), None).unwrap();
     assert_eq!(allowed.check(), Ok(()));
     assert_eq!(naming(&[API, "http://127.0.0.1:1", "http://[::1]"], &empty()).check(), Ok(()));
@@ -169,6 +170,7 @@ fn an_origin_that_will_never_get_a_token_is_found_in_any_order_of_calls() {
 fn an_assumed_origin_that_was_not_named_is_found() {
     let mut unnamed = Rules::new((&empty()).into());
     unnamed.assume(origin(API));
+    unnamed.add(origin("https://other.example"), None).unwrap();
     assert_eq!(unnamed.check(), Err(InvalidOrigin::NotNamed(origin(API))));
     unnamed.add(origin(API), None).unwrap();
     assert_eq!(unnamed.check(), Ok(()));
@@ -542,4 +544,15 @@ fn a_pass_that_was_left_beside_a_keys_token_is_not_for_rules_that_were_changed()
     assert_eq!(ready_with_key(&rules, "/v1"), None);
     leave_with_key(&rules, "/v1");
     assert_eq!(ready_with_key(&rules, "/v1"), Some(origin("https://other.example")));
+}
+
+#[cfg(feature = "keyed")]
+#[test]
+fn an_origin_with_one_token_is_found_where_a_subject_is_required() {
+    let mut one = rules(&empty());
+    one.requires_subject = true;
+    assert_eq!(one.check(), Err(InvalidOrigin::NotForSubjects(origin(API))));
+    let mut keyed = keyed(&[API]);
+    keyed.requires_subject = true;
+    assert_eq!(keyed.check(), Ok(()));
 }

@@ -12,9 +12,11 @@ use crate::{
     },
     error::Refused,
     key::TokenKey,
+    source::TokenSource,
 };
 
-/// Where the tokens of an origin come from: a [`TokenCache`], or a [`KeyedTokenCache`].
+/// Where the tokens of an origin come from: a [`TokenCache`], a [`KeyedTokenCache`], or a
+/// [`TokenSource`], which gets a cache of its own.
 ///
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
 /// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
@@ -70,6 +72,11 @@ impl Tokens {
         }
     }
 
+    /// Whether each subject has a token of its own.
+    pub(super) fn takes_subjects(&self) -> bool {
+        matches!(self.0, Kind::Keyed(_))
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Kind::One(cache), Kind::One(other)) => cache.is_same(other),
@@ -81,6 +88,13 @@ impl Tokens {
 
 /// The key of a request that brings none.
 static NO_KEY: LazyLock<TokenKey> = LazyLock::new(TokenKey::new);
+
+/// From a cache of its own for that source.
+impl<S: TokenSource> From<S> for Tokens {
+    fn from(source: S) -> Self {
+        TokenCache::new(source).into()
+    }
+}
 
 impl From<TokenCache> for Tokens {
     fn from(cache: TokenCache) -> Self {

@@ -240,6 +240,20 @@ async fn a_route_gets_its_own_token() {
     assert_eq!(api.tokens(), ["t1", "other"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_may_be_given_a_source_which_gets_a_cache_of_its_own() {
+    let (api, second) = (Api::new(), Mint::default());
+    second.always(token("other"));
+    let stack = layer(&cache(Mint::default()))
+        .route("https://other.example.com", second.clone())
+        .unwrap()
+        .layer(api.clone());
+    for _ in 0..2 {
+        send(&stack, to("https://other.example.com/")).await.unwrap();
+    }
+    assert_eq!((api.tokens(), second.fetches()), (vec!["other".to_owned(); 2], 1));
+}
+
 #[test]
 fn an_origin_has_one_token() {
     let layer = BearerAuthLayer::new(Mint::default()).origin(API).unwrap().origin(API).unwrap();

@@ -8,9 +8,11 @@ use super::pass::{Pass, Target};
 use crate::{
     cache::{Granted, TokenCache},
     error::Refused,
+    source::TokenSource,
 };
 
-/// Where the tokens of an origin come from: a [`TokenCache`].
+/// Where the tokens of an origin come from: a [`TokenCache`], or a [`TokenSource`], which gets a
+/// cache of its own.
 ///
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
 /// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
@@ -22,14 +24,29 @@ pub(super) struct Supply(TokenCache);
 
 // ===== impl Tokens =====
 
-#[expect(clippy::unnecessary_wraps, reason = "with the feature `keyed` there is more to it")]
+#[expect(
+    clippy::unnecessary_wraps,
+    clippy::unused_self,
+    reason = "with the feature `keyed` there is more to it"
+)]
 impl Tokens {
     pub(super) fn supply(&self, _: &Extensions, _: bool) -> Result<Supply, Refused> {
         Ok(Supply(self.0.clone()))
     }
 
+    pub(super) fn takes_subjects(&self) -> bool {
+        false
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.0.is_same(&other.0)
+    }
+}
+
+/// From a cache of its own for that source.
+impl<S: TokenSource> From<S> for Tokens {
+    fn from(source: S) -> Self {
+        TokenCache::new(source).into()
     }
 }
 
