@@ -63,11 +63,18 @@
 //! such as a signed assertion, does not count as changed; and if the service goes on refusing,
 //! such early tries get rarer.
 
+mod address;
 mod builder;
+#[cfg(feature = "reqwest")]
+mod certificate;
 mod changes;
 mod client_auth;
+#[cfg(feature = "reqwest")]
+mod client_recipe;
 #[cfg(feature = "serde")]
 mod config;
+mod destination;
+mod discovery;
 mod endpoint;
 mod error;
 mod overlay;

@@ -1,6 +1,7 @@
 //! `TokenEndpoint` through its public API, against services that say what the test wants.
 
 mod bad_input;
+mod discovery;
 mod errors;
 mod exchange;
 mod grants;
