@@ -354,7 +354,8 @@ impl Endpoint {
             Location::Fixed(destination) => Ok(Arc::clone(destination)),
             Location::Discovered(discovery) => {
                 let identity = self.template.identity(readings);
-                discovery.destination(&*self.transport, identity, request.label()).await
+                let found = discovery.destination(&*self.transport, identity, request.label());
+                found.await.map_err(|error| self.located(error))
             }
         }
     }
@@ -499,11 +500,14 @@ impl Endpoint {
     }
 
     fn broken(&self, broken: TransportError, readings: &Readings) -> EndpointError {
-        let certificate = self.template.certificate.as_ref();
-        let is_certificate = matches!(broken, TransportError::Certificate { .. });
-        let error = EndpointError::broken(broken, &self.place, &self.template.redactor(readings));
-        match certificate {
-            Some((certificate, key)) if is_certificate => {
+        let redactor = self.template.redactor(readings);
+        self.located(EndpointError::broken(broken, &self.place, &redactor))
+    }
+
+    /// Says where certificate and key are, if the error is about them.
+    fn located(&self, error: EndpointError) -> EndpointError {
+        match (&self.template.certificate, error.kind()) {
+            (Some((certificate, key)), Kind::ClientCertificate(_)) => {
                 let (certificate, key) = (certificate.place(), key.place());
                 let places = format!("the certificate is {certificate}, the key {key}");
                 error.with_detail(&Redactor::default().clean(&places))

@@ -426,9 +426,9 @@ impl EndpointError {
     /// What went wrong as one of few words, for a label.
     pub(super) fn label(&self) -> &'static str {
         match self.inner.kind {
-            _ if self.inner.is_metadata => "metadata",
-            EndpointErrorKind::Metadata(_) => "metadata",
             EndpointErrorKind::ClientCertificate(_) => "client_certificate",
+            EndpointErrorKind::Metadata(_) => "metadata",
+            _ if self.inner.is_metadata => "metadata",
             EndpointErrorKind::Credential => "credential",
             EndpointErrorKind::Unreachable => "unreachable",
             EndpointErrorKind::Interrupted => "interrupted",

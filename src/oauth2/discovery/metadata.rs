@@ -174,8 +174,9 @@ mod tests {
     use super::*;
 
     fn chosen(client: Client, methods: Option<&[&str]>) -> Option<ClientAuth> {
-        let methods = methods.map(|methods| methods.iter().map(|&it| it.to_owned()).collect());
-        client.auth(methods.as_ref().map(Vec::as_slice)).ok()
+        let methods: Option<Vec<_>> =
+            methods.map(|methods| methods.iter().map(|&it| it.to_owned()).collect());
+        client.auth(methods.as_deref()).ok()
     }
 
     #[test]
