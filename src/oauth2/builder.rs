@@ -452,6 +452,10 @@ impl TokenEndpointBuilder {
     /// [`ClientCertificate`](super::EndpointErrorKind::ClientCertificate) and sends nothing; a
     /// token that is still good remains in use.
     ///
+    /// A server that does not take the certificate often ends the connection without an answer, after
+    /// it was made. That counts as a failure that may pass, so it is tried again, with what is read
+    /// then; the error has the server's alert.
+    ///
     /// What this crate holds of the key is wiped. rustls and reqwest keep the key for as long as
     /// they connect with it, and do not promise to wipe their copies.
     ///
@@ -497,8 +501,8 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// The service that requests to the endpoint are sent with: any tower client stack that
-    /// does not follow redirects.
+    /// The service that requests to the endpoint are sent with, and those for its
+    /// [metadata](TokenEndpoint::discover): any tower client stack that does not follow redirects.
     ///
     /// Default, with feature `reqwest`: a client of its own that follows no redirect, speaks
     /// TLS by rustls, and uses the proxies of the environment for what is neither plaintext

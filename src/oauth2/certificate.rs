@@ -12,8 +12,7 @@ use http::Request;
 use http_body_util::Full;
 use zeroize::Zeroizing;
 
-pub(super) use self::pair::Pair;
-use self::unusable::Unusable;
+use self::{pair::Pair, unusable::Unusable};
 use super::{
     client_recipe::ClientRecipe,
     reqwest_service::ReqwestService,
@@ -38,6 +37,11 @@ struct Last {
 impl CertificateTransport {
     pub(super) fn new(recipe: ClientRecipe) -> Self {
         Self { recipe, last: Mutex::default() }
+    }
+
+    /// What is wrong with an identity, if something is.
+    pub(super) fn check(&self, identity: Identity<'_>) -> Result<(), &'static str> {
+        self.client(identity).map(drop).map_err(|unusable| unusable.problem)
     }
 
     /// The client that shows that identity: the last one, if it does.

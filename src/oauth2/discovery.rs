@@ -1,9 +1,9 @@
 //! Where a token endpoint is, as its issuer's metadata say (RFC 8414, `OpenID` Connect
 //! Discovery).
 //!
-//! They are read when a fetch needs them and they are not there or due, by one fetch at a time.
-//! Whoever asks meanwhile shares what comes of it. What was read last serves while a new reading
-//! fails. Nothing else is fetched that they name.
+//! They are read when a fetch needs them, by one fetch at a time. Whoever asks meanwhile shares what
+//! comes of it or, if they were only due, goes on with what was read last; so does everybody while
+//! a new reading fails. Nothing else is fetched that they name.
 
 mod lifetime;
 mod metadata;
@@ -74,7 +74,8 @@ struct State {
 
 struct Kept {
     destination: Arc<Destination>,
-    read: Instant,
+    /// When the last reading began, whatever came of it.
+    tried: Instant,
     due: Instant,
 }
 
@@ -150,7 +151,7 @@ impl Discovery {
     pub(super) fn doubt(&self) {
         let now = Instant::now();
         if let Some(kept) = &mut self.state().kept {
-            if now.saturating_duration_since(kept.read) >= lifetime::MIN {
+            if now.saturating_duration_since(kept.tried) >= lifetime::MIN {
                 kept.due = kept.due.min(now);
             }
         }
@@ -238,11 +239,15 @@ impl Discovery {
 // ===== impl State =====
 
 impl State {
-    fn found(&self, now: Instant) -> Found {
-        match &self.kept {
-            Some(kept) if now < kept.due => Found::Fresh(Arc::clone(&kept.destination)),
-            _ => Found::Due(self.ended),
+    /// Who finds something due reads it anew. Others go on with it meanwhile, and for a while after
+    /// if that reading never ends.
+    fn found(&mut self, now: Instant) -> Found {
+        match &mut self.kept {
+            Some(kept) if now < kept.due => return Found::Fresh(Arc::clone(&kept.destination)),
+            Some(kept) => (kept.tried, kept.due) = (now, now + PAUSE),
+            None => {}
         }
+        Found::Due(self.ended)
     }
 
     /// What came of the readings that have ended since then, if any has.
@@ -263,7 +268,7 @@ impl State {
             (Ok((destination, lifetime)), _) => {
                 let destination = Arc::new(destination);
                 let due = started + lifetime;
-                let kept = Kept { destination: Arc::clone(&destination), read: started, due };
+                let kept = Kept { destination: Arc::clone(&destination), tried: started, due };
                 (self.kept, self.failure) = (Some(kept), None);
                 Ok(destination)
             }

@@ -337,6 +337,7 @@ fn what_can_be_told_without_reading_is_told_when_the_endpoint_is_built() {
     let client = Authority::new().client("my-app");
     let (certificate, key) = (client.certificate.as_str(), client.key.as_str());
     let builder = || TokenEndpoint::builder("https://auth.example.com/token").client_id("my-app");
+    let other = Authority::new().client("other");
     let given = || builder().client_certificate(certificate, key);
     given().build().unwrap();
     for (builder, expected) in [
@@ -345,6 +346,7 @@ fn what_can_be_told_without_reading_is_told_when_the_endpoint_is_built() {
             "no certificate in PEM",
         ),
         (builder().client_certificate(certificate, "/etc/client.key"), "no private key in PEM"),
+        (builder().client_certificate(certificate, other.key.as_str()), "belongs to another"),
         (given().url("http://127.0.0.1/token"), "shown to nobody"),
         (given().transport(Scripted::default()), "a setting of the ready-made transport"),
     ] {

@@ -404,11 +404,21 @@ async fn an_endpoint_that_seems_to_have_moved_has_the_metadata_read_anew() {
 
 #[tokio::test(start_paused = true)]
 async fn an_endpoint_that_fails_has_the_metadata_read_no_more_often_than_every_five_minutes() {
-    let (endpoint, service) = discovered([found(), answer(404, ""), answer(404, ""), cut()]);
+    let gone = || answer(404, "");
+    let (endpoint, service) =
+        discovered([found(), gone(), gone(), cut(), gone(), refused(), gone(), gone()]);
+    let fail = || async { fetch(&endpoint).await.unwrap_err() };
     for _ in 0..3 {
-        fetch(&endpoint).await.unwrap_err();
+        fail().await;
     }
     assert_eq!(asked(&service), [get(OAUTH), post(TOKEN_URL), post(TOKEN_URL), post(TOKEN_URL)]);
+    // Nor if the new reading fails as well.
+    tokio::time::advance(5 * MINUTE).await;
+    for _ in 0..3 {
+        fail().await;
+    }
+    let expected = [post(TOKEN_URL), get(OAUTH), post(TOKEN_URL), post(TOKEN_URL)];
+    assert_eq!(asked(&service)[4..], expected);
 }
 
 // ===== Who reads it =====
@@ -456,6 +466,20 @@ async fn a_fetch_that_is_dropped_while_it_reads_leaves_the_reading_to_the_next()
     drop(dropped);
     waiting.await.unwrap();
     assert_eq!(asked(&service), [get(OAUTH), get(OAUTH), post(TOKEN_URL)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_metadata_are_read_anew_the_others_go_on_with_what_was_read_last() {
+    let (endpoint, service) = discovered([found(), token(), Step::Hang, token(), token()]);
+    fetch(&endpoint).await.unwrap();
+    tokio::time::advance(61 * MINUTE).await;
+    let mut reading = Box::pin(fetch(&endpoint));
+    assert!(futures_util::poll!(&mut reading).is_pending());
+    fetch(&endpoint).await.unwrap();
+    // A cache may give an attempt less time than a reading may take.
+    drop(reading);
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(asked(&service)[2..], [get(OAUTH), post(TOKEN_URL), post(TOKEN_URL)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     super::{
-        certificate::{CertificateTransport, Pair},
+        certificate::CertificateTransport,
         client_recipe::ClientRecipe,
         reqwest_service::ReqwestService,
         transport::{Identity, ServiceTransport, Transport},
@@ -58,8 +58,9 @@ impl ReadyMade {
         Ok(match &self.certificate {
             None => Box::new(ServiceTransport(ReqwestService::new(client))),
             Some((certificate, key)) => {
-                check(certificate, key)?;
-                Box::new(CertificateTransport::new(recipe))
+                let transport = CertificateTransport::new(recipe);
+                check(&transport, certificate, key)?;
+                Box::new(transport)
             }
         })
     }
@@ -115,14 +116,16 @@ fn has_only_certificates(roots: &[Certificate]) -> bool {
 }
 
 /// Looks at what never changes. What is read later is looked at then.
-fn check(certificate: &Secret, key: &Secret) -> Result<(), InvalidEndpoint> {
+fn check(
+    transport: &CertificateTransport,
+    certificate: &Secret,
+    key: &Secret,
+) -> Result<(), InvalidEndpoint> {
     let (Some(certificate), Some(key)) = (certificate.fixed(), key.fixed()) else {
         return Ok(());
     };
-    match Pair::of(Identity { certificate, key }) {
-        Ok(_) => Ok(()),
-        Err(unusable) => Err(InvalidEndpoint::setting(CLIENT_CERTIFICATE, unusable.problem)),
-    }
+    let checked = transport.check(Identity { certificate, key });
+    checked.map_err(|problem| InvalidEndpoint::setting(CLIENT_CERTIFICATE, problem))
 }
 
 fn no_certificate() -> InvalidEndpoint {

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The client's certificates and their key, as one text.
-pub(in crate::oauth2) struct Pair {
+pub(super) struct Pair {
     pem: Zeroizing<String>,
 }
 
@@ -21,7 +21,7 @@ pub(in crate::oauth2) struct Pair {
 
 impl Pair {
     /// Finds the certificates in one text and the key in the other.
-    pub(in crate::oauth2) fn of(identity: Identity<'_>) -> Result<Self, Unusable> {
+    pub(super) fn of(identity: Identity<'_>) -> Result<Self, Unusable> {
         let certificates = pem::certificates(identity.certificate)?;
         let key = pem::key(identity.key)?;
         let expiry = certificates.first().and_then(|first| validity::not_after(first));
