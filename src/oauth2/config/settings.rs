@@ -99,6 +99,10 @@ impl Settings {
     }
 
     /// The certificate and its key, with their keys.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        expect(clippy::unused_self, reason = "as with feature `reqwest`")
+    )]
     pub(super) fn certificate(&self) -> impl Iterator<Item = (&str, &Secret)> {
         #[cfg(feature = "reqwest")]
         let pair = self.client_certificate.iter().flat_map(|Pair { cert, key }| {
