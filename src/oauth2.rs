@@ -28,6 +28,12 @@
 //! # }
 //! ```
 //!
+//! # An issuer in place of a URL
+//!
+//! [`TokenEndpoint::discover`] finds the endpoint by the metadata of its issuer (RFC 8414, `OpenID`
+//! Connect Discovery), which the first fetch reads. The service may move the endpoint, and says
+//! itself how it wants to be told who the client is.
+//!
 //! # A refresh token
 //!
 //! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the last

@@ -110,7 +110,7 @@ impl TokenEndpoint {
     ///
     /// - The `issuer` in them has to be this one, byte for byte (RFC 8414 §3.3).
     /// - The `token_endpoint` is `https`, on whatever host. It may be plain `http` on this machine
-    ///   if the issuer is on this machine too, or anywhere with
+    ///   if the issuer is plain `http` too, or anywhere with
     ///   [`allow_plaintext`](TokenEndpointBuilder::allow_plaintext).
     /// - With a client certificate, the endpoint among the `mtls_endpoint_aliases` is
     ///   used, if there is one (RFC 8705 §5).
@@ -616,10 +616,12 @@ impl TokenEndpointBuilder {
                 client_auth => Client::Given(client_auth),
             },
             has_certificate: self.certificate().is_some(),
-            plaintext: match origin.is_loopback() {
-                _ if self.allow_plaintext => Plaintext::Anywhere,
-                true => Plaintext::Loopback,
-                false => Plaintext::Nowhere,
+            plaintext: if self.allow_plaintext {
+                Plaintext::Anywhere
+            } else if origin.is_https() {
+                Plaintext::Nowhere
+            } else {
+                Plaintext::Loopback
             },
         };
         let user_agent = headers.get(header::USER_AGENT).cloned();

@@ -717,6 +717,22 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_before_the_endpoint_is_counted_as_that_whatever_its_kind() {
+        use EndpointErrorKind::{ClientCertificate, Metadata, Refused, Timeout};
+        let new = |kind| EndpointError::new(kind, "https://auth.example/");
+        for (error, label) in [
+            (new(Timeout), "timeout"),
+            (new(Timeout).about_metadata(), "metadata"),
+            (new(Refused).about_metadata(), "metadata"),
+            (new(Metadata("lacks a part")).about_metadata(), "metadata"),
+            (new(ClientCertificate("has expired")), "client_certificate"),
+            (new(ClientCertificate("has expired")).about_metadata(), "client_certificate"),
+        ] {
+            assert_eq!(error.label(), label, "{error}");
+        }
+    }
+
+    #[test]
     fn an_error_that_a_setting_mends_says_which() {
         use EndpointErrorKind::{MissingToken, Redirected, RefreshTokenLost, Refused};
         for (kind, advice) in [

@@ -102,6 +102,16 @@ async fn a_secret_goes_beside_the_certificate() {
 }
 
 #[tokio::test]
+async fn a_proxy_tunnels_the_certificate() {
+    let clients = Authority::new();
+    let (server, client) = (Server::start(&clients).await, clients.client("my-app"));
+    let (proxy, heads) = super::ready_made::proxy().await;
+    bounded(showing(&server, &client).proxy(format!("http://{proxy}"))).await.unwrap();
+    assert_eq!(server.calls()[0].peer, client.der);
+    assert_eq!(heads.lock().unwrap().len(), 1, "it went by the proxy");
+}
+
+#[tokio::test]
 async fn one_text_may_hold_the_certificates_and_the_key() {
     let clients = Authority::new();
     let (server, client) = (Server::start(&clients).await, clients.client("my-app"));

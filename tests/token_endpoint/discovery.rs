@@ -263,6 +263,14 @@ async fn the_way_to_authenticate_is_chosen_by_the_service_unless_it_is_set() {
 }
 
 #[tokio::test]
+async fn the_alias_for_certificates_is_not_for_who_shows_none() {
+    let aliases = r#","mtls_endpoint_aliases":{"token_endpoint":"https://mtls.example/token"}"#;
+    let (endpoint, service) = discovered([answer(200, metadata(aliases)), token()]);
+    fetch(&endpoint).await.unwrap();
+    assert_eq!(asked(&service), [get(OAUTH), post(TOKEN_URL)]);
+}
+
+#[tokio::test]
 async fn an_error_of_the_endpoint_names_the_endpoint_and_not_the_issuer() {
     let (endpoint, _) = discovered([found(), answer(401, r#"{"error":"invalid_client"}"#)]);
     let error = fetch(&endpoint).await.unwrap_err();
@@ -280,8 +288,9 @@ async fn a_url_that_is_set_afterwards_needs_no_metadata() {
 }
 
 #[tokio::test]
-async fn plaintext_is_for_an_issuer_on_this_machine_or_for_who_asked_for_it() {
+async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_for_who_asked_for_it() {
     let (local, remote) = ("http://127.0.0.1:1/as", "http://issuer.example");
+    let secure = "https://127.0.0.1:1/as";
     let with = |name: &str, url: &str| {
         let body = format!(r#"{{"issuer":"{name}","token_endpoint":"{url}"}}"#);
         Scripted::new([answer(200, body), token()])
@@ -289,6 +298,9 @@ async fn plaintext_is_for_an_issuer_on_this_machine_or_for_who_asked_for_it() {
     let endpoint = |builder: TokenEndpointBuilder, service| builder.transport(service).build();
     let near = endpoint(issuer(local), with(local, "http://127.0.0.1:1/token")).unwrap();
     fetch(&near).await.unwrap();
+    // By way of a proxy, perhaps, which would see it.
+    let mixed = endpoint(issuer(secure), with(secure, "http://127.0.0.1:1/token")).unwrap();
+    assert!(matches!(kind(&fetch(&mixed).await.unwrap_err()), Kind::Metadata(_)));
     let far = endpoint(issuer(local), with(local, "http://token.example/")).unwrap();
     assert!(matches!(kind(&fetch(&far).await.unwrap_err()), Kind::Metadata(_)));
 

@@ -19,8 +19,7 @@ pub(in crate::oauth2) struct Wanted {
     pub(in crate::oauth2) client: Client,
     /// Whether connections show a certificate (RFC 8705 §5).
     pub(in crate::oauth2) has_certificate: bool,
-    /// Whether an endpoint may be plain `http`: to this machine, if the issuer is there too, or
-    /// to any.
+    /// Where an endpoint may be plain `http`: on this machine, if the issuer is so too, or anywhere.
     pub(in crate::oauth2) plaintext: Plaintext,
 }
 
