@@ -28,6 +28,12 @@
 //! # }
 //! ```
 //!
+//! # An issuer in place of a URL
+//!
+//! [`TokenEndpoint::discover`] finds the endpoint by the metadata of its issuer (RFC 8414, `OpenID`
+//! Connect Discovery), which the first fetch reads. The service may move the endpoint, and says
+//! itself how it wants to be told who the client is.
+//!
 //! # A refresh token
 //!
 //! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the last
@@ -63,11 +69,18 @@
 //! such as a signed assertion, does not count as changed; and if the service goes on refusing,
 //! such early tries get rarer.
 
+mod address;
 mod builder;
+#[cfg(feature = "reqwest")]
+mod certificate;
 mod changes;
 mod client_auth;
+#[cfg(feature = "reqwest")]
+mod client_recipe;
 #[cfg(feature = "serde")]
 mod config;
+mod destination;
+mod discovery;
 mod endpoint;
 mod error;
 mod overlay;

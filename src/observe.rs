@@ -126,6 +126,18 @@ pub(crate) fn endpoint_error(source: &Label, code: &'static str) {
         .increment(1);
 }
 
+/// The metadata of an issuer could not be read anew: those that were read last serve.
+#[cfg(feature = "oauth2")]
+pub(crate) fn metadata_not_read(source: &Label, error: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET,
+        source = source.text(),
+        %error,
+        "the metadata of the issuer could not be read anew"
+    );
+}
+
 // ===== Refresh tokens =====
 
 /// The work of a task that a fetch has spawned: what its transport logs belongs to that fetch.

@@ -239,6 +239,46 @@ async fn json_is_read_as_toml_is() {
 }
 
 #[tokio::test]
+async fn an_issuer_stands_in_place_of_the_url() {
+    let transport = tower::service_fn(async |request: Request<Full<Bytes>>| {
+        let issuer = "https://issuer.example";
+        let answer = match request.uri().path() {
+            "/token" => r#"{"access_token":"abc"}"#.to_owned(),
+            _ => {
+                format!(r#"{{"issuer":"{issuer}","token_endpoint":"https://token.example/token"}}"#)
+            }
+        };
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer)))
+    });
+    let config = toml("issuer = 'https://issuer.example'\nclient_id = 'me'");
+    let endpoint = config.builder().transport(transport).build().unwrap();
+    let token = endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap();
+    assert_eq!(token.secret(), "abc");
+}
+
+#[cfg(feature = "reqwest")]
+#[tokio::test]
+async fn a_client_certificate_is_kept_in_two_places() {
+    let config = toml(
+        r#"
+        url = "https://auth.example.com/token"
+        client_id = "me"
+        client_certificate = { cert = { file = "/nowhere/a.pem" }, key = { env = "NEVER_SET" } }
+        "#,
+    );
+    let keys: Vec<_> = config.secrets().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["client_certificate.cert", "client_certificate.key"]);
+    let endpoint = config.builder().build().unwrap();
+    let error = endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere/a.pem"), "{error}");
+
+    let error = refused::<Config>(
+        "url = 'https://a.example'\nclient_certificate = { cert = { env = 'A' }, key = 'hunter2' }",
+    );
+    assert_eq!(error, format!("`client_certificate.key`: {INLINE}"));
+}
+
+#[tokio::test]
 async fn a_secret_that_cannot_be_read_is_found_before_it_is_needed() {
     let config = toml(
         r#"
@@ -329,7 +369,12 @@ fn a_secret_is_kept_in_one_place() {
 #[test]
 fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
     for (text, expected) in [
-        ("client_id = 'me'", "`url` is missing: write it, or a `provider`"),
+        ("client_id = 'me'", "`url` is missing: write it, or an `issuer` or a `provider`"),
+        ("url = 'a'\nissuer = 'b'", "`issuer` is in place of `url`: leave one out"),
+        (
+            "provider = 'ibm_cloud'\nissuer = 'b'\napi_key = { env = 'A' }",
+            "`issuer` is in place of `provider`: leave one out",
+        ),
         ("provider = 'ibm_cloud'", "`api_key` is missing, which `provider = \"ibm_cloud\"` needs"),
         ("provider = 'ibm_verify'", "`tenant` is missing, which `provider = \"ibm_verify\"` needs"),
         (

@@ -9,7 +9,7 @@ mod ready_made;
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response, Uri, header};
 use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
@@ -19,8 +19,9 @@ use self::grant::{CLIENT_CREDENTIALS, Chosen};
 use super::{
     changes::Refusals,
     client_auth::ClientAuth,
-    endpoint::{Endpoint, TokenEndpoint},
-    redact::Redactor,
+    destination::{Destination, place},
+    discovery::{self, Client, Discovery, Plaintext, Wanted},
+    endpoint::{Endpoint, Location, TokenEndpoint},
     refresh::Hook,
     request::{BodyFormat, Template},
     response::{Field, FieldNames},
@@ -32,8 +33,6 @@ use crate::{error::BoxError, observe::Label, origin::Origin, secret::Secret};
 
 #[cfg(feature = "reqwest")]
 use self::ready_made::ReadyMade;
-#[cfg(feature = "reqwest")]
-use super::reqwest_service::ReqwestService;
 pub use checks::InvalidEndpoint;
 
 const USER_AGENT: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
@@ -49,6 +48,8 @@ const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct TokenEndpointBuilder {
     name: Option<Arc<str>>,
     url: String,
+    /// In place of the URL.
+    issuer: Option<String>,
     allow_plaintext: bool,
     client_id: Option<String>,
     client_secret: Option<Secret>,
@@ -78,6 +79,53 @@ impl TokenEndpoint {
     pub fn builder(url: impl Into<String>) -> TokenEndpointBuilder {
         TokenEndpointBuilder::new(url.into())
     }
+
+    /// Starts with the issuer, whose metadata say where the endpoint is (RFC 8414, `OpenID` Connect
+    /// Discovery): absolute, `https` unless it is on this machine, without user info, query and
+    /// fragment, as the service writes it.
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
+    ///
+    /// # #[cfg(feature = "reqwest")]
+    /// # fn endpoint() -> Result<TokenEndpoint, tower_bearer::BoxError> {
+    /// let endpoint = TokenEndpoint::discover("https://accounts.example.com")
+    ///     .client_id("my-app")
+    ///     .client_secret(Secret::env("CLIENT_SECRET"))
+    ///     .build()?;
+    /// # Ok(endpoint)
+    /// # }
+    /// # #[cfg(feature = "reqwest")]
+    /// # endpoint().unwrap();
+    /// ```
+    ///
+    /// [`build`](TokenEndpointBuilder::build) sends nothing. The first fetch reads the metadata, by
+    /// the endpoint's own transport: a `GET`, without credentials, of
+    /// `/.well-known/oauth-authorization-server` before the issuer's path and, if there is nothing,
+    /// of `/.well-known/openid-configuration` behind it. They are kept for the `max-age` of their
+    /// `Cache-Control`, but for five minutes at least and a day at most; an hour if there is none.
+    /// What was read last serves while a new reading fails. If the endpoint seems to have moved
+    /// (it cannot be reached, or answers 404, 405, 410 or with a redirect), the next fetch reads
+    /// them anew, once they are five minutes old.
+    ///
+    /// - The `issuer` in them has to be this one, byte for byte (RFC 8414 §3.3).
+    /// - The `token_endpoint` is `https`, on whatever host. It may be plain `http` on this machine
+    ///   if the issuer is plain `http` too, or anywhere with
+    ///   [`allow_plaintext`](TokenEndpointBuilder::allow_plaintext).
+    /// - With a client certificate, the endpoint among the `mtls_endpoint_aliases` is
+    ///   used, if there is one (RFC 8705 §5).
+    /// - `token_endpoint_auth_methods_supported` chooses the
+    ///   [`client_auth`](TokenEndpointBuilder::client_auth), if that is not set: Basic, else the
+    ///   body; for a client without a secret `none` first.
+    /// - They are read up to 1 MiB, and a redirect is not followed.
+    ///
+    /// A reading may take as long as the [`timeout`](TokenEndpointBuilder::timeout); 5 s, if none
+    /// is set. An error about the metadata is an [`EndpointError`](super::EndpointError) that
+    /// [says so](super::EndpointError::is_about_metadata).
+    pub fn discover(issuer: impl Into<String>) -> TokenEndpointBuilder {
+        let builder = TokenEndpointBuilder::new(String::new());
+        TokenEndpointBuilder { issuer: Some(issuer.into()), ..builder }
+    }
 }
 
 // ===== impl TokenEndpointBuilder =====
@@ -87,6 +135,7 @@ impl TokenEndpointBuilder {
         Self {
             name: None,
             url,
+            issuer: None,
             allow_plaintext: false,
             client_id: None,
             client_secret: None,
@@ -117,9 +166,11 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Another URL than the one that the builder began with.
+    /// Another URL than the one that the builder began with. After
+    /// [`discover`](TokenEndpoint::discover) no metadata are read any more.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
+        self.issuer = None;
         self
     }
 
@@ -147,7 +198,8 @@ impl TokenEndpointBuilder {
     ///
     /// Default: [`ClientAuth::Basic`] if there is a client id or a secret, whatever the grant, and
     /// also if there is an id alone. Without either, another grant than client credentials has
-    /// [`ClientAuth::None`].
+    /// [`ClientAuth::None`]. So has a client with a certificate and no secret. A service whose
+    /// metadata are [discovered](TokenEndpoint::discover) says itself which one it takes.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);
         self
@@ -203,7 +255,7 @@ impl TokenEndpointBuilder {
     /// [`Subject`]: crate::Subject
     ///
     /// ```
-    /// # use http::{Request, Response};
+    /// # use http::{HeaderMap, Request, Response, Uri, header};
     /// # use std::convert::Infallible;
     /// # #[cfg(feature = "keyed")]
     /// # #[tokio::main(flavor = "current_thread")]
@@ -385,6 +437,56 @@ impl TokenEndpointBuilder {
         self
     }
 
+    /// Shows a certificate when it connects (mutual TLS): its own first, then those that vouch for
+    /// it, and its key, each in PEM. The key is PKCS #8, PKCS #1 or SEC 1, and not encrypted. One
+    /// file may hold both.
+    ///
+    /// A client with a certificate and no [`client_secret`](Self::client_secret) is known by the
+    /// certificate (`tls_client_auth`, `self_signed_tls_client_auth`, RFC 8705 §2): only its
+    /// [`client_id`](Self::client_id) is sent. With a secret the certificate stands beside it.
+    ///
+    /// Both are read anew for each fetch. When one has changed, the next fetch connects with the
+    /// new certificate, and connections that show the old one are closed once no exchange uses
+    /// them any more. If what is read cannot be used (a file that is half written, a key that
+    /// belongs to another certificate, a certificate that has expired), that fetch fails with
+    /// [`ClientCertificate`](super::EndpointErrorKind::ClientCertificate) and sends nothing; a
+    /// token that is still good remains in use.
+    ///
+    /// A server that does not take the certificate often ends the connection without an answer, after
+    /// it was made. That counts as a failure that may pass, so it is tried again, with what is read
+    /// then; the error has the server's alert.
+    ///
+    /// What this crate holds of the key is wiped. rustls and reqwest keep the key for as long as
+    /// they connect with it, and do not promise to wipe their copies.
+    ///
+    /// It is a setting of the ready-made transport, and for `https` alone.
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
+    ///
+    /// # fn endpoint() -> Result<TokenEndpoint, tower_bearer::BoxError> {
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("my-app")
+    ///     .client_certificate(
+    ///         Secret::file("/run/tls/client.pem"),
+    ///         Secret::file("/run/tls/client.key"),
+    ///     )
+    ///     .build()?;
+    /// # Ok(endpoint)
+    /// # }
+    /// # endpoint().unwrap();
+    /// ```
+    #[cfg(feature = "reqwest")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<Secret>,
+        key: impl Into<Secret>,
+    ) -> Self {
+        self.ready_made.certificate = Some((certificate.into(), key.into()));
+        self
+    }
+
     /// Connects by way of a proxy, whatever the environment says:
     /// `http://proxy.example.com:3128`, or `https`. User and password go into the URL; no error
     /// shows it.
@@ -399,13 +501,13 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// The service that requests to the endpoint are sent with: any tower client stack that
-    /// does not follow redirects.
+    /// The service that requests to the endpoint are sent with, and those for its
+    /// [metadata](TokenEndpoint::discover): any tower client stack that does not follow redirects.
     ///
     /// Default, with feature `reqwest`: a client of its own that follows no redirect, speaks
     /// TLS by rustls, and uses the proxies of the environment for what is neither plaintext
-    /// nor on this machine. `root_certificate` and `proxy` are settings of that one: a transport
-    /// that is given has its own.
+    /// nor on this machine. `root_certificate`, `client_certificate` and `proxy` are settings of
+    /// that one: a transport that is given has its own.
     ///
     /// Each exchange clones `S` and polls the clone ready; exchanges run on tasks, hence
     /// `Send + Sync + 'static`.
@@ -432,7 +534,7 @@ impl TokenEndpointBuilder {
     ///
     /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
     pub fn build(mut self) -> Result<TokenEndpoint, InvalidEndpoint> {
-        let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
+        let (uri, origin) = self.checked_url()?;
         if self.name.as_deref() == Some("") {
             return Err(InvalidEndpoint::setting("name", "is empty"));
         }
@@ -443,21 +545,24 @@ impl TokenEndpointBuilder {
         checks::names(&self.names)?;
         checks::timeouts([("timeout", self.timeout), ("connect_timeout", self.connect_timeout)])?;
         let transport = self.checked_transport(&origin)?;
-        let (headers, secret_headers) = checks::headers(&self.user_agent, self.headers)?;
+        let extra = std::mem::take(&mut self.headers);
+        let (headers, secret_headers) = checks::headers(&self.user_agent, extra)?;
+        let timeout = self.timeout.or(self.grant.is_refresh().then_some(REFRESH_TIMEOUT));
+        let place = place(&uri, &origin);
+        let location = self.location(uri, origin, client_auth, &headers)?;
+        let certificate = self.certificate().cloned();
 
-        let is_refresh = self.grant.is_refresh();
         let grant_type = self.grant.grant_type().to_owned();
         let (grant, mut params, requested) = self.grant.into_parts(self.hook);
         params.extend(self.params);
         let endpoint = Endpoint {
             label: Label::new(self.name),
-            // Never the query, in which there may be a secret.
-            place: format!("{origin}{}", Redactor::default().clean(uri.path())),
+            place,
+            location,
             template: Template {
-                uri,
                 client_id: self.client_id,
                 client_secret: self.client_secret,
-                client_auth,
+                certificate,
                 format: self.format,
                 grant_type,
                 targets,
@@ -468,11 +573,75 @@ impl TokenEndpointBuilder {
             grant,
             requested,
             names: self.names,
-            timeout: self.timeout.or(is_refresh.then_some(REFRESH_TIMEOUT)),
+            timeout,
             transport,
             refusals: Refusals::default(),
         };
         Ok(TokenEndpoint::new(endpoint))
+    }
+
+    /// The URL of the endpoint, or that of its issuer.
+    fn checked_url(&self) -> Result<(Uri, Origin), InvalidEndpoint> {
+        if let Some(issuer) = &self.issuer {
+            return checks::issuer(issuer, self.allow_plaintext);
+        }
+        let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
+        if self.certificate().is_some() && !origin.is_https() {
+            let problem = "is shown to nobody, because the `url` is not https";
+            return Err(InvalidEndpoint::setting("client_certificate", problem));
+        }
+        Ok((uri, origin))
+    }
+
+    /// How to find out where the endpoint is.
+    fn location(
+        &self,
+        uri: Uri,
+        origin: Origin,
+        client_auth: ClientAuth,
+        headers: &HeaderMap,
+    ) -> Result<Location, InvalidEndpoint> {
+        let Some(issuer) = &self.issuer else {
+            return Ok(Location::Fixed(Arc::new(Destination::new(uri, &origin, client_auth))));
+        };
+        let urls = discovery::urls(&uri)
+            .ok_or(InvalidEndpoint::setting("discover", "is too long for a URL"))?;
+        let wanted = Wanted {
+            issuer: issuer.clone(),
+            client: match client_auth {
+                ClientAuth::Basic if self.client_auth.is_none() => match &self.client_secret {
+                    Some(_) => Client::WithSecret,
+                    None => Client::WithId,
+                },
+                client_auth => Client::Given(client_auth),
+            },
+            has_certificate: self.certificate().is_some(),
+            plaintext: if self.allow_plaintext {
+                Plaintext::Anywhere
+            } else if origin.is_https() {
+                Plaintext::Nowhere
+            } else {
+                Plaintext::Loopback
+            },
+        };
+        let user_agent = headers.get(header::USER_AGENT).cloned();
+        let headers = user_agent.map(|user_agent| (header::USER_AGENT, user_agent));
+        let headers = headers.into_iter().collect();
+        let timeout = self.timeout;
+        let discovery = Discovery::new(wanted, origin, urls, headers, timeout);
+        Ok(Location::Discovered(Box::new(discovery)))
+    }
+
+    /// What is shown when a connection is made, and its key.
+    #[cfg(feature = "reqwest")]
+    fn certificate(&self) -> Option<&(Secret, Secret)> {
+        self.ready_made.certificate.as_ref()
+    }
+
+    #[cfg(not(feature = "reqwest"))]
+    #[expect(clippy::unused_self, reason = "as with feature `reqwest`")]
+    fn certificate(&self) -> Option<&(Secret, Secret)> {
+        None
     }
 
     /// The transport that was given, or else the ready-made one.
@@ -483,8 +652,7 @@ impl TokenEndpointBuilder {
     ) -> Result<Box<dyn Transport>, InvalidEndpoint> {
         let Some(given) = self.transport.take() else {
             let (plaintext, connect_timeout) = (self.allow_plaintext, self.connect_timeout);
-            let client = self.ready_made.client(origin, plaintext, connect_timeout)?;
-            return Ok(Box::new(ServiceTransport(ReqwestService::new(client))));
+            return self.ready_made.transport(origin, plaintext, connect_timeout);
         };
         match self.ready_made.first_set() {
             Some(name) => Err(InvalidEndpoint::setting(
@@ -506,7 +674,10 @@ impl TokenEndpointBuilder {
     fn checked_client_auth(&self) -> Result<ClientAuth, InvalidEndpoint> {
         let needs_client =
             self.grant.grant_type() == CLIENT_CREDENTIALS || self.client_secret.is_some();
-        let usual = if self.client_id.is_some() || needs_client {
+        let is_certified = self.certificate().is_some() && self.client_secret.is_none();
+        let usual = if is_certified {
+            ClientAuth::None
+        } else if self.client_id.is_some() || needs_client {
             ClientAuth::Basic
         } else {
             ClientAuth::None
@@ -525,6 +696,10 @@ impl TokenEndpointBuilder {
                 "client_secret",
                 "would not be sent with `ClientAuth::None`",
             )),
+            // The id is the only thing that tells clients apart (RFC 8705 §2).
+            (ClientAuth::None, None) if is_certified && needs_client => {
+                Err(InvalidEndpoint::setting("client_id", "is missing"))
+            }
             (ClientAuth::None, _) | (_, Some(_)) => Ok(client_auth),
             (_, None) => Err(InvalidEndpoint::setting("client_id", "is missing")),
         }

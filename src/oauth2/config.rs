@@ -44,7 +44,8 @@ use crate::{
 ///
 /// | key | value |
 /// | --- | --- |
-/// | `url` | a text: needed without `provider`, another URL with it |
+/// | `url` | a text: needed without `issuer` or `provider`, another URL with a `provider` |
+/// | `issuer` | a text, in place of `url`: [`discover`](super::TokenEndpoint::discover) |
 /// | `name`, `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
 /// | `client_secret`, `refresh_token`, `jwt_bearer` | a secret |
 /// | `jwt_bearer_on_behalf_of` | `true` or `false` (feature `keyed`) |
@@ -55,6 +56,7 @@ use crate::{
 /// | `params` | a map of names to secrets, or to `{ text = "…" }` for what is none |
 /// | `headers` | a map of names to texts, which errors may show, or to secrets |
 /// | `fields` | a map of [`Field`](super::Field)s (`access_token`, `expires_in`, …) to names |
+/// | `client_certificate` | a map: `cert` and `key`, secrets (feature `reqwest`) |
 /// | `timeout`, `connect_timeout` | a number of seconds |
 /// | `allow_plaintext` | `true` or `false` |
 ///
@@ -119,6 +121,7 @@ impl Config {
         .into_iter()
         .chain(exchange)
         .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
+        .chain(self.settings.certificate())
         .chain(others)
     }
 }

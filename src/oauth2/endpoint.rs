@@ -6,11 +6,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::StatusCode;
 use tokio::{runtime::Handle, time::sleep};
 use zeroize::Zeroizing;
 
 use super::{
     changes::{Change, Refusal, Refusals},
+    destination::Destination,
+    discovery::Discovery,
     error::{EndpointError, EndpointErrorKind as Kind},
     overlay::Overlay,
     redact::Redactor,
@@ -49,8 +52,9 @@ pub struct TokenEndpoint {
 /// What a [`TokenEndpoint`] is made of. Its fetches may outlive it.
 pub(super) struct Endpoint {
     pub(super) label: Label,
-    /// Scheme, host, port and path, as errors show them.
+    /// Scheme, host, port and path, as errors show them: the endpoint's, or its issuer's.
     pub(super) place: String,
+    pub(super) location: Location,
     pub(super) template: Template,
     pub(super) grant: Grant,
     /// What kind of token has to come, if it is not for the service to decide.
@@ -59,6 +63,14 @@ pub(super) struct Endpoint {
     pub(super) timeout: Option<Duration>,
     pub(super) transport: Box<dyn Transport>,
     pub(super) refusals: Refusals,
+}
+
+/// How it is known where token requests go.
+pub(super) enum Location {
+    /// By the settings.
+    Fixed(Arc<Destination>),
+    /// By what the issuer says.
+    Discovered(Box<Discovery>),
 }
 
 // ===== impl TokenEndpoint =====
@@ -158,8 +170,9 @@ impl TokenSource for TokenEndpoint {
         self.endpoint.label.name()
     }
 
-    /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout): a fetch may
-    /// need a second one.
+    /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout), because a
+    /// fetch may need a second one; and as long for the metadata, if they are
+    /// [discovered](TokenEndpoint::discover).
     fn attempt_timeout(&self) -> Option<Duration> {
         self.endpoint.attempt_timeout()
     }
@@ -173,13 +186,16 @@ impl TokenSource for TokenEndpoint {
 
 impl fmt::Debug for TokenEndpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Endpoint { label, place, template, .. } = &*self.endpoint;
-        f.debug_struct("TokenEndpoint")
-            .field("name", label)
-            .field("url", place)
+        let Endpoint { label, place, location, template, .. } = &*self.endpoint;
+        let mut debug = f.debug_struct("TokenEndpoint");
+        debug.field("name", label);
+        match location {
+            Location::Fixed(to) => debug.field("url", place).field("client_auth", &to.client_auth),
+            Location::Discovered(_) => debug.field("issuer", place),
+        };
+        debug
             .field("grant_type", &template.grant_type)
             .field("client_id", &template.client_id)
-            .field("client_auth", &template.client_auth)
             .finish_non_exhaustive()
     }
 }
@@ -223,16 +239,18 @@ impl Endpoint {
         matches!(self.grant, Grant::Subject(_))
     }
 
-    /// Two exchanges, of which a fetch may need the second.
+    /// Two exchanges, of which a fetch may need the second, and the metadata before them.
     pub(super) fn attempt_timeout(&self) -> Option<Duration> {
-        self.timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(MARGIN))
+        let more = self.location.timeout().saturating_add(MARGIN);
+        self.timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(more))
     }
 
     /// The longest that a fetch of a refresh token can take: each of two exchanges may have to
     /// be repeated.
     fn longest(&self) -> Duration {
         let timeout = self.timeout.unwrap_or(Duration::MAX);
-        timeout.saturating_mul(4).saturating_add(STILL_FOR + MARGIN)
+        let more = self.location.timeout().saturating_add(STILL_FOR + MARGIN);
+        timeout.saturating_mul(4).saturating_add(more)
     }
 
     /// Whether something was changed, since the last refusal, by which it may be over.
@@ -274,11 +292,15 @@ impl Endpoint {
     /// Fetches a token, and once more if the service refuses and what would be sent has changed
     /// meanwhile. Beside the outcome, what was sent last.
     async fn attempt(&self, request: &TokenRequest) -> (Outcome<AccessToken>, Option<Readings>) {
-        let sent = match self.read(request).await {
+        let sent = match self.read_whole(request).await {
             Ok(readings) => readings,
             Err(error) => return (Err(error), None),
         };
-        let outcome = self.redeem(&sent).await;
+        let to = match self.destination(request, &sent).await {
+            Ok(destination) => destination,
+            Err(error) => return (Err(error), Some(sent)),
+        };
+        let outcome = self.redeem(&sent, &to).await;
         if !outcome.as_ref().is_err_and(EndpointError::blames_the_request) {
             return (outcome, Some(sent));
         }
@@ -287,7 +309,7 @@ impl Endpoint {
         if !self.refusals.may_try(change) {
             return (outcome, Some(sent));
         }
-        let outcome = self.redeem(&fresh).await;
+        let outcome = self.redeem(&fresh, &to).await;
         let is_refused = outcome.as_ref().is_err_and(EndpointError::blames_the_request);
         if is_refused && change == Change::Made {
             self.refusals.was_made_anew();
@@ -318,6 +340,16 @@ impl Endpoint {
         }
     }
 
+    /// Reads what has to be sent and, if one of certificate and key is the old one still, reads
+    /// them once more.
+    async fn read_whole(&self, request: &TokenRequest) -> Outcome<Readings> {
+        let readings = self.read(request).await?;
+        if self.transport.may_take(self.template.identity(&readings)) {
+            return Ok(readings);
+        }
+        self.read(request).await
+    }
+
     /// Reads what has to be sent for this request.
     async fn read(&self, request: &TokenRequest) -> Outcome<Readings> {
         let read = async {
@@ -338,19 +370,36 @@ impl Endpoint {
         read.await.map_err(|error| EndpointError::credential(&error, &self.place))
     }
 
+    /// Where to send it.
+    async fn destination(
+        &self,
+        request: &TokenRequest,
+        readings: &Readings,
+    ) -> Outcome<Arc<Destination>> {
+        match &self.location {
+            Location::Fixed(destination) => Ok(Arc::clone(destination)),
+            Location::Discovered(discovery) => {
+                let identity = self.template.identity(readings);
+                let found = discovery.destination(&*self.transport, identity, request.label());
+                found.await.map_err(|error| self.located(error))
+            }
+        }
+    }
+
     /// Redeems the grant, with care if it may be good for one exchange only.
-    async fn redeem(&self, readings: &Readings) -> Outcome<AccessToken> {
+    async fn redeem(&self, readings: &Readings, to: &Destination) -> Outcome<AccessToken> {
         let (Grant::Refresh(refresh), Some(redeemed)) = (&self.grant, &readings.redeemed) else {
-            return self.exchange(readings).await.map(|(token, _)| token);
+            return self.exchange(readings, to).await.map(|(token, _)| token);
         };
         let sent = &redeemed.token;
-        match self.refresh(refresh, sent, readings).await {
+        match self.refresh(refresh, sent, readings, to).await {
             Err(error) if error.is_ambiguous() => {
                 // The same refresh token, but nothing else that is good for one exchange only.
                 let fresh = self.template.read(&readings.overlay).await.ok();
                 let fresh =
                     fresh.map(|fresh| Readings { redeemed: Some(redeemed.clone()), ..fresh });
-                let again = self.refresh(refresh, sent, fresh.as_ref().unwrap_or(readings)).await;
+                let readings = fresh.as_ref().unwrap_or(readings);
+                let again = self.refresh(refresh, sent, readings, to).await;
                 again.map_err(EndpointError::settled)
             }
             outcome => outcome,
@@ -363,9 +412,10 @@ impl Endpoint {
         refresh: &Refresh,
         sent: &Zeroizing<String>,
         readings: &Readings,
+        to: &Destination,
     ) -> Outcome<AccessToken> {
         let was_in_doubt = refresh.sending(sent);
-        match self.exchange(readings).await {
+        match self.exchange(readings, to).await {
             Ok((token, new)) => {
                 let new = new.as_ref().unwrap_or(sent);
                 refresh.answered(sent, new);
@@ -385,19 +435,26 @@ impl Endpoint {
     }
 
     /// One request and its answer: the access token, and the refresh token beside it.
-    async fn exchange(&self, readings: &Readings) -> Outcome<(AccessToken, RefreshToken)> {
-        let exchange = self.transport.exchange(self.template.request(readings));
+    async fn exchange(
+        &self,
+        readings: &Readings,
+        to: &Destination,
+    ) -> Outcome<(AccessToken, RefreshToken)> {
+        let request = self.template.request(readings, to);
+        let exchange = self.transport.exchange(request, self.template.identity(readings));
         let answer = match self.timeout {
-            None => exchange.await,
-            Some(timeout) => match tokio::time::timeout(timeout, exchange).await {
-                Ok(answer) => answer,
-                Err(_) => return Err(self.error(Kind::Timeout)),
-            },
+            None => Some(exchange.await),
+            Some(timeout) => tokio::time::timeout(timeout, exchange).await.ok(),
         };
-        match answer {
-            Ok(answer) => self.judge(answer, readings),
-            Err(broken) => Err(self.broken(broken, readings)),
-        }
+        let outcome = match answer {
+            Some(Ok(answer)) => self.judge(answer, readings),
+            Some(Err(broken)) => Err(self.broken(broken, readings)),
+            None => Err(self.error(Kind::Timeout)),
+        };
+        outcome.map_err(|error| {
+            self.location.failed(&error);
+            error.at(&to.place)
+        })
     }
 
     fn judge(
@@ -469,16 +526,50 @@ impl Endpoint {
     }
 
     fn broken(&self, broken: TransportError, readings: &Readings) -> EndpointError {
-        let (kind, cause) = match broken {
-            TransportError::Unsent(cause) => (Kind::Unreachable, cause),
-            TransportError::Interrupted(cause) => (Kind::Interrupted, cause),
-            TransportError::TooLarge => return self.error(Kind::TooLarge),
-        };
-        self.error(kind).with_cause(cause.as_ref(), &self.template.redactor(readings))
+        let redactor = self.template.redactor(readings);
+        self.located(EndpointError::broken(broken, &self.place, &redactor))
+    }
+
+    /// Says where certificate and key are, if the error is about them.
+    fn located(&self, error: EndpointError) -> EndpointError {
+        match (&self.template.certificate, error.kind()) {
+            (Some((certificate, key)), Kind::ClientCertificate(_)) => {
+                let (certificate, key) = (certificate.place(), key.place());
+                let places = format!("the certificate is {certificate}, the key {key}");
+                error.with_detail(&Redactor::default().clean(&places))
+            }
+            _ => error,
+        }
     }
 
     fn error(&self, kind: Kind) -> EndpointError {
         EndpointError::new(kind, &self.place)
+    }
+}
+
+// ===== impl Location =====
+
+impl Location {
+    /// How long it may take to find out.
+    fn timeout(&self) -> Duration {
+        match self {
+            Self::Fixed(_) => Duration::ZERO,
+            Self::Discovered(discovery) => discovery.timeout,
+        }
+    }
+
+    /// An exchange has failed: has the endpoint moved?
+    fn failed(&self, error: &EndpointError) {
+        let Self::Discovered(discovery) = self else { return };
+        let is_gone = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::GONE];
+        let has_moved = match error.kind() {
+            Kind::Unreachable | Kind::Redirected => true,
+            Kind::Refused => error.status().is_some_and(|status| is_gone.contains(&status)),
+            _ => false,
+        };
+        if has_moved {
+            discovery.doubt();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use http::StatusCode;
 
-use super::redact::Redactor;
+use super::{redact::Redactor, transport::TransportError};
 use crate::{
     error::{TokenError, find_in},
     secret::SecretError,
@@ -85,6 +85,8 @@ struct Inner {
     kind: EndpointErrorKind,
     /// Scheme, host, port and path of the endpoint.
     endpoint: String,
+    /// Whether it is about the metadata that say where the endpoint is.
+    is_metadata: bool,
     status: Option<StatusCode>,
     error: Option<String>,
     description: Option<String>,
@@ -174,6 +176,12 @@ pub enum EndpointErrorKind {
     /// The token is of another type than
     /// [was asked for](super::TokenExchange::requested_token_type).
     OtherTokenType,
+    /// The issuer's metadata are another issuer's, name no endpoint that can be used, or take no
+    /// client like this one: [`discover`](super::TokenEndpoint::discover) says what they have to
+    /// be. No credential was sent.
+    Metadata(&'static str),
+    /// The client's certificate or its key cannot be used: nothing was sent.
+    ClientCertificate(&'static str),
 }
 
 // ===== impl EndpointError =====
@@ -183,6 +191,7 @@ impl EndpointError {
         let inner = Inner {
             kind,
             endpoint: endpoint.to_owned(),
+            is_metadata: false,
             status: None,
             error: None,
             description: None,
@@ -202,6 +211,32 @@ impl EndpointError {
         let failure = Self::new(EndpointErrorKind::Credential, endpoint)
             .with_cause(error, &Redactor::default());
         if error.is_transient() { failure } else { failure.settled() }
+    }
+
+    /// An exchange that broke off.
+    pub(super) fn broken(broken: TransportError, endpoint: &str, redactor: &Redactor) -> Self {
+        let (kind, cause) = match broken {
+            TransportError::Unsent(cause) => (EndpointErrorKind::Unreachable, cause),
+            TransportError::Interrupted(cause) => (EndpointErrorKind::Interrupted, cause),
+            TransportError::TooLarge => return Self::new(EndpointErrorKind::TooLarge, endpoint),
+            TransportError::Certificate { problem, may_pass } => {
+                let error = Self::new(EndpointErrorKind::ClientCertificate(problem), endpoint);
+                return if may_pass { error } else { error.settled() };
+            }
+        };
+        Self::new(kind, endpoint).with_cause(cause.as_ref(), redactor)
+    }
+
+    /// The same about another endpoint.
+    pub(super) fn at(mut self, endpoint: &str) -> Self {
+        endpoint.clone_into(&mut self.inner.endpoint);
+        self
+    }
+
+    /// The same about the metadata that say where the endpoint is.
+    pub(super) fn about_metadata(mut self) -> Self {
+        self.inner.is_metadata = true;
+        self
     }
 
     /// Adds what came as the answer's head.
@@ -284,6 +319,13 @@ impl EndpointError {
     #[must_use]
     pub fn kind(&self) -> &EndpointErrorKind {
         &self.inner.kind
+    }
+
+    /// Whether it is about the metadata that say where the token endpoint is
+    /// ([`discover`](super::TokenEndpoint::discover)), and the endpoint itself was not asked.
+    #[must_use]
+    pub fn is_about_metadata(&self) -> bool {
+        self.inner.is_metadata
     }
 
     /// The status of the answer, if there was one.
@@ -384,6 +426,9 @@ impl EndpointError {
     /// What went wrong as one of few words, for a label.
     pub(super) fn label(&self) -> &'static str {
         match self.inner.kind {
+            EndpointErrorKind::ClientCertificate(_) => "client_certificate",
+            EndpointErrorKind::Metadata(_) => "metadata",
+            _ if self.inner.is_metadata => "metadata",
             EndpointErrorKind::Credential => "credential",
             EndpointErrorKind::Unreachable => "unreachable",
             EndpointErrorKind::Interrupted => "interrupted",
@@ -418,7 +463,9 @@ impl EndpointError {
             | EndpointErrorKind::InvalidKey
             | EndpointErrorKind::SubjectNotTaken
             | EndpointErrorKind::SubjectMissing
-            | EndpointErrorKind::SubjectExpired => false,
+            | EndpointErrorKind::SubjectExpired
+            | EndpointErrorKind::Metadata(_)
+            | EndpointErrorKind::ClientCertificate(_) => false,
             EndpointErrorKind::Refused => self.inner.is_server_error() && self.error().is_none(),
             _ => true,
         }
@@ -446,6 +493,7 @@ impl fmt::Debug for EndpointError {
         f.debug_struct("EndpointError")
             .field("kind", &self.inner.kind)
             .field("endpoint", &self.inner.endpoint)
+            .field("about_metadata", &self.inner.is_metadata)
             .field("status", &self.inner.status)
             .field("error", &self.inner.error)
             .field("error_description", &self.inner.description)
@@ -506,7 +554,9 @@ impl Inner {
             | EndpointErrorKind::SubjectNotTaken
             | EndpointErrorKind::SubjectMissing
             | EndpointErrorKind::SubjectExpired
-            | EndpointErrorKind::OtherTokenType => false,
+            | EndpointErrorKind::OtherTokenType
+            | EndpointErrorKind::Metadata(_) => false,
+            EndpointErrorKind::TooLarge => !self.is_metadata,
             EndpointErrorKind::Refused => {
                 self.is_server_error()
                     || self.is_one_of([StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS])
@@ -567,6 +617,7 @@ impl Inner {
                 "put one into the request's key by `TokenKey::on_behalf_of(..)`; a plain \
                  `TokenCache` knows no keys, a `KeyedTokenCache` does"
             }
+            Redirected if self.is_metadata => "it is not followed: configure the issuer itself",
             Redirected => {
                 "it is not followed because it would replay the credentials; configure the URL \
                  that it leads to"
@@ -575,7 +626,11 @@ impl Inner {
                 if !self.is_judged()
                     && self.is_one_of([StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED]) =>
             {
-                "check the URL"
+                if self.is_metadata {
+                    "check the issuer"
+                } else {
+                    "check the URL"
+                }
             }
             MissingToken if self.detail.is_none() => {
                 "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
@@ -594,7 +649,11 @@ impl fmt::Display for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use EndpointErrorKind as Kind;
 
-        let at = format!("the token endpoint {}", self.endpoint);
+        let at = if self.is_metadata {
+            format!("the metadata {} (`discover`)", self.endpoint)
+        } else {
+            format!("the token endpoint {}", self.endpoint)
+        };
         match &self.kind {
             Kind::Credential => write!(f, "a credential for {at} cannot be read"),
             Kind::Unreachable => write!(f, "{at} cannot be reached"),
@@ -614,6 +673,10 @@ impl fmt::Display for Inner {
             Kind::SubjectMissing => write!(f, "the grant at {at} needs a subject"),
             Kind::SubjectExpired => write!(f, "the subject's token has expired: {at} is not asked"),
             Kind::OtherTokenType => write!(f, "{at} answered with a token of another type"),
+            Kind::Metadata(problem) => write!(f, "{at} {problem}"),
+            Kind::ClientCertificate(problem) => {
+                write!(f, "the `client_certificate` for {at} {problem}")
+            }
         }?;
         if let Some(status) = self.status {
             write!(f, " (HTTP {status})")?;
@@ -651,6 +714,22 @@ mod tests {
         }
         // It is transient no more, but what became of it nobody knows.
         assert!(!of(Refused, 503, None).settled().blames_the_request());
+    }
+
+    #[test]
+    fn a_failure_before_the_endpoint_is_counted_as_that_whatever_its_kind() {
+        use EndpointErrorKind::{ClientCertificate, Metadata, Refused, Timeout};
+        let new = |kind| EndpointError::new(kind, "https://auth.example/");
+        for (error, label) in [
+            (new(Timeout), "timeout"),
+            (new(Timeout).about_metadata(), "metadata"),
+            (new(Refused).about_metadata(), "metadata"),
+            (new(Metadata("lacks a part")).about_metadata(), "metadata"),
+            (new(ClientCertificate("has expired")), "client_certificate"),
+            (new(ClientCertificate("has expired")).about_metadata(), "client_certificate"),
+        ] {
+            assert_eq!(error.label(), label, "{error}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::Full;
@@ -14,9 +14,11 @@ use zeroize::Zeroizing;
 
 use super::{
     client_auth::{ClientAuth, basic_header},
+    destination::Destination,
     overlay::{Overlay, Problem},
     redact::Redactor,
     text::{Text, check_header},
+    transport::Identity,
 };
 use crate::secret::{Secret, SecretError};
 
@@ -35,10 +37,10 @@ pub enum BodyFormat {
 
 /// What every request of an endpoint has in common.
 pub(super) struct Template {
-    pub(super) uri: Uri,
     pub(super) client_id: Option<String>,
     pub(super) client_secret: Option<Secret>,
-    pub(super) client_auth: ClientAuth,
+    /// What is shown when a connection is made: the certificates and their key.
+    pub(super) certificate: Option<(Secret, Secret)>,
     pub(super) format: BodyFormat,
     pub(super) grant_type: String,
     /// `scope`, `audience` and `resource`, as far as they are given.
@@ -71,6 +73,7 @@ struct Placed<'a> {
     client_secret: Option<&'a str>,
     params: Vec<&'a str>,
     headers: Vec<(&'a HeaderName, &'a str)>,
+    identity: Option<Identity<'a>>,
 }
 
 // ===== impl Template =====
@@ -100,7 +103,8 @@ impl Template {
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let params = self.params.iter().filter_map(|(_, value)| value.secret());
         let headers = self.secret_headers.iter().map(|(_, secret)| secret);
-        self.client_secret.iter().chain(params).chain(headers)
+        let certificate = self.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.client_secret.iter().chain(params).chain(headers).chain(certificate)
     }
 
     fn placed<'a>(&'a self, readings: &'a Readings) -> Placed<'a> {
@@ -114,19 +118,33 @@ impl Template {
                 .map(|(_, value)| value.plain().unwrap_or_else(&mut next))
                 .collect(),
             headers: self.secret_headers.iter().map(|(name, _)| (name, next())).collect(),
+            identity: self
+                .certificate
+                .is_some()
+                .then(|| Identity { certificate: next(), key: next() }),
         }
     }
 
-    pub(super) fn request(&self, readings: &Readings) -> Request<Full<Bytes>> {
+    /// What is shown when a connection is made.
+    pub(super) fn identity<'a>(&'a self, readings: &'a Readings) -> Option<Identity<'a>> {
+        self.placed(readings).identity
+    }
+
+    pub(super) fn request(
+        &self,
+        readings: &Readings,
+        destination: &Destination,
+    ) -> Request<Full<Bytes>> {
+        let Destination { uri, client_auth, .. } = destination;
         let placed = self.placed(readings);
-        let members = self.members(&placed, readings);
+        let members = self.members(&placed, readings, *client_auth);
         let (content_type, body) = match self.format {
             BodyFormat::Form => ("application/x-www-form-urlencoded", form(&members)),
             BodyFormat::Json => ("application/json", json(&members)),
         };
         let mut request = Request::new(Full::new(Bytes::from_owner(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
+        *request.uri_mut() = uri.clone();
         let headers = request.headers_mut();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(self.headers.clone());
@@ -134,7 +152,7 @@ impl Template {
             headers.append(*name, secret_header(secret));
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if let Some(user_pass) = self.user_pass(&placed) {
+        if let Some(user_pass) = self.user_pass(&placed, *client_auth) {
             headers.insert(AUTHORIZATION, basic_header(&user_pass));
         }
         request
@@ -143,9 +161,12 @@ impl Template {
     /// Knows every secret that the request carries.
     pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
         let mut redactor = Redactor::default();
-        let user_pass = self.user_pass(&self.placed(readings));
+        let placed = self.placed(readings);
+        // In whichever way it was sent.
+        let joined = [ClientAuth::Basic, ClientAuth::BasicRaw];
+        let joined = joined.map(|client_auth| self.user_pass(&placed, client_auth));
         let redeemed = readings.redeemed.as_ref().map(|redeemed| &redeemed.token);
-        let read = readings.secrets.iter().chain(redeemed).chain(&user_pass);
+        let read = readings.secrets.iter().chain(redeemed).chain(joined.iter().flatten());
         read.for_each(|secret| redactor.hide(secret));
         redactor
     }
@@ -155,9 +176,10 @@ impl Template {
         &'a self,
         placed: &Placed<'a>,
         readings: &'a Readings,
+        client_auth: ClientAuth,
     ) -> Vec<(&'a str, &'a str)> {
         let mut members = vec![("grant_type", self.grant_type.as_str())];
-        if self.client_auth.is_in_body() {
+        if client_auth.is_in_body() {
             members.extend(self.client_id.iter().map(|id| ("client_id", id.as_str())));
             members.extend(placed.client_secret.map(|secret| ("client_secret", secret)));
         }
@@ -170,9 +192,9 @@ impl Template {
         members
     }
 
-    fn user_pass(&self, placed: &Placed<'_>) -> Option<Zeroizing<String>> {
+    fn user_pass(&self, placed: &Placed<'_>, client_auth: ClientAuth) -> Option<Zeroizing<String>> {
         let secret = placed.client_secret.unwrap_or_default();
-        self.client_auth.user_pass(self.client_id.as_deref()?, secret)
+        client_auth.user_pass(self.client_id.as_deref()?, secret)
     }
 }
 

@@ -23,7 +23,29 @@ const USUAL_BODY: usize = 8 * 1024;
 
 /// A transport whose type is forgotten. An exchange happens once an hour: its box is free.
 pub(super) trait Transport: Send + Sync {
-    fn exchange(&self, request: Request<Full<Bytes>>) -> Exchange<'_>;
+    /// `identity`: what the client shows of itself when it connects, if it shows anything.
+    fn exchange<'a>(
+        &'a self,
+        request: Request<Full<Bytes>>,
+        identity: Option<Identity<'a>>,
+    ) -> Exchange<'a>;
+
+    /// Whether what the client shows of itself is complete. If not, somebody may just be replacing
+    /// it.
+    fn may_take(&self, _: Option<Identity<'_>>) -> bool {
+        true
+    }
+}
+
+/// The client's certificates in PEM, its own first, and their key.
+#[derive(Clone, Copy)]
+#[cfg_attr(
+    not(feature = "reqwest"),
+    expect(dead_code, reason = "only the ready-made transport shows one")
+)]
+pub(super) struct Identity<'a> {
+    pub(super) certificate: &'a str,
+    pub(super) key: &'a str,
 }
 
 pub(super) type Exchange<'a> =
@@ -43,6 +65,12 @@ pub(super) enum TransportError {
     Interrupted(BoxError),
     /// At the limit for a body.
     TooLarge,
+    /// Before it began: what the client shows of itself cannot be used.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        expect(dead_code, reason = "only the ready-made transport shows a certificate")
+    )]
+    Certificate { problem: &'static str, may_pass: bool },
 }
 
 /// A tower service as a transport.
@@ -59,7 +87,12 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    fn exchange(&self, request: Request<Full<Bytes>>) -> Exchange<'_> {
+    /// A transport that was given has its own certificate.
+    fn exchange<'a>(
+        &'a self,
+        request: Request<Full<Bytes>>,
+        _: Option<Identity<'a>>,
+    ) -> Exchange<'a> {
         let mut service = self.0.clone();
         Box::pin(async move {
             let ready = poll_fn(|cx| service.poll_ready(cx)).await;

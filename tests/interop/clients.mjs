@@ -1,5 +1,7 @@
 // Who may ask for tokens, and how long theirs live: the tests know them by name.
 
+import { X509Certificate } from 'node:crypto';
+
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 
 const machine = (client_id, client_secret, token_endpoint_auth_method = 'client_secret_basic') => ({
@@ -9,6 +11,17 @@ const machine = (client_id, client_secret, token_endpoint_auth_method = 'client_
   grant_types: ['client_credentials'],
   redirect_uris: [],
   response_types: [],
+});
+
+/** Known by its certificate (RFC 8705 §2), to which its tokens are bound. */
+const certified = (client_id, token_endpoint_auth_method, registered) => ({
+  client_id,
+  token_endpoint_auth_method,
+  tls_client_certificate_bound_access_tokens: true,
+  grant_types: ['client_credentials'],
+  redirect_uris: [],
+  response_types: [],
+  ...registered,
 });
 
 const user = (client_id, client_secret) => ({
@@ -40,6 +53,7 @@ export const CLIENTS = [
   machine('late', 'late-secret'),
   machine('tls', 'tls-secret'),
   machine('jwt', 'jwt-secret'),
+  machine('issuer', 'issuer-secret'),
   user('rotating', 'rotating-secret'),
   user('stolen', 'stolen-secret'),
   user('unlucky', 'unlucky-secret'),
@@ -47,6 +61,22 @@ export const CLIENTS = [
   gateway('gateway', 'gateway-secret'),
   gateway('crowded', 'crowded-secret'),
 ];
+
+/** The path of the issuer whose clients show certificates. */
+export const MUTUAL = '/mutual';
+
+/** Those clients; `selfSigned`: the certificate, in PEM, that one of them has made itself. */
+export const certifiedClients = (selfSigned) => {
+  const { publicKey, raw } = new X509Certificate(selfSigned);
+  const jwk = { ...publicKey.export({ format: 'jwk' }), x5c: [raw.toString('base64')] };
+  const byName = { tls_client_auth_san_dns: 'client.example.com' };
+  return [
+    machine('mutual-basic', 'mutual-basic-secret'),
+    certified('mutual', 'tls_client_auth', byName),
+    certified('mutual-renewed', 'tls_client_auth', byName),
+    certified('mutual-self', 'self_signed_tls_client_auth', { jwks: { keys: [jwk] } }),
+  ];
+};
 
 /** In seconds. */
 export const LIFETIMES = { brief: 3, patient: 20 };

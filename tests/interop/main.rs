@@ -4,6 +4,7 @@
 //! `tests/interop/run` starts them and runs this; by itself nothing here can run.
 
 mod clients;
+mod issuers;
 mod load;
 mod refresh;
 mod restart;

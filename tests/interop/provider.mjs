@@ -4,7 +4,9 @@
 import Provider from 'oidc-provider';
 
 import { Adapter } from './adapter.mjs';
-import { API_CLIENT, JWT_API, CLIENTS, LIFETIMES } from './clients.mjs';
+import {
+  API_CLIENT, CLIENTS, JWT_API, LIFETIMES, MUTUAL, certifiedClients,
+} from './clients.mjs';
 import { addTokenExchange } from './exchange.mjs';
 import { listen, routes } from './http.mjs';
 
@@ -12,15 +14,21 @@ process.once('message', start);
 // Nobody is left to end this process.
 process.once('disconnect', () => process.exit());
 
-async function start({ tls, keys, ports }) {
+async function start({ tls, keys, ports, selfSigned }) {
   let handler;
   const bound = await listen((request, response) => handler(request, response), tls, ports);
   const provider = new Provider(`http://127.0.0.1:${bound[0]}`, configuration(keys));
   addTokenExchange(provider);
-  const admin = routes(administration(provider, watch(provider)));
+  const mutual = new Provider(
+    `https://127.0.0.1:${bound[1]}${MUTUAL}`,
+    withCertificates(configuration(keys), selfSigned),
+  );
+  const admin = routes(administration(provider, watch(provider, mutual)));
   const serve = provider.callback();
+  const serveMutual = mounted(MUTUAL, mutual.callback());
   handler = (request, response) => {
     if (request.url.startsWith('/admin/')) return admin(request, response);
+    if (request.url.startsWith(`${MUTUAL}/`)) return serveMutual(request, response);
     if (cutsNext && request.url === '/token') cut(response);
     return serve(request, response);
   };
@@ -72,23 +80,58 @@ function configuration(keys) {
   };
 }
 
+/** A second issuer, whose clients are known by their certificates, and tokens bound to them. */
+function withCertificates({ features, ...others }, selfSigned) {
+  const shown = (ctx) => ctx.req.socket.getPeerX509Certificate?.();
+  return {
+    ...others,
+    clients: [...certifiedClients(selfSigned), API_CLIENT],
+    clientAuthMethods: ['client_secret_basic', 'tls_client_auth', 'self_signed_tls_client_auth'],
+    features: {
+      ...features,
+      mTLS: {
+        enabled: true,
+        tlsClientAuth: true,
+        selfSignedTlsClientAuth: true,
+        certificateBoundAccessTokens: true,
+        getCertificate: (ctx) => shown(ctx)?.toString(),
+        certificateAuthorized: (ctx) => ctx.req.socket.authorized,
+        certificateSubjectMatches: (ctx, property, expected) => (
+          property === 'tls_client_auth_san_dns' && shown(ctx).checkHost(expected) !== undefined
+        ),
+      },
+    },
+  };
+}
+
+/** Serves what is below a path, and nothing that stands before it. */
+function mounted(path, serve) {
+  return (request, response) => {
+    request.originalUrl = request.url;
+    request.url = request.url.slice(path.length);
+    return serve(request, response);
+  };
+}
+
 /** Counts, for each client, the token requests that were granted and refused, and notes how
  * the client said who it is. */
-function watch(provider) {
+function watch(...providers) {
   const seen = new Map();
   const of = (id) => {
     if (!seen.has(id)) seen.set(id, { granted: 0, refused: [], auth: null });
     return seen.get(id);
   };
-  provider.on('grant.success', (ctx) => {
-    const client = of(ctx.oidc.client.clientId);
-    client.granted += 1;
-    client.auth = ctx.headers.authorization ? 'basic' : 'post';
-  });
-  provider.on('grant.error', (ctx, error) => {
-    of(ctx.oidc.client?.clientId).refused.push(error.error_detail ?? error.message);
-  });
-  provider.on('server_error', (_, error) => console.error(error));
+  for (const provider of providers) {
+    provider.on('grant.success', (ctx) => {
+      const client = of(ctx.oidc.client.clientId);
+      client.granted += 1;
+      client.auth = ctx.headers.authorization ? 'basic' : 'post';
+    });
+    provider.on('grant.error', (ctx, error) => {
+      of(ctx.oidc.client?.clientId).refused.push(error.error_detail ?? error.message);
+    });
+    provider.on('server_error', (_, error) => console.error(error));
+  }
   return of;
 }
 

@@ -1,21 +1,31 @@
 // The protected API, which asks the authorization server about every token; and beside it,
 // under /control, what kills that server and starts it again.
 //
-// node server.mjs <certificate> <key>
+// node server.mjs <directory with the certificates>
 //
 // It says `name=value` a line, then `ready`, and ends when its standard input does.
 
 import { fork } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 
 import * as jose from 'jose';
 
-import { API_CLIENT, JWT_API, RESOURCES } from './clients.mjs';
+import { API_CLIENT, JWT_API, MUTUAL, RESOURCES } from './clients.mjs';
 import { listen, routes } from './http.mjs';
 
-const [certificate, key] = process.argv.slice(2).map((path) => readFileSync(path, 'utf8'));
-const tls = { cert: certificate, key };
+const pem = (name) => readFileSync(join(process.argv[2], name), 'utf8');
+// Clients are asked for a certificate. Who has none, or one of another authority, gets in too: it is
+// for each request to say whether that will do.
+const tls = {
+  cert: pem('server.pem'),
+  key: pem('server.key'),
+  ca: pem('clients.pem'),
+  requestCert: true,
+  rejectUnauthorized: false,
+};
 // The keys are kept here: tokens that were signed before a restart stay good.
 const pair = await jose.generateKeyPair('RS256', { extractable: true });
 const keys = [{ ...await jose.exportJWK(pair.privateKey), use: 'sig', alg: 'RS256', kid: 'k1' }];
@@ -28,7 +38,7 @@ let issuer;
 
 async function start() {
   provider = fork(new URL('provider.mjs', import.meta.url));
-  provider.send({ tls, keys, ports });
+  provider.send({ tls, keys, ports, selfSigned: pem('selfsigned.pem') });
   [ports] = await once(provider, 'message');
   issuer = `http://127.0.0.1:${ports[0]}`;
 }
@@ -44,8 +54,8 @@ async function kill() {
 
 const basic = `Basic ${btoa(`${API_CLIENT.client_id}:${API_CLIENT.client_secret}`)}`;
 
-async function introspect(token) {
-  const answer = await fetch(`${issuer}/token/introspection`, {
+async function introspect(token, path = '') {
+  const answer = await fetch(`${issuer}${path}/token/introspection`, {
     method: 'POST',
     headers: { authorization: basic },
     body: new URLSearchParams({ token }),
@@ -55,6 +65,14 @@ async function introspect(token) {
 }
 
 const isActive = async (token) => (await introspect(token)).active;
+
+/** A token that is bound to a certificate comes over a connection that shows it (RFC 8705 §3). */
+async function isBound(token, request) {
+  const { active, cnf } = await introspect(token, MUTUAL);
+  const shown = request.socket.getPeerCertificate?.()?.raw;
+  const thumbprint = shown && createHash('sha256').update(shown).digest('base64url');
+  return active && cnf?.['x5t#S256'] === thumbprint;
+}
 
 /** How many calls came with the token of another user, or for another API, than they said. */
 let strangers = 0;
@@ -126,6 +144,7 @@ await start();
 const bound = await listen(routes({
   'GET /introspected': protectedBy(isActive),
   'GET /jwt': protectedBy(verify),
+  'GET /bound': protectedBy(isBound),
   ...Object.fromEntries(RESOURCES.map((resource) => (
     [`GET ${new URL(resource).pathname}`, protectedBy(isOfUser(resource))]
   ))),

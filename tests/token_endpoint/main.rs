@@ -1,11 +1,16 @@
 //! `TokenEndpoint` through its public API, against services that say what the test wants.
 
 mod bad_input;
+#[cfg(feature = "reqwest")]
+mod certificate;
+mod discovery;
 mod errors;
 mod exchange;
 mod grants;
 #[cfg(feature = "keyed")]
 mod keys;
+#[cfg(feature = "reqwest")]
+mod mutual_tls;
 #[cfg(feature = "keyed")]
 mod on_behalf_of;
 mod providers;

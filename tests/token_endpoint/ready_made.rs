@@ -79,7 +79,7 @@ async fn what_is_no_certificate_is_refused_by_name() {
 // ===== By which proxy it goes =====
 
 /// A proxy for tunnels: where it is, and the heads of the requests that it was sent.
-async fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+pub(super) async fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let heads = Arc::new(Mutex::new(Vec::new()));

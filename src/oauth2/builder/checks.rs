@@ -6,7 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use url::Url;
 
 use super::{
-    super::{response::FieldNames, text::Text},
+    super::{
+        address::{self, UrlProblem},
+        response::FieldNames,
+        text::Text,
+    },
     placeholder,
 };
 use crate::{origin::Origin, secret::Secret};
@@ -73,32 +77,56 @@ impl InvalidEndpoint {
 
 pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), InvalidEndpoint> {
     if placeholder::is_in(url) {
-        return Err(InvalidEndpoint::Url(
-            "has a placeholder in it, a name in brackets: put in its place what it stands for",
-        ));
+        return Err(InvalidEndpoint::Url(PLACEHOLDER_IN_IT));
     }
-    // The `http` crate drops a fragment in silence.
-    if url.contains('#') {
-        return Err(InvalidEndpoint::Url("has a fragment, which is never sent"));
-    }
-    let uri: Uri = url.parse().map_err(|_| InvalidEndpoint::Url("is no valid URL"))?;
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    let host = uri.host().unwrap_or_default();
-    if authority.contains('@') {
-        return Err(InvalidEndpoint::Url("has user info: use `.client_id` and `.client_secret`"));
-    }
-    // `host:` and `host:99999` are authorities to the `http` crate.
-    let has_port = authority.len() > host.len();
-    if has_port && uri.port_u16().is_none_or(|port| port == 0) {
-        return Err(InvalidEndpoint::Url("has a port that is not a number from 1 to 65535"));
-    }
-    let origin = Origin::of(&uri).ok_or(InvalidEndpoint::Url(
-        "is not absolute: write it like `https://auth.example.com/token`",
-    ))?;
-    if !origin.is_https() && !origin.is_loopback() && !allow_plaintext {
-        return Err(InvalidEndpoint::Plaintext(origin));
-    }
-    Ok((uri, origin))
+    address::parse(url, allow_plaintext).map_err(|problem| {
+        InvalidEndpoint::Url(match problem {
+            UrlProblem::Plaintext(origin) => return InvalidEndpoint::Plaintext(origin),
+            UrlProblem::NotAbsolute => {
+                "is not absolute: write it like `https://auth.example.com/token`"
+            }
+            UrlProblem::UserInfo => "has user info: use `.client_id` and `.client_secret`",
+            UrlProblem::Unreadable => UNREADABLE,
+            UrlProblem::Fragment => FRAGMENT,
+            UrlProblem::Port => PORT,
+        })
+    })
+}
+
+const PLACEHOLDER_IN_IT: &str =
+    "has a placeholder in it, a name in brackets: put in its place what it stands for";
+const UNREADABLE: &str = "is no valid URL";
+const FRAGMENT: &str = "has a fragment, which is never sent";
+const PORT: &str = "has a port that is not a number from 1 to 65535";
+
+/// An issuer has neither query nor fragment (RFC 8414 §2).
+pub(super) fn issuer(
+    issuer: &str,
+    allow_plaintext: bool,
+) -> Result<(Uri, Origin), InvalidEndpoint> {
+    let problem = if placeholder::is_in(issuer) {
+        PLACEHOLDER_IN_IT
+    } else if issuer.contains('?') {
+        "has a query, which no issuer has"
+    } else if issuer.contains("/.well-known/") {
+        "is the URL of metadata: write the issuer, like `https://auth.example.com`"
+    } else {
+        match address::parse(issuer, allow_plaintext) {
+            Ok(issuer) => return Ok(issuer),
+            Err(UrlProblem::Plaintext(_)) => {
+                "is plain http to another machine, where anybody on the way could answer in its \
+                 place: use `https://`, or `.allow_plaintext()` if you must"
+            }
+            Err(UrlProblem::NotAbsolute) => {
+                "is not absolute: write it like `https://auth.example.com`"
+            }
+            Err(UrlProblem::UserInfo) => "has user info, which no issuer has",
+            Err(UrlProblem::Unreadable) => UNREADABLE,
+            Err(UrlProblem::Fragment) => "has a fragment, which no issuer has",
+            Err(UrlProblem::Port) => PORT,
+        }
+    };
+    Err(InvalidEndpoint::setting("discover", problem))
 }
 
 pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {

@@ -2,13 +2,22 @@
 
 use std::{error::Error, fmt::Write, time::Duration};
 
-use reqwest::{Certificate, Client, ClientBuilder, Proxy, Url, redirect::Policy};
+use reqwest::{Certificate, Client, Proxy, Url};
 use zeroize::Zeroizing;
 
-use super::checks::InvalidEndpoint;
-use crate::origin::Origin;
+use super::{
+    super::{
+        certificate::CertificateTransport,
+        client_recipe::ClientRecipe,
+        reqwest_service::ReqwestService,
+        transport::{Identity, ServiceTransport, Transport},
+    },
+    checks::InvalidEndpoint,
+};
+use crate::{origin::Origin, secret::Secret};
 
 const ROOT_CERTIFICATE: &str = "root_certificate";
+const CLIENT_CERTIFICATE: &str = "client_certificate";
 const PROXY: &str = "proxy";
 
 /// What is set about the ready-made transport alone.
@@ -16,6 +25,8 @@ const PROXY: &str = "proxy";
 pub(super) struct ReadyMade {
     /// Certificates in PEM, one or more in each.
     pub(super) root_certificates: Vec<Vec<u8>>,
+    /// The client's own certificate, and its key.
+    pub(super) certificate: Option<(Secret, Secret)>,
     /// There may be a password in it.
     pub(super) proxy: Option<Zeroizing<String>>,
 }
@@ -23,39 +34,44 @@ pub(super) struct ReadyMade {
 // ===== impl ReadyMade =====
 
 impl ReadyMade {
-    /// The client.
+    /// The transport.
     ///
     /// # Errors
     ///
     /// [`InvalidEndpoint`] if one of the settings cannot be, or TLS cannot be set up.
-    pub(super) fn client(
+    pub(super) fn transport(
         &self,
         origin: &Origin,
         allow_plaintext: bool,
         connect_timeout: Option<Duration>,
-    ) -> Result<Client, InvalidEndpoint> {
-        let roots = self.roots()?;
-        let mut client = Client::builder().redirect(Policy::none());
-        if let Some(timeout) = connect_timeout {
-            client = client.connect_timeout(timeout);
-        }
-        client = match self.proxy(origin, allow_plaintext)? {
-            Some(proxy) => client.proxy(proxy),
+    ) -> Result<Box<dyn Transport>, InvalidEndpoint> {
+        let recipe = ClientRecipe {
+            roots: self.roots()?,
+            proxy: self.proxy(origin, allow_plaintext)?,
             // A proxy of the environment would read the credentials.
-            None if !origin.is_https() || origin.is_loopback() => client.no_proxy(),
-            None => client,
+            is_direct: !origin.is_https() || origin.is_loopback(),
+            connect_timeout,
         };
-        if !roots.is_empty() {
-            client = client.tls_certs_merge(roots.clone());
-        }
-        build(client)
-            .map_err(|error| if has_only_certificates(roots) { error } else { no_certificate() })
+        let client = recipe.client(None).map_err(|error| {
+            if has_only_certificates(&recipe.roots) { failed(&error) } else { no_certificate() }
+        })?;
+        Ok(match &self.certificate {
+            None => Box::new(ServiceTransport(ReqwestService::new(client))),
+            Some((certificate, key)) => {
+                let transport = CertificateTransport::new(recipe);
+                check(&transport, certificate, key)?;
+                Box::new(transport)
+            }
+        })
     }
 
     /// The name of a setting that was made: a transport of the user's would not heed it.
     pub(super) fn first_set(&self) -> Option<&'static str> {
         if !self.root_certificates.is_empty() {
             return Some(ROOT_CERTIFICATE);
+        }
+        if self.certificate.is_some() {
+            return Some(CLIENT_CERTIFICATE);
         }
         self.proxy.as_ref().map(|_| PROXY)
     }
@@ -94,8 +110,22 @@ impl ReadyMade {
 
 /// Whether each is a certificate: reqwest looks at them only when it sets up TLS, where more
 /// than one thing can fail.
-fn has_only_certificates(roots: Vec<Certificate>) -> bool {
-    roots.is_empty() || Client::builder().no_proxy().tls_certs_only(roots).build().is_ok()
+fn has_only_certificates(roots: &[Certificate]) -> bool {
+    let only = || Client::builder().no_proxy().tls_certs_only(roots.iter().cloned());
+    roots.is_empty() || only().build().is_ok()
+}
+
+/// Looks at what never changes. What is read later is looked at then.
+fn check(
+    transport: &CertificateTransport,
+    certificate: &Secret,
+    key: &Secret,
+) -> Result<(), InvalidEndpoint> {
+    let (Some(certificate), Some(key)) = (certificate.fixed(), key.fixed()) else {
+        return Ok(());
+    };
+    let checked = transport.check(Identity { certificate, key });
+    checked.map_err(|problem| InvalidEndpoint::setting(CLIENT_CERTIFICATE, problem))
 }
 
 fn no_certificate() -> InvalidEndpoint {
@@ -106,17 +136,15 @@ fn no_certificate() -> InvalidEndpoint {
     )
 }
 
-fn build(client: ClientBuilder) -> Result<Client, InvalidEndpoint> {
-    client.build().map_err(|error| {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(cause) = next {
-            // A `String` takes all that is written.
-            let _ = write!(text, ": {cause}");
-            next = cause.source();
-        }
-        InvalidEndpoint::Transport(text)
-    })
+fn failed(error: &reqwest::Error) -> InvalidEndpoint {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        // A `String` takes all that is written.
+        let _ = write!(text, ": {cause}");
+        next = cause.source();
+    }
+    InvalidEndpoint::Transport(text)
 }
 
 #[cfg(test)]
@@ -125,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_client_that_cannot_be_set_up_says_why() {
-        let error = build(Client::builder().user_agent("a\nb")).unwrap_err().to_string();
+        let error = Client::builder().user_agent("a\nb").build().unwrap_err();
+        let error = failed(&error).to_string();
         assert!(error.contains("`transport` cannot be set up: builder error: "), "{error}");
         assert!(error.contains("header value"), "{error}");
     }

@@ -11,6 +11,7 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub(super) enum Base {
     Url(String),
+    Issuer(String),
     IbmCloud {
         api_key: Secret,
     },
@@ -45,15 +46,25 @@ const WITH_TENANT: &[Provider] = &[
 impl Base {
     /// Takes what is needed, and refuses what only another provider needs.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
-        let Settings { provider, tenant, api_key, url, client_id, client_secret, .. } = settings;
+        let Settings { provider, tenant, api_key, url, issuer, client_id, client_secret, .. } =
+            settings;
         only_for(&[Provider::IbmCloud], "api_key", api_key.is_some(), *provider)?;
         only_for(WITH_TENANT, "tenant", tenant.is_some(), *provider)?;
         let Some(provider) = *provider else {
-            return url
-                .clone()
-                .map(Self::Url)
-                .ok_or_else(|| "`url` is missing: write it, or a `provider`".to_owned());
+            return match (url.clone(), issuer.clone()) {
+                (Some(url), None) => Ok(Self::Url(url)),
+                (None, Some(issuer)) => Ok(Self::Issuer(issuer)),
+                (Some(_), Some(_)) => {
+                    Err("`issuer` is in place of `url`: leave one out".to_owned())
+                }
+                (None, None) => {
+                    Err("`url` is missing: write it, or an `issuer` or a `provider`".to_owned())
+                }
+            };
         };
+        if issuer.is_some() {
+            return Err("`issuer` is in place of `provider`: leave one out".to_owned());
+        }
         let client = || {
             let id = needed("client_id", client_id.as_ref(), provider)?;
             needed("client_secret", client_secret.as_ref(), provider)
@@ -79,6 +90,7 @@ impl Base {
     pub(super) fn builder(&self) -> TokenEndpointBuilder {
         match self.clone() {
             Self::Url(url) => TokenEndpoint::builder(url),
+            Self::Issuer(issuer) => TokenEndpoint::discover(issuer),
             Self::IbmCloud { api_key } => providers::ibm_cloud(api_key),
             Self::IbmVerify { tenant, client } => {
                 providers::ibm_verify(tenant, client.id, client.secret)

@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub(super) tenant: Option<String>,
     pub(super) api_key: Option<Secret>,
     pub(super) url: Option<String>,
+    pub(super) issuer: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) client_secret: Option<Secret>,
     client_auth: Option<ClientAuth>,
@@ -54,8 +55,19 @@ pub(super) struct Settings {
     user_agent: Option<String>,
     timeout: Option<Written<Duration>>,
     connect_timeout: Option<Written<Duration>>,
+    #[cfg(feature = "reqwest")]
+    client_certificate: Option<Pair>,
     #[serde(default)]
     allow_plaintext: bool,
+}
+
+/// A certificate and its key.
+#[cfg(feature = "reqwest")]
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    cert: Secret,
+    key: Secret,
 }
 
 // ===== impl Settings =====
@@ -86,6 +98,21 @@ impl Settings {
         }
     }
 
+    /// The certificate and its key, with their keys.
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        expect(clippy::unused_self, reason = "as with feature `reqwest`")
+    )]
+    pub(super) fn certificate(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        #[cfg(feature = "reqwest")]
+        let pair = self.client_certificate.iter().flat_map(|Pair { cert, key }| {
+            [("client_certificate.cert", cert), ("client_certificate.key", key)]
+        });
+        #[cfg(not(feature = "reqwest"))]
+        let pair = std::iter::empty();
+        pair
+    }
+
     /// The grant's type comes before the grants, which set it too.
     pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
         use TokenEndpointBuilder as Builder;
@@ -109,6 +136,10 @@ impl Settings {
         let builder = set(builder, self.user_agent, Builder::user_agent);
         let builder = set(builder, seconds(self.timeout), Builder::timeout);
         let builder = set(builder, seconds(self.connect_timeout), Builder::connect_timeout);
+        #[cfg(feature = "reqwest")]
+        let builder = set(builder, self.client_certificate, |builder, Pair { cert, key }| {
+            builder.client_certificate(cert, key)
+        });
         let builder = self.resource.into_iter().fold(builder, Builder::resource);
         let builder =
             self.params.into_iter().fold(builder, |builder, (name, value)| match value.0 {
