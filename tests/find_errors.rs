@@ -133,6 +133,17 @@ async fn under_the_context_that_anyhow_adds() {
 }
 
 #[tokio::test]
+async fn under_anyhows_context_if_the_stacks_error_is_wrapped_first() {
+    use anyhow::Context as _;
+
+    assert_found(|error| {
+        let failed = Err::<(), _>(error);
+        failed.map_err(io::Error::other).context("calling the API").unwrap_err()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn in_the_box_that_anyhow_was_given() {
     let error = anyhow::Error::from_boxed(failure(API).await);
     let boxed: &BoxError = error.downcast_ref().unwrap();
