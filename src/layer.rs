@@ -250,7 +250,9 @@ impl<R> BearerAuthLayer<R> {
     }
 
     /// Says which responses are rejections of the token. Default: those with status 401
-    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`.
+    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`. This takes
+    /// the place of that rule, so name 401 too, if it is to stay:
+    /// `.rejected_when(|response| matches!(response.status.as_u16(), 401 | 403))`.
     #[must_use]
     pub fn rejected_when(
         self,
