@@ -56,8 +56,9 @@ use crate::{
 /// just a token.
 ///
 /// A fetch runs on a task of its own on the tokio runtime of whoever asked first, so whoever
-/// asked may be dropped or cancelled. With a usable token nothing of this is touched: reading
-/// it takes no lock, allocates nothing and starts no task.
+/// asked may be dropped or cancelled. A *flight* is one fetch with its attempts, which all callers
+/// share. With a usable token nothing of this is touched: reading it takes no lock, allocates
+/// nothing and starts no task.
 ///
 /// ```
 /// use std::time::Duration;

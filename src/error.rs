@@ -9,7 +9,7 @@ use crate::origin::Origin;
 /// Any error, as tower's own middleware has it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A fetch that brought no token.
+/// A token could not be fetched.
 ///
 /// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
 /// does, after the [name](Self::source_name) of the cache, if that has one. Find it in whatever
@@ -108,8 +108,8 @@ impl TokenError {
     /// The error of this type in another error or in its causes, however many layers have wrapped it.
     ///
     /// A stack above the layer seldom hands out the layer's own error: tower's `Buffer`, a tonic
-    /// `Status`, a chain of reqwest-middleware and reqwest-retry, or anyhow's context stand around
-    /// it, and a `downcast_ref` sees the outermost alone.
+    /// `Status`, or a chain of reqwest-middleware and reqwest-retry stand around it, and a
+    /// `downcast_ref` sees the outermost alone.
     ///
     /// ```
     /// use tower_bearer::{BoxError, TokenError};
@@ -121,7 +121,8 @@ impl TokenError {
     /// ```
     ///
     /// A wrapper that passes `source` on to the error in it, instead of handing that error out,
-    /// hides it: an `anyhow::Error::from_boxed` does so (there, `downcast_ref::<BoxError>()` gives the box back).
+    /// hides it: `anyhow!(error)` and `anyhow::Error::from_boxed` do so with a [`BoxError`]. Wrap that
+    /// first: `.map_err(std::io::Error::other).context("calling the API")?`.
     #[must_use]
     pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find_in(error)
@@ -264,7 +265,7 @@ impl CacheError {
 
 // ===== Refused =====
 
-/// A request was not sent, because no token may go where it goes.
+/// A request was not sent, because its destination may not receive a token.
 ///
 /// Find it in the error of a stack with [`find_in`](Self::find_in).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -254,9 +254,10 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.replay_if = Some(Arc::new(judge)))
     }
 
-    /// Says which responses are rejections of the token, in place of the default: those with status
-    /// 401 (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`. Name
-    /// that status too if it is to stay: `|response| matches!(response.status.as_u16(), 401 | 403)`.
+    /// Says which responses are rejections of the token. Default: those with status 401
+    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`. This takes
+    /// the place of that rule, so name 401 too, if it is to stay:
+    /// `.rejected_when(|response| matches!(response.status.as_u16(), 401 | 403))`.
     #[must_use]
     pub fn rejected_when(
         self,

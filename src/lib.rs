@@ -47,9 +47,9 @@
 //! | rejected with a 401 | is sent again, once, with a newer token: one fetch for all that were rejected |
 //!
 //! A failed fetch takes nothing away: a token is used until it expires, even after a 401 if no
-//! other can be had, and then the 401 is what the caller gets, with its body. Without a token
-//! the request fails with the [`TokenError`] of the last fetch, and nothing is sent; the
-//! source cools down between fetches, and every failure is eventually retried.
+//! other can be had. The caller then gets that 401, with its body. Without a token the request
+//! fails with the [`TokenError`] of the last fetch, and nothing is sent; the source cools down
+//! between fetches, and every failure is eventually retried.
 //!
 //! A token goes only to the origins that were named, only over TLS or to this machine, and is
 //! never shown: see [`BearerAuthLayer`].
@@ -60,8 +60,8 @@
 //!   services that are known by name
 //! - this machine: a variable, a file, a command: [`local`]
 //! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
-//!   one attempt, and says by [`TokenError::transient`] or [`TokenError::permanent`] how that
-//!   went; the cache does all else.
+//!   one attempt, and classifies each failure as [`TokenError::transient`] or
+//!   [`TokenError::permanent`]; the cache does all else.
 //!
 //! Credentials are [`Secret`]s, read anew for each fetch, so that a rotated one needs no
 //! restart.
@@ -71,8 +71,8 @@
 //! A [`TokenCache`] is of use without the layer: [`get`](TokenCache::get) for a program that
 //! wants just a token, [`status`](TokenCache::status) for a readiness probe,
 //! [`subscribe`](TokenCache::subscribe) for a long-lived stream that has to know before its
-//! token expires. Its clones share one token, so that several stacks can. Each number that it
-//! goes by is a field of the [`RefreshPolicy`].
+//! token expires. Its clones share one token, so several stacks can too. The methods of
+//! [`RefreshPolicyBuilder`] set the numbers that it goes by.
 //!
 //! # More
 //!
@@ -93,9 +93,9 @@
 //! | `keyed` | yes | a token for each scope, resource or user: `TokenKey`, `KeyedTokenCache` |
 //! | `oauth2` | yes | [`oauth2`], over a transport that you give |
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
-//! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the same for that chain |
+//! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the layer for reqwest-middleware |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
-//! | `metrics` | no | counters and histograms, by the `metrics` facade |
+//! | `metrics` | no | counters and histograms, through the `metrics` facade |
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `command` | no | `local::TokenCommand`, the source that runs a command |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |

@@ -25,7 +25,7 @@ use crate::{challenge::Challenge, error::TokenError, observe::Label, token::Acce
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), TokenError> {
 /// let source = from_fn(|request: TokenRequest| async move {
-///     // Ask a vault, a metadata server, a colleague…
+///     // Ask a vault, a metadata server, …
 ///     let secret = format!("token-for-{:?}", request.reason());
 ///     let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
 ///     Ok(token.with_lifetime(Duration::from_secs(600)))

@@ -1,13 +1,22 @@
 //! A token service and a protected API on loopback, so that you can test *your* stack.
 //!
+//! ```sh
+//! cargo add --dev tower-bearer --features testing
+//! cargo add --dev tokio@1 --features macros,rt
+//! ```
+//!
 //! ```
 //! # #[cfg(feature = "reqwest")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_bearer::BoxError> {
-//! # use http::Request;
-//! # use tower::{Layer, ServiceExt};
-//! # use tower_bearer::{BearerAuthLayer, oauth2::ReqwestService, testing::World};
-//! # let call = |uri| Request::get(uri).body(String::new());
+//! use http::Request;
+//! use tower::{Layer, ServiceExt};
+//! use tower_bearer::{BearerAuthLayer, oauth2::ReqwestService, testing::World};
+//!
+//! fn call(url: String) -> http::Result<Request<String>> {
+//!     Request::get(url).body(String::new())
+//! }
+//!
 //! let world = World::start().await?;
 //! let layer = BearerAuthLayer::new(world.tokens().endpoint().build()?);
 //! let stack = layer.origin(world.api().origin())?.layer(ReqwestService::default());
@@ -34,6 +43,8 @@
 //! | something while calls are in flight | [`ProtectedApi::hold`], [`ProtectedApi::until_calls`] |
 //! | a client secret that is rotated | [`TokenService::set_secret`] |
 //! | refresh tokens that are rotated | [`TokenService::log_in`] |
+//! | calls on behalf of users, and whose token the API got | [users](TokenService#users), [`World::subject_of`] |
+//! | a user whose login has ended | [`TokenService::fail_subject`] |
 //! | a provider with a dialect of its own | [`TokenService::endpoint_of`] a [`Dialect`] |
 //!
 //! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`,
@@ -127,6 +138,13 @@ impl World {
     /// Refresh tokens stay.
     pub fn revoke_all(&self) {
         self.issued.revoke_all();
+    }
+
+    /// The user's token that an access token was issued for. `None` if it is the client's own, or
+    /// unknown. With each answer the [API](ProtectedApi) says it too (`echo-subject`).
+    #[must_use]
+    pub fn subject_of(&self, token: &str) -> Option<String> {
+        self.issued.subject_of(token)
     }
 
     /// Revokes one access token, if it has been issued.

@@ -133,8 +133,22 @@ async fn under_the_context_that_anyhow_adds() {
 }
 
 #[tokio::test]
-async fn in_the_box_that_anyhow_was_given() {
+async fn under_anyhows_context_if_the_stacks_error_is_wrapped_first() {
+    use anyhow::Context as _;
+
+    assert_found(|error| {
+        let failed = Err::<(), _>(error);
+        failed.map_err(io::Error::other).context("calling the API").unwrap_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn in_the_box_that_anyhow_was_given_which_hides_it() {
+    let error = anyhow::anyhow!(failure(API).await);
+    assert!(TokenError::find_in(error.as_ref()).is_none());
     let error = anyhow::Error::from_boxed(failure(API).await);
+    assert!(TokenError::find_in(error.as_ref()).is_none());
     let boxed: &BoxError = error.downcast_ref().unwrap();
     assert!(TokenError::find_in(&**boxed).is_some());
 }

@@ -147,8 +147,8 @@ pub enum EndpointErrorKind {
     Redirected,
     /// The answer has more than 1 MiB.
     TooLarge,
-    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). A 5xx, a
-    /// 429 or a 404 is rather an answer than a refusal, and the text says so.
+    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). Includes 5xx
+    /// and 429; ask [`is_transient`](EndpointError::is_transient), not the kind, for an outage.
     Refused,
     /// The answer is no answer: empty, an HTML page, broken JSON, …
     Unreadable(&'static str),

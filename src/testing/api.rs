@@ -18,6 +18,7 @@ use super::{
 
 const ECHO_METHOD: HeaderName = HeaderName::from_static("echo-method");
 const ECHO_PATH: HeaderName = HeaderName::from_static("echo-path");
+const ECHO_SUBJECT: HeaderName = HeaderName::from_static("echo-subject");
 const ECHO_TOKEN: HeaderName = HeaderName::from_static("echo-token");
 
 /// An API that takes the tokens of the [`TokenService`](super::TokenService) beside it, on any
@@ -25,7 +26,8 @@ const ECHO_TOKEN: HeaderName = HeaderName::from_static("echo-token");
 ///
 /// A call with a good token is answered with status 200 and what it brought: the headers
 /// `echo-method`, `echo-path` (with the query) and `echo-token`, its content type, and its body
-/// while it streams. Any other is rejected before its body is read, as RFC 6750 §3 has it:
+/// while it streams. If the token was got for a user's, `echo-subject` has that one. Any other call
+/// is rejected before its body is read, as RFC 6750 §3 has it:
 ///
 /// | the call brings | status | `error` |
 /// | --- | --- | --- |
@@ -125,7 +127,7 @@ impl Handler for Guard {
             Ok(token) => {
                 let token = token.to_owned();
                 self.accepted.increment();
-                echo(&token, request)
+                echo(&token, self.issued.subject_of(&token).as_deref(), request)
             }
             Err(rejected) => {
                 self.rejected.increment();
@@ -154,12 +156,12 @@ fn bearer_token(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
-fn echo(token: &str, request: Request<Incoming>) -> Answer {
+fn echo(token: &str, subject: Option<&str>, request: Request<Incoming>) -> Answer {
     let (head, body) = request.into_parts();
     let mut response = Response::new(body);
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let echoes = [(ECHO_METHOD, head.method.as_str()), (ECHO_PATH, path), (ECHO_TOKEN, token)];
-    for (name, text) in echoes {
+    for (name, text) in echoes.into_iter().chain(subject.map(|subject| (ECHO_SUBJECT, subject))) {
         if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
             response.headers_mut().insert(name, value);
         }

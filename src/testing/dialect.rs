@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 use super::credentials::{CLIENT_ID, Client, Params};
 
 const API_KEY_GRANT: &str = "urn:ibm:params:oauth:grant-type:apikey";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
@@ -21,7 +24,8 @@ const JSON: &str = "application/json";
 #[non_exhaustive]
 pub enum Dialect {
     /// OAuth 2.0 as its RFC has it: a form; the client by Basic (escaped, §2.3.1) or in the
-    /// body; client credentials (§4.4), or refresh tokens that are rotated (§6).
+    /// body; client credentials (§4.4), or refresh tokens that are rotated (§6). It exchanges
+    /// users' tokens too: RFC 8693, RFC 7523 §2.1, and as Microsoft Entra has it.
     Rfc6749,
     /// The `GreenNode` AI Platform: a form, and the client by Basic, unescaped.
     GreenNode,
@@ -36,8 +40,16 @@ pub enum Dialect {
 
 /// What is given for an access token.
 pub(super) enum Grant {
-    Client { scope: Option<String> },
+    Client {
+        scope: Option<String>,
+    },
     RefreshToken(String),
+    /// A user's token.
+    Subject {
+        token: String,
+        scope: Option<String>,
+        exchanged_type: Option<String>,
+    },
 }
 
 /// What is given in return.
@@ -47,6 +59,8 @@ pub(super) struct Issued {
     pub(super) expires_in: Option<u64>,
     pub(super) refresh_token: Option<String>,
     pub(super) scope: Option<String>,
+    /// The `issued_token_type` of a token exchange (RFC 8693 §2.2.1).
+    pub(super) exchanged_type: Option<String>,
 }
 
 /// An error of RFC 6749 §5.2.
@@ -144,15 +158,8 @@ impl Dialect {
             Some(grant_type) if is_client(grant_type) => {
                 Ok(Grant::Client { scope: params.get("scope").map(str::to_owned) })
             }
-            Some("refresh_token") if self == Self::Rfc6749 => {
-                let token = params.get("refresh_token");
-                let token = token.ok_or(Refusal::request("refresh_token is missing"))?;
-                Ok(Grant::RefreshToken(token.to_owned()))
-            }
-            Some(_) => Err(Refusal {
-                code: "unsupported_grant_type",
-                description: "the grant is none of this service",
-            }),
+            Some(grant_type) if self == Self::Rfc6749 => further_grant(grant_type, params),
+            Some(_) => Err(Refusal::UNSUPPORTED_GRANT),
         }
     }
 
@@ -171,6 +178,7 @@ impl Dialect {
             Self::Rfc6749 => {
                 add("refresh_token", issued.refresh_token.clone().map(Value::from));
                 add("scope", issued.scope.clone().map(Value::from));
+                add("issued_token_type", issued.exchanged_type.clone().map(Value::from));
             }
             Self::IbmCloud => {
                 add("expiration", issued.expires_in.and_then(expiration).map(Value::from));
@@ -206,9 +214,42 @@ impl Dialect {
     }
 }
 
+/// A grant that this service knows beside that of the client itself.
+fn further_grant(grant_type: &str, params: &Params) -> Result<Grant, Refusal> {
+    let scope = params.get("scope").map(str::to_owned);
+    match grant_type {
+        "refresh_token" => {
+            let token = params.required("refresh_token", "refresh_token is missing")?;
+            Ok(Grant::RefreshToken(token))
+        }
+        TOKEN_EXCHANGE => {
+            let token = params.required("subject_token", "subject_token is missing")?;
+            params.required("subject_token_type", "subject_token_type is missing")?;
+            let exchanged_type = params.get("requested_token_type").unwrap_or(ACCESS_TOKEN_TYPE);
+            Ok(Grant::Subject { token, scope, exchanged_type: Some(exchanged_type.to_owned()) })
+        }
+        JWT_BEARER => {
+            let token = params.required("assertion", "assertion is missing")?;
+            Ok(Grant::Subject { token, scope, exchanged_type: None })
+        }
+        _ => Err(Refusal::UNSUPPORTED_GRANT),
+    }
+}
+
+// ===== impl Params =====
+
+impl Params {
+    fn required(&self, name: &str, otherwise: &'static str) -> Result<String, Refusal> {
+        self.get(name).map(str::to_owned).ok_or(Refusal::request(otherwise))
+    }
+}
+
 // ===== impl Refusal =====
 
 impl Refusal {
+    const UNSUPPORTED_GRANT: Self =
+        Self { code: "unsupported_grant_type", description: "the grant is none of this service" };
+
     pub(super) fn request(description: &'static str) -> Self {
         Self { code: "invalid_request", description }
     }

@@ -30,6 +30,8 @@ struct Access {
     /// `None` for one that lives until it is revoked.
     expires: Option<Instant>,
     is_revoked: bool,
+    /// The user's token that it was issued for.
+    subject: Option<String>,
 }
 
 // ===== impl IssuedTokens =====
@@ -39,13 +41,13 @@ impl IssuedTokens {
         Self { prefix: format!("{name}-"), records: Mutex::default() }
     }
 
-    /// Issues an access token that lives for that many seconds.
-    pub(super) fn issue(&self, expires_in: Option<u64>) -> String {
+    /// Issues an access token that lives for that many seconds, for that user's token.
+    pub(super) fn issue(&self, expires_in: Option<u64>, subject: Option<String>) -> String {
         let mut records = self.records();
         let token = format!("{}t-{}", self.prefix, records.access.len() + 1);
         let lifetime = expires_in.map(Duration::from_secs);
         let expires = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
-        records.access.insert(token.clone(), Access { expires, is_revoked: false });
+        records.access.insert(token.clone(), Access { expires, is_revoked: false, subject });
         token
     }
 
@@ -64,6 +66,11 @@ impl IssuedTokens {
             Some(expires) if expires <= Instant::now() => Err("the access token expired"),
             _ => Ok(()),
         }
+    }
+
+    /// The user's token that an access token was issued for.
+    pub(super) fn subject_of(&self, token: &str) -> Option<String> {
+        self.records().access.get(token)?.subject.clone()
     }
 
     pub(super) fn revoke(&self, token: &str) {
@@ -116,8 +123,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_is_good_until_it_expires() {
         let tokens = IssuedTokens::default();
-        let (short, endless) = (tokens.issue(Some(2)), tokens.issue(None));
-        let centuries = tokens.issue(Some(u64::MAX));
+        let (short, endless) = (tokens.issue(Some(2), None), tokens.issue(None, None));
+        let centuries = tokens.issue(Some(u64::MAX), None);
         tokio::time::advance(Duration::from_millis(1999)).await;
         assert_eq!(tokens.check(&short), Ok(()));
         tokio::time::advance(Duration::from_millis(1)).await;
@@ -129,7 +136,7 @@ mod tests {
     #[test]
     fn one_token_is_revoked_and_the_others_stay() {
         let tokens = IssuedTokens::default();
-        let (first, second) = (tokens.issue(None), tokens.issue(None));
+        let (first, second) = (tokens.issue(None, None), tokens.issue(None, None));
         assert_eq!((first.as_str(), second.as_str()), ("t-1", "t-2"));
         tokens.revoke(&first);
         tokens.revoke("t-3");

@@ -1,7 +1,7 @@
 //! What the token service was told to do.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -17,6 +17,8 @@ pub(super) struct Script(Mutex<Orders>);
 pub(super) struct Orders {
     /// Failures to come, each with how often; `None` for one without end.
     failures: VecDeque<(Option<u64>, Failure)>,
+    /// By user's token.
+    subject_failures: HashMap<String, Failure>,
     pub(super) delay: Duration,
     /// In seconds.
     pub(super) expires_in: Option<u64>,
@@ -38,8 +40,18 @@ impl Orders {
         self.failures.push_back((times, failure));
     }
 
+    pub(super) fn fail_subject(&mut self, subject_token: String, failure: Failure) {
+        self.subject_failures.insert(subject_token, failure);
+    }
+
     pub(super) fn recover(&mut self) {
         self.failures.clear();
+        self.subject_failures.clear();
+    }
+
+    /// The failure that each request for that user meets.
+    pub(super) fn subject_failure(&self, subject_token: &str) -> Option<Failure> {
+        self.subject_failures.get(subject_token).cloned()
     }
 
     /// The failure that the next request meets, if it is to meet one.
@@ -62,6 +74,7 @@ impl Default for Orders {
     fn default() -> Self {
         Self {
             failures: VecDeque::new(),
+            subject_failures: HashMap::new(),
             delay: Duration::ZERO,
             expires_in: Some(USUAL_LIFETIME),
             secret: CLIENT_SECRET.to_owned(),

@@ -28,6 +28,51 @@ const MAX_BODY: usize = 64 * 1024;
 /// A request is counted when it arrives, waits while it is [held](Self::hold) and for the
 /// [delay](Self::set_delay), and then fails or is judged. So what is set while it is held
 /// counts for it.
+///
+/// # Users
+///
+/// [`Dialect::Rfc6749`] exchanges any user's token, by token exchange (RFC 8693 §2.1), as a JWT
+/// bearer assertion (RFC 7523 §2.1) and on behalf of, as Microsoft Entra has it. It does not look
+/// into that token: a text such as `of-ann` will do. Each exchange issues an access token of its
+/// own, and the API [says](super::ProtectedApi) for whom. [`fail_subject`](Self::fail_subject) is
+/// about one user.
+///
+/// ```
+/// # #[cfg(all(feature = "keyed", feature = "reqwest"))]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_bearer::BoxError> {
+/// # use http::{HeaderMap, Request};
+/// # use tower::{Layer, ServiceExt};
+/// # use tower_bearer::{
+/// #     BearerAuthLayer, BoxError, KeyedTokenCache, Subject, TokenKey,
+/// #     oauth2::{EndpointError, ReqwestService, TokenExchange},
+/// #     testing::{Failure, World},
+/// # };
+/// let world = World::start().await?;
+/// let endpoint = world.tokens().endpoint().token_exchange(TokenExchange::new()).build()?;
+/// let tokens = KeyedTokenCache::builder(endpoint).build()?;
+/// let layer = BearerAuthLayer::from_cache(&tokens).origin(world.api().origin())?;
+/// let stack = layer.require_subject().layer(ReqwestService::default());
+///
+/// /// A call for the user whose token your service was sent.
+/// fn call_for(user: &str, url: String) -> Result<Request<String>, BoxError> {
+///     let mut incoming = HeaderMap::new();
+///     incoming.insert("authorization", format!("Bearer {user}").parse()?);
+///     let key = TokenKey::new().on_behalf_of(Subject::from_headers(&incoming)?);
+///     Ok(Request::get(url).extension(key).body(String::new())?)
+/// }
+///
+/// let response = stack.clone().oneshot(call_for("of-ann", world.api().url("/"))?).await?;
+/// assert_eq!(response.headers()["echo-subject"], "of-ann");
+///
+/// world.tokens().fail_subject("of-bob", Failure::OAuth("invalid_grant"));
+/// let error = stack.oneshot(call_for("of-bob", world.api().url("/"))?).await.unwrap_err();
+/// assert_eq!(EndpointError::find_in(&*error).unwrap().error(), Some("invalid_grant"));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(all(feature = "keyed", feature = "reqwest")))]
+/// # fn main() {}
+/// ```
 #[derive(Debug)]
 pub struct TokenService {
     desk: Arc<Desk>,
@@ -146,7 +191,14 @@ impl TokenService {
         self.desk.script.orders().fail(None, failure);
     }
 
-    /// Forgets every failure that was asked for.
+    /// Makes every request for that user's token fail until the [recovery](Self::recover):
+    /// [`Failure::OAuth`]`("invalid_grant")` for a login that has ended, say. Another failure takes
+    /// the place of this one. The failures of all requests come first.
+    pub fn fail_subject(&self, subject_token: impl Into<String>, failure: Failure) {
+        self.desk.script.orders().fail_subject(subject_token.into(), failure);
+    }
+
+    /// Forgets every failure that was asked for, also those of users.
     pub fn recover(&self) {
         self.desk.script.orders().recover();
     }
@@ -169,35 +221,46 @@ impl Handler for Desk {
         self.gate.pass().await;
         let delay = self.script.orders().delay;
         tokio::time::sleep(delay).await;
-        let failure = self.script.orders().next_failure();
+        let (failure, grant) = {
+            let mut orders = self.script.orders();
+            let grant = dialect.read(&request, &orders.secret);
+            let failure = orders.next_failure().or_else(|| match &grant {
+                Ok(Grant::Subject { token, .. }) => orders.subject_failure(token),
+                _ => None,
+            });
+            (failure, grant)
+        };
         match failure {
-            None => Ok(whole(self.judge(dialect, &request))),
-            Some(Failure::AnswerLost) => Ok(failure::lost(self.judge(dialect, &request))),
+            None => Ok(whole(self.judge(dialect, grant))),
+            Some(Failure::AnswerLost) => Ok(failure::lost(self.judge(dialect, grant))),
             Some(failure) => failure.answer(dialect).map(whole),
         }
     }
 }
 
 impl Desk {
-    fn judge(&self, dialect: Dialect, request: &Request<Bytes>) -> Response<Bytes> {
-        match self.issue(dialect, request) {
+    fn judge(&self, dialect: Dialect, grant: Result<Grant, Refusal>) -> Response<Bytes> {
+        match grant.and_then(|grant| self.issue(grant)) {
             Ok(issued) => dialect.grants(&issued),
             Err(refusal) => dialect.refuses(&refusal),
         }
     }
 
-    fn issue(&self, dialect: Dialect, request: &Request<Bytes>) -> Result<Issued, Refusal> {
-        let orders = self.script.orders();
-        let (refresh_token, scope) = match dialect.read(request, &orders.secret)? {
-            Grant::Client { scope } => (None, scope),
+    fn issue(&self, grant: Grant) -> Result<Issued, Refusal> {
+        let (refresh_token, subject, scope, exchanged_type) = match grant {
+            Grant::Client { scope } => (None, None, scope, None),
             Grant::RefreshToken(token) => {
                 let next = self.issued.rotate(&token);
-                (Some(next.ok_or(Refusal::grant("the refresh token is not good"))?), None)
+                let next = next.ok_or(Refusal::grant("the refresh token is not good"))?;
+                (Some(next), None, None, None)
+            }
+            Grant::Subject { token, scope, exchanged_type } => {
+                (None, Some(token), scope, exchanged_type)
             }
         };
-        let expires_in = orders.expires_in;
-        let access_token = self.issued.issue(expires_in);
-        Ok(Issued { access_token, expires_in, refresh_token, scope })
+        let expires_in = self.script.orders().expires_in;
+        let access_token = self.issued.issue(expires_in, subject);
+        Ok(Issued { access_token, expires_in, refresh_token, scope, exchanged_type })
     }
 }
 

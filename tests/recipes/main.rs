@@ -1,5 +1,23 @@
 //! The README's recipes do what they say.
 
+mod blocking {
+    include!("blocking.rs");
+
+    pub(super) fn tokens(
+        cache: TokenCache,
+    ) -> std::io::Result<impl Fn() -> Result<AccessToken, TokenError>> {
+        blocking(cache)
+    }
+}
+
+mod grpc_code {
+    include!("grpc_code.rs");
+
+    pub(super) fn of(status: &Status) -> Code {
+        code(status)
+    }
+}
+
 mod outliving {
     include!("outliving.rs");
 
@@ -13,14 +31,20 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use tonic::{Code, Status};
 use tower::service_fn;
-use tower_bearer::{Rejection, TokenCache, oauth2::TokenEndpoint};
+use tower_bearer::{
+    AccessToken, BoxError, RefreshPolicy, Refused, Rejection, TokenCache, TokenError, from_fn,
+    oauth2::TokenEndpoint,
+};
 
 /// A token service that hands out `t1`, `t2`, …, and counts.
 #[derive(Clone, Default)]
@@ -74,6 +98,43 @@ async fn a_token_outlives_a_run_until_it_is_rejected_or_near_its_end() {
 }
 
 #[test]
+fn a_program_that_is_not_async_gets_tokens_that_are_refreshed_between_its_calls() {
+    let (fetched, seen) = mpsc::channel();
+    let nth = AtomicUsize::new(0);
+    let source = from_fn(move |_| {
+        let nth = nth.fetch_add(1, SeqCst) + 1;
+        let fetched = fetched.clone();
+        async move {
+            fetched.send(nth).map_err(TokenError::permanent)?;
+            let token = AccessToken::new(format!("t{nth}")).map_err(TokenError::permanent)?;
+            // Due from its beginning.
+            Ok(token.with_lifetime(Duration::from_secs(600)).with_refresh_in(Duration::ZERO))
+        }
+    });
+    let policy = RefreshPolicy::builder().due_jitter(0.0).background_interval(Duration::ZERO);
+    let cache = TokenCache::with_policy(source, policy.build().unwrap());
+    let token = blocking::tokens(cache).unwrap();
+    assert_eq!(token().unwrap().secret(), "t1");
+    assert_eq!(token().unwrap().secret(), "t1", "and starts the refresh");
+    let bound = Duration::from_secs(30);
+    assert_eq!(seen.recv_timeout(bound), Ok(1));
+    assert_eq!(seen.recv_timeout(bound), Ok(2), "nobody waits for it in `block_on`");
+}
+
+#[test]
+fn a_grpc_service_tells_its_caller_whether_to_try_again() {
+    let of = |error: BoxError| grpc_code::of(&Status::from_error(error));
+    assert_eq!(Status::from_error(TokenError::transient("busy").into()).code(), Code::Unknown);
+    assert_eq!(of(TokenError::transient("busy").into()), Code::Unavailable);
+    assert_eq!(of(TokenError::permanent("no such role").into()), Code::Internal);
+    assert_eq!(of(Refused::NoOrigin.into()), Code::Internal);
+    assert_eq!(grpc_code::of(&Status::not_found("no such order")), Code::NotFound);
+}
+
+#[test]
 fn what_runs_here_is_what_the_readme_says() {
-    assert!(include_str!("../../README.md").contains(include_str!("outliving.rs")));
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(include_str!("blocking.rs")));
+    assert!(readme.contains(include_str!("grpc_code.rs")));
+    assert!(readme.contains(include_str!("outliving.rs")));
 }

@@ -26,9 +26,9 @@ const TOKEN: &str = "mF_9.B5f-4.1JqM-1";
 // ===== The blocks =====
 
 #[tokio::test]
-async fn the_ten_lines_send_their_token_over_tls_alone() {
-    over_tls("ten_lines", protected_api, "200 OK\n").await;
-    assert_eq!(without_tls("ten_lines").await, 1);
+async fn the_first_program_sends_its_token_over_tls_alone() {
+    over_tls("first_program", protected_api, "200 OK\n").await;
+    assert_eq!(without_tls("first_program").await, 1);
 }
 
 #[tokio::test]

@@ -5,3 +5,5 @@ mod dialects;
 mod failures;
 mod flow;
 mod support;
+#[cfg(feature = "keyed")]
+mod users;

@@ -16,7 +16,7 @@ pub(super) const AUTH: &str = "README_AUTH";
 
 /// Each block, and the heading that it stands under.
 pub(super) const TEXTS: [(&str, &str); 6] = [
-    ("\n## Ten lines\n", include_str!("blocks/ten_lines.rs")),
+    ("\n## A first program\n", include_str!("blocks/first_program.rs")),
     ("\n### hyper-util\n", include_str!("blocks/hyper_util.rs")),
     ("\n### reqwest\n", include_str!("blocks/reqwest.rs")),
     ("\n### reqwest-middleware\n", include_str!("blocks/reqwest_middleware.rs")),
@@ -38,8 +38,8 @@ fn url(pasted: &str) -> &'static str {
     url.replace("https://auth.example.com", &var(AUTH)).leak()
 }
 
-mod ten_lines {
-    include!("blocks/ten_lines.rs");
+mod first_program {
+    include!("blocks/first_program.rs");
 
     pub(super) fn run() -> Result<(), tower::BoxError> {
         main()
@@ -104,8 +104,8 @@ pub(super) const RUN: &str = "readme::blocks::run";
 #[ignore = "the tests of the blocks run it in a process of its own"]
 fn run() -> Result<(), BoxError> {
     let Ok(block) = env::var(BLOCK) else { return Ok(()) };
-    if block == "ten_lines" {
-        return ten_lines::run();
+    if block == "first_program" {
+        return first_program::run();
     }
     let endpoint = loopback::endpoint(url!("https://auth.example.com/oauth/token"))?;
     let runtime = tokio::runtime::Runtime::new()?;
