@@ -27,6 +27,8 @@ use super::{
 };
 use crate::secret::Secret;
 
+#[cfg(feature = "serde")]
+pub(super) use self::entra::WorkloadIdentity;
 #[cfg(feature = "keyed")]
 #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
 pub use self::entra::entra_on_behalf_of;

@@ -29,7 +29,7 @@ const AUTHORITY: &str = "https://login.microsoftonline.com/";
 ///
 /// Add a [`client_secret`](TokenEndpointBuilder::client_secret), or a
 /// [`client_assertion`](TokenEndpointBuilder::client_assertion). For one with a private key, Entra
-/// needs the [certificate](ClientAssertion::certificate) that was uploaded. It is made as Entra
+/// needs the certificate that was uploaded (`ClientAssertion::certificate`). It is made as Entra
 /// documents it: by `PS256`, for the URL of the token endpoint, with `JWT` as its type and with
 /// `nbf`.
 ///
@@ -99,12 +99,34 @@ fn profile() -> Profile {
 /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
 /// ```
 pub fn entra_workload_identity() -> Result<TokenEndpointBuilder, InvalidEndpoint> {
-    let tenant = needed("AZURE_TENANT_ID")?;
-    let client_id = needed("AZURE_CLIENT_ID")?;
-    let file = needed("AZURE_FEDERATED_TOKEN_FILE")?;
-    let authority = variable("AZURE_AUTHORITY_HOST")?;
-    let builder = at(authority.as_deref().unwrap_or(AUTHORITY), tenant, client_id);
-    Ok(builder.client_assertion(ClientAssertion::token(Secret::file(file))))
+    WorkloadIdentity::from_env().map(WorkloadIdentity::builder)
+}
+
+/// What the environment of a pod says.
+#[derive(Clone)]
+pub(crate) struct WorkloadIdentity {
+    authority: String,
+    tenant: String,
+    client_id: String,
+    file: String,
+}
+
+// ===== impl WorkloadIdentity =====
+
+impl WorkloadIdentity {
+    pub(crate) fn from_env() -> Result<Self, InvalidEndpoint> {
+        Ok(Self {
+            tenant: needed("AZURE_TENANT_ID")?,
+            client_id: needed("AZURE_CLIENT_ID")?,
+            file: needed("AZURE_FEDERATED_TOKEN_FILE")?,
+            authority: variable("AZURE_AUTHORITY_HOST")?.unwrap_or_else(|| AUTHORITY.to_owned()),
+        })
+    }
+
+    pub(crate) fn builder(self) -> TokenEndpointBuilder {
+        let token = ClientAssertion::token(Secret::file(self.file));
+        at(&self.authority, self.tenant, self.client_id).client_assertion(token)
+    }
 }
 
 fn needed(name: &'static str) -> Result<String, InvalidEndpoint> {
