@@ -60,16 +60,23 @@
 //! Keys share a refresh token, but no access token: the exchanges for two keys follow one
 //! another, each with the refresh token that the last one brought.
 //!
+//! # Who is asking
+//!
+//! A client shows its id and its [secret](TokenEndpointBuilder::client_secret), or proves who it is
+//! by an [assertion](ClientAssertion), for which no secret is sent: signed with a key of its own, by
+//! a KMS, or given by the platform that it runs on.
+//!
 //! # Secrets that change
 //!
 //! Each fetch reads every [`Secret`](crate::Secret) anew. If the service refuses, the endpoint
 //! reads them once more. If one has changed, it had just been rotated, and the endpoint makes the
 //! request again: at once, or after a second if a function returned the secret. Later the
 //! cooldown ends early when a secret has changed. What a function makes anew at each reading,
-//! such as a signed assertion, does not count as changed; and if the service goes on refusing,
+//! such as an assertion that it signs, does not count as changed; and if the service goes on refusing,
 //! such early tries get rarer.
 
 mod address;
+mod assertion;
 mod builder;
 #[cfg(feature = "reqwest")]
 mod certificate;
@@ -102,6 +109,7 @@ pub use self::config::Config;
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
+    assertion::{AssertionType, Audience, ClientAssertion, Signer, SigningAlgorithm},
     builder::{InvalidEndpoint, TokenEndpointBuilder},
     client_auth::ClientAuth,
     endpoint::TokenEndpoint,

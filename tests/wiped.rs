@@ -2,7 +2,7 @@
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
 
 use tower_bearer::{
@@ -13,6 +13,25 @@ use tower_bearer::{
 const NEEDLE: &str = "a-needle-that-is-nowhere-else";
 
 static LEAKS: AtomicUsize = AtomicUsize::new(0);
+
+/// What is looked for: where it is, and how long.
+static SOUGHT: (AtomicPtr<u8>, AtomicUsize) =
+    (AtomicPtr::new(NEEDLE.as_ptr().cast_mut()), AtomicUsize::new(NEEDLE.len()));
+
+/// Looks for something else from now on.
+#[cfg(feature = "jwt")]
+fn look_for(sought: &'static [u8]) {
+    leaks();
+    SOUGHT.1.store(0, Ordering::SeqCst);
+    SOUGHT.0.store(sought.as_ptr().cast_mut(), Ordering::SeqCst);
+    SOUGHT.1.store(sought.len(), Ordering::SeqCst);
+}
+
+fn sought() -> &'static [u8] {
+    let (start, length) = (SOUGHT.0.load(Ordering::SeqCst), SOUGHT.1.load(Ordering::SeqCst));
+    // SAFETY: what is looked for is never given back. Of a change, each step is in bounds.
+    unsafe { std::slice::from_raw_parts(start, length) }
+}
 
 /// Looks for the needle in all that is given back. A reallocation is a copy here, so what
 /// stays behind when a buffer grows is found too.
@@ -30,7 +49,8 @@ unsafe impl GlobalAlloc for Inspector {
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         let bytes = unsafe { std::slice::from_raw_parts(memory, layout.size()) };
-        if bytes.windows(NEEDLE.len()).any(|window| window == NEEDLE.as_bytes()) {
+        let sought = sought();
+        if !sought.is_empty() && bytes.windows(sought.len()).any(|window| window == sought) {
             LEAKS.fetch_add(1, Ordering::SeqCst);
         }
         unsafe { System.dealloc(memory, layout) }
@@ -101,6 +121,100 @@ async fn subjects() {
     }
 }
 
+/// What is made of a client's secret or of a token that somebody else gives, and is refused.
+#[cfg(feature = "jwt")]
+async fn assertions() {
+    use http_body_util::{BodyExt, Full};
+    use tower_bearer::oauth2::{BodyFormat, ClientAssertion, TokenEndpoint};
+
+    let service = tower::service_fn(async |request: http::Request<Full<bytes::Bytes>>| {
+        request.into_body().collect().await.unwrap();
+        let answer = http::Response::builder().status(401);
+        answer.body(Full::<bytes::Bytes>::from(r#"{"error":"invalid_client"}"#))
+    });
+    // Made at once: a text that grew would be left by this test itself.
+    let made = |parts: &'static [&'static str]| Secret::from_fn(async || Ok(parts.concat()));
+    let secret = || made(&[NEEDLE, NEEDLE]);
+    let token = || made(&["eyJ0.e30.", NEEDLE]);
+    let issuer = "https://auth.example.com";
+    for format in [BodyFormat::Form, BodyFormat::Json] {
+        for assertion in [
+            ClientAssertion::client_secret(secret()).issuer(issuer),
+            ClientAssertion::token(token()),
+            // No keys, but texts that are read as such.
+            ClientAssertion::private_key(secret()).issuer(issuer),
+        ] {
+            let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+                .client_id("me")
+                .body_format(format)
+                .client_assertion(assertion)
+                .transport(service)
+                .build()
+                .unwrap();
+            endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap_err();
+        }
+    }
+}
+
+/// A key is read from a file in each form, and signs. Gives how often a piece of it was left.
+#[cfg(feature = "jwt")]
+async fn keys() -> Vec<(&'static str, usize)> {
+    use http_body_util::Full;
+    use tower_bearer::oauth2::{ClientAssertion, TokenEndpoint, providers};
+
+    let service = tower::service_fn(async |_: http::Request<Full<bytes::Bytes>>| {
+        let answer = http::Response::builder().status(401);
+        answer.body(Full::<bytes::Bytes>::from(r#"{"error":"invalid_client"}"#))
+    });
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/keys");
+    let directory = tempfile::tempdir().unwrap();
+    let mut left = Vec::new();
+    for name in ["rsa.pem", "rsa.pkcs1.pem", "rsa.jwk.json", "p256.pem", "p256.jwk.json"] {
+        let file = format!("{folder}/{name}");
+        let assertion = ClientAssertion::private_key(Secret::file(&file));
+        let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("me");
+        let endpoint = endpoint.client_assertion(assertion.issuer("https://a.example"));
+        let account = directory.path().join(name);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let json = serde_json::json!({
+            "type": "service_account", "client_email": "a", "private_key": text,
+        });
+        std::fs::write(&account, json.to_string()).unwrap();
+        let account = providers::google_service_account(Secret::file(&account)).scope("a");
+        let builders = if name == "rsa.pem" { vec![endpoint, account] } else { vec![endpoint] };
+        for builder in builders {
+            let endpoint = builder.transport(service).build().unwrap();
+            for piece in private_pieces(&text) {
+                look_for(piece);
+                endpoint.fetch(TokenRequest::new(Reason::First)).await.unwrap_err();
+                left.push((name, leaks()));
+                look_for(NEEDLE.as_bytes());
+            }
+        }
+    }
+    left
+}
+
+/// A piece of a key that is private, as it is written and as it is.
+#[cfg(feature = "jwt")]
+fn private_pieces(text: &str) -> [&'static [u8]; 2] {
+    use base64::{
+        Engine,
+        prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+    };
+
+    // Of a JWK, `d`; of PEM, a piece of the private number, or of a prime.
+    let (piece, engine) = match text.split_once("\"d\":\"") {
+        Some((_, d)) => (&d[..28], &BASE64_URL_SAFE_NO_PAD),
+        None if text.contains("RSA") => {
+            (&text.lines().rev().nth(2).unwrap()[..28], &BASE64_STANDARD)
+        }
+        None => (&text.lines().nth(1).unwrap()[48..64], &BASE64_STANDARD),
+    };
+    let decoded = engine.decode(piece).unwrap();
+    [piece.as_bytes().to_vec().leak(), decoded.leak()]
+}
+
 /// One test, because the inspector sees all threads.
 #[tokio::test]
 async fn a_secret_is_wiped_when_the_last_clone_goes() {
@@ -114,6 +228,14 @@ async fn a_secret_is_wiped_when_the_last_clone_goes() {
     {
         subjects().await;
         assert_eq!(leaks(), 0, "subject's token, actor's token");
+    }
+
+    #[cfg(feature = "jwt")]
+    {
+        assertions().await;
+        assert_eq!(leaks(), 0, "client's secret, given token");
+        let left = keys().await;
+        assert!(left.iter().all(|(_, leaks)| *leaks == 0), "keys: {left:?}");
     }
 
     let dir = tempfile::TempDir::new().unwrap();

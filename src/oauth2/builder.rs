@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use self::grant::{CLIENT_CREDENTIALS, Chosen};
 use super::{
+    assertion::{Audience, ClientAssertion, Profile, Prover},
     changes::Refusals,
     client_auth::ClientAuth,
     destination::{Destination, place},
@@ -54,6 +55,8 @@ pub struct TokenEndpointBuilder {
     client_id: Option<String>,
     client_secret: Option<Secret>,
     client_auth: Option<ClientAuth>,
+    client_assertion: Option<Box<ClientAssertion>>,
+    profile: Profile,
     format: BodyFormat,
     grant: Chosen,
     hook: Option<Box<Hook>>,
@@ -140,6 +143,8 @@ impl TokenEndpointBuilder {
             client_id: None,
             client_secret: None,
             client_auth: None,
+            client_assertion: None,
+            profile: Profile::default(),
             format: BodyFormat::default(),
             grant: Chosen::Plain(CLIENT_CREDENTIALS.to_owned()),
             hook: None,
@@ -202,6 +207,39 @@ impl TokenEndpointBuilder {
     /// metadata are [discovered](TokenEndpoint::discover) says itself which one it takes.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);
+        self
+    }
+
+    /// Proves who the client is by an assertion in place of a secret (RFC 7523 §2.2). The client's
+    /// id goes into the body beside it.
+    ///
+    /// ```
+    /// use tower_bearer::{Secret, oauth2::{ClientAssertion, TokenEndpoint}};
+    ///
+    /// // The projected token of a Kubernetes service account.
+    /// let path = "/var/run/secrets/tokens/auth.example.com";
+    /// let endpoint = TokenEndpoint::builder("https://auth.example.com/token")
+    ///     .client_id("my-app")
+    ///     .client_assertion(ClientAssertion::token(Secret::file(path)));
+    /// # #[cfg(feature = "reqwest")]
+    /// # endpoint.build()?;
+    /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
+    /// ```
+    pub fn client_assertion(mut self, assertion: ClientAssertion) -> Self {
+        self.client_assertion = Some(Box::new(assertion));
+        self
+    }
+
+    /// What the service is known to want of assertions.
+    pub(super) fn assertion_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Signs the grant with the key of a service account: the text of its file.
+    #[cfg(feature = "jwt")]
+    pub(super) fn service_account(mut self, file: Secret) -> Self {
+        self.grant = Chosen::ServiceAccount(file);
         self
     }
 
@@ -539,6 +577,7 @@ impl TokenEndpointBuilder {
             return Err(InvalidEndpoint::setting("name", "is empty"));
         }
         let client_auth = self.checked_client_auth()?;
+        let prover = self.checked_assertion(&uri)?;
         self.grant.check(&self.params, self.hook.is_some())?;
         let targets = self.targets()?;
         checks::params(&self.params)?;
@@ -553,6 +592,8 @@ impl TokenEndpointBuilder {
         let certificate = self.certificate().cloned();
 
         let grant_type = self.grant.grant_type().to_owned();
+        #[cfg(feature = "jwt")]
+        let service_account = self.grant.service_account();
         let (grant, mut params, requested) = self.grant.into_parts(self.hook);
         params.extend(self.params);
         let endpoint = Endpoint {
@@ -569,6 +610,9 @@ impl TokenEndpointBuilder {
                 params,
                 headers,
                 secret_headers,
+                prover,
+                #[cfg(feature = "jwt")]
+                service_account,
             },
             grant,
             requested,
@@ -682,7 +726,22 @@ impl TokenEndpointBuilder {
         } else {
             ClientAuth::None
         };
-        let client_auth = self.client_auth.unwrap_or(usual);
+        let client_auth = match (&self.client_assertion, self.client_auth) {
+            (None, said) => said.unwrap_or(usual),
+            (Some(_), _) if self.client_secret.is_some() => {
+                return Err(InvalidEndpoint::setting(
+                    "client_secret",
+                    "would be sent beside a `client_assertion`, which stands in its place",
+                ));
+            }
+            (Some(_), None | Some(ClientAuth::Body | ClientAuth::None)) => ClientAuth::None,
+            (Some(_), Some(_)) => {
+                return Err(InvalidEndpoint::setting(
+                    "client_auth",
+                    "is Basic, which a `client_assertion` stands in place of",
+                ));
+            }
+        };
         match (client_auth, self.client_id.as_deref()) {
             (_, Some("")) => Err(InvalidEndpoint::setting("client_id", "is empty")),
             (_, Some(id)) if placeholder::is_one(id) => {
@@ -703,6 +762,23 @@ impl TokenEndpointBuilder {
             (ClientAuth::None, _) | (_, Some(_)) => Ok(client_auth),
             (_, None) => Err(InvalidEndpoint::setting("client_id", "is missing")),
         }
+    }
+
+    fn checked_assertion(&mut self, uri: &Uri) -> Result<Option<Prover>, InvalidEndpoint> {
+        let Some(assertion) = self.client_assertion.take() else { return Ok(None) };
+        let mut profile = self.profile.clone();
+        if let Some(issuer) = &self.issuer {
+            profile.audience.get_or_insert_with(|| Audience::Issuer(issuer.clone()));
+        }
+        let client_id = self.client_id.as_deref();
+        // The metadata say it, and they are not read here.
+        let url = self.issuer.is_none().then(|| uri.to_string());
+        let invalid = |problem| InvalidEndpoint::setting("client_assertion", problem);
+        let prover = assertion.prover(client_id, url.as_deref(), profile).map_err(invalid)?;
+        if prover.audience().is_some_and(placeholder::is_in) {
+            return Err(invalid(checks::PLACEHOLDER));
+        }
+        Ok(Some(prover))
     }
 
     fn targets(&self) -> Result<Vec<(&'static str, String)>, InvalidEndpoint> {
@@ -729,6 +805,7 @@ impl fmt::Debug for TokenEndpointBuilder {
             .field("grant_type", &self.grant.grant_type())
             .field("client_id", &self.client_id)
             .field("client_auth", &self.client_auth)
+            .field("client_assertion", &self.client_assertion)
             .field("body_format", &self.format)
             .finish_non_exhaustive()
     }

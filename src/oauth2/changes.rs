@@ -218,12 +218,15 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{oauth2::overlay::Overlay, source::Reason};
+    use crate::{
+        oauth2::{assertion::Proofs, overlay::Overlay},
+        source::Reason,
+    };
 
     fn read(text: &str) -> Readings {
         let secrets = vec![zeroize::Zeroizing::new(text.to_owned())];
         let overlay = Overlay::of(&TokenRequest::new(Reason::First));
-        Readings { secrets, redeemed: None, overlay }
+        Readings { secrets, redeemed: None, overlay, proofs: Proofs::default() }
     }
 
     fn refused() -> Refusals {

@@ -25,7 +25,8 @@ pub enum ClientAuth {
     /// Into the body, as `client_id` and `client_secret`.
     Body,
     /// The id into the body, if there is one, and no secret: a public client, or one that
-    /// proves itself by other means (a `client_assertion`, a certificate).
+    /// proves itself by other means (a
+    /// [`client_assertion`](super::TokenEndpointBuilder::client_assertion), a certificate).
     None,
 }
 

@@ -1,5 +1,6 @@
 //! A token endpoint as data.
 
+mod assertion;
 mod base;
 mod exchange;
 mod provider;
@@ -9,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use self::{base::Base, exchange::Exchange, settings::Settings};
+use self::{assertion::Proof, base::Base, exchange::Exchange, settings::Settings};
 use super::builder::TokenEndpointBuilder;
 use crate::{
     data::{SecretOrText, TextOrSecret, keyed},
@@ -50,6 +51,7 @@ use crate::{
 /// | `client_secret`, `refresh_token`, `jwt_bearer` | a secret |
 /// | `jwt_bearer_on_behalf_of` | `true` or `false` (feature `keyed`) |
 /// | `token_exchange` | a map, which may be empty: `subject_token` and `actor_token`, secrets; `subject_token_type`, `actor_token_type` and `requested_token_type`: `"access_token"`, `"refresh_token"`, `"id_token"`, `"saml1"`, `"saml2"`, `"jwt"` or a URI |
+/// | `client_assertion` | a map with `token`, a secret, and perhaps `assertion_type`: `"jwt_bearer"` or `"jwt_spiffe"`; or, with feature `jwt`, `private_key` (and perhaps `certificate`) or `client_secret`, which are secrets, `issuer`, `audience` or `token_endpoint_audience = true`, `key_id`, `algorithm` (`"ES256"`), `header_type`, `lifetime` |
 /// | `client_auth` | `"basic"`, `"basic_raw"`, `"body"` or `"none"` |
 /// | `body_format` | `"form"` or `"json"` |
 /// | `resource` | a list of URIs |
@@ -68,6 +70,12 @@ use crate::{
 /// | `"ibm_verify"` | `tenant`, a host name; `client_id`; `client_secret` |
 /// | `"greennode"` | `client_id`; `client_secret` |
 /// | `"ianum"` | `client_id`; `client_secret` |
+/// | `"entra"` | `tenant`, an id or a domain name; `client_id` |
+/// | `"entra_workload_identity"` | the variables of [its environment](super::providers::entra_workload_identity), which are read with the data |
+/// | `"auth0"` | `domain`; `client_id`; `audience` |
+/// | `"okta"` | `domain`; `client_id`; `authorization_server`, unless it is the organization's own |
+/// | `"keycloak"` | `base_url`; `realm`; `client_id` |
+/// | `"google_service_account"` (feature `jwt`) | `key_file`, a secret |
 /// | `"entra_on_behalf_of"` (feature `keyed`) | `tenant`, an id or a domain name; `client_id`; `client_secret` |
 ///
 /// # Secrets
@@ -108,6 +116,9 @@ impl Config {
         let Settings { api_key, client_secret, refresh_token, jwt_bearer, params, headers, .. } =
             &self.settings;
         let exchange = self.settings.token_exchange.iter().flat_map(Exchange::secrets);
+        let assertion = self.settings.client_assertion.iter().flat_map(Proof::secrets);
+        #[cfg(feature = "jwt")]
+        let assertion = assertion.chain([("key_file", &self.settings.key_file)]);
         let params = params.iter().map(|(name, SecretOrText(value))| (name, value.secret()));
         let headers = headers.iter().filter(|(_, TextOrSecret(value))| !value.is_text());
         let headers = headers.map(|(name, TextOrSecret(value))| (name, value.secret()));
@@ -120,6 +131,7 @@ impl Config {
         ]
         .into_iter()
         .chain(exchange)
+        .chain(assertion)
         .filter_map(|(key, secret)| Some((key, secret.as_ref()?)))
         .chain(self.settings.certificate())
         .chain(others)
@@ -130,6 +142,8 @@ impl<'de> Deserialize<'de> for Config {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let settings: Settings = keyed(deserializer)?;
         settings.check_grant().map_err(D::Error::custom)?;
+        let assertion = settings.client_assertion.as_ref();
+        assertion.map_or(Ok(()), Proof::check).map_err(D::Error::custom)?;
         let base = Base::of(&settings).map_err(D::Error::custom)?;
         Ok(Self { base, settings })
     }

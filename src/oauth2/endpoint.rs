@@ -6,11 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::StatusCode;
-use tokio::{runtime::Handle, time::sleep};
+use http::{HeaderMap, StatusCode};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout_at},
+};
 use zeroize::Zeroizing;
 
 use super::{
+    assertion::skew,
     changes::{Change, Refusal, Refusals},
     destination::Destination,
     discovery::Discovery,
@@ -39,6 +43,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// How long what a function returns must keep still to have changed and not just have a date,
 /// which is in whole seconds in most.
 const STILL_FOR: Duration = Duration::from_millis(1100);
+/// What is said if a signer takes too long.
+const UNSIGNED: &str = "`client_assertion`: it was not signed in time";
 
 /// Fetches access tokens from the token endpoint of an OAuth 2.0 authorization server.
 ///
@@ -440,21 +446,36 @@ impl Endpoint {
         readings: &Readings,
         to: &Destination,
     ) -> Outcome<(AccessToken, RefreshToken)> {
+        let end = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let proven = self.prove(readings, to, end).await?;
+        let readings = proven.as_ref().unwrap_or(readings);
         let request = self.template.request(readings, to);
         let exchange = self.transport.exchange(request, self.template.identity(readings));
-        let answer = match self.timeout {
-            None => Some(exchange.await),
-            Some(timeout) => tokio::time::timeout(timeout, exchange).await.ok(),
-        };
-        let outcome = match answer {
+        let outcome = match until(end, exchange).await {
+            None => Err(self.error(Kind::Timeout)),
             Some(Ok(answer)) => self.judge(answer, readings),
             Some(Err(broken)) => Err(self.broken(broken, readings)),
-            None => Err(self.error(Kind::Timeout)),
         };
         outcome.map_err(|error| {
             self.location.failed(&error);
             error.at(&to.place)
         })
+    }
+
+    /// The same with assertions, if there have to be any. No two exchanges have the same.
+    async fn prove(
+        &self,
+        readings: &Readings,
+        to: &Destination,
+        end: Option<Instant>,
+    ) -> Outcome<Option<Readings>> {
+        match until(end, self.template.prove(readings, to)).await {
+            None => Err(self.error(Kind::Credential).with_detail(UNSIGNED)),
+            Some(Ok(proofs)) => Ok(proofs.map(|proofs| Readings { proofs, ..readings.clone() })),
+            Some(Err(error)) => {
+                Err(EndpointError::unusable(&error, error.is_transient(), &self.place))
+            }
+        }
     }
 
     fn judge(
@@ -487,7 +508,22 @@ impl Endpoint {
                 Ok((token, reply.refresh_token()))
             }
             Err(kind) if is_success => Err(failed(self.error(kind))),
-            reply => Err(failed(self.refusal(reply.ok().as_ref(), readings))),
+            reply => {
+                let error = failed(self.refusal(reply.ok().as_ref(), readings));
+                Err(self.explained(error, &head.headers))
+            }
+        }
+    }
+
+    /// Says so if an assertion may have been refused because the clocks differ.
+    fn explained(&self, error: EndpointError, headers: &HeaderMap) -> EndpointError {
+        if !error.may_be_about_an_assertion() {
+            return error;
+        }
+        let tolerated = self.template.tolerated_skew();
+        match tolerated.and_then(|tolerated| skew(headers, SystemTime::now(), tolerated)) {
+            Some(detail) => error.with_detail(&detail),
+            None => error,
         }
     }
 
@@ -570,6 +606,14 @@ impl Location {
         if has_moved {
             discovery.doubt();
         }
+    }
+}
+
+/// Waits for something at most until then; `None` if that was not long enough.
+async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
+    match end {
+        None => Some(work.await),
+        Some(end) => timeout_at(end, work).await.ok(),
     }
 }
 

@@ -134,7 +134,8 @@ pub(super) enum Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointErrorKind {
-    /// A [`Secret`](crate::Secret) could not be read: nothing was sent.
+    /// A [`Secret`](crate::Secret) could not be read, or is no key, no certificate or no assertion
+    /// that can be used, or a [`Signer`](super::Signer) failed: nothing was sent.
     Credential,
     /// No connection was made: the service has not seen the request.
     Unreachable,
@@ -208,9 +209,18 @@ impl EndpointError {
 
     /// A secret that cannot be read.
     pub(super) fn credential(error: &SecretError, endpoint: &str) -> Self {
+        Self::unusable(error, error.is_transient(), endpoint)
+    }
+
+    /// A credential that cannot be used.
+    pub(super) fn unusable(
+        error: &(dyn Error + 'static),
+        is_transient: bool,
+        endpoint: &str,
+    ) -> Self {
         let failure = Self::new(EndpointErrorKind::Credential, endpoint)
             .with_cause(error, &Redactor::default());
-        if error.is_transient() { failure } else { failure.settled() }
+        if is_transient { failure } else { failure.settled() }
     }
 
     /// An exchange that broke off.
@@ -410,6 +420,12 @@ impl EndpointError {
         let refused = matches!(self.inner.kind, Refused | RefreshTokenLost);
         let may_be_mended = !self.is_transient() && !self.is_about_the_key();
         refused && may_be_mended && !self.is_ambiguous()
+    }
+
+    /// Whether the service may have refused the client, or the grant.
+    pub(super) fn may_be_about_an_assertion(&self) -> bool {
+        self.inner.is_one_of([StatusCode::UNAUTHORIZED])
+            || matches!(self.inner.meaning, Meaning::Client | Meaning::InvalidGrant)
     }
 
     /// Whether the service said, as far as can be seen, that no other credentials of the
@@ -655,7 +671,7 @@ impl fmt::Display for Inner {
             format!("the token endpoint {}", self.endpoint)
         };
         match &self.kind {
-            Kind::Credential => write!(f, "a credential for {at} cannot be read"),
+            Kind::Credential => write!(f, "a credential for {at} cannot be used"),
             Kind::Unreachable => write!(f, "{at} cannot be reached"),
             Kind::Interrupted => write!(f, "the exchange with {at} broke off"),
             Kind::Timeout => write!(f, "{at} did not answer in time"),

@@ -12,13 +12,33 @@
 //! # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
 //! ```
 
+mod entra;
+#[cfg(feature = "jwt")]
+mod google;
+mod host;
+mod okta;
+
 use std::{fmt::Display, time::Duration};
 
+use self::host::host;
 use super::{
-    builder::TokenEndpointBuilder, client_auth::ClientAuth, endpoint::TokenEndpoint,
-    request::BodyFormat,
+    assertion::Profile, builder::TokenEndpointBuilder, client_auth::ClientAuth,
+    endpoint::TokenEndpoint, request::BodyFormat,
 };
 use crate::secret::Secret;
+
+#[cfg(feature = "serde")]
+pub(super) use self::entra::WorkloadIdentity;
+#[cfg(feature = "keyed")]
+#[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
+pub use self::entra::entra_on_behalf_of;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub use self::google::google_service_account;
+pub use self::{
+    entra::{entra, entra_workload_identity},
+    okta::{okta, okta_authorization_server},
+};
 
 /// How long Ianum's own sample waits for a connection, and again for the answer.
 const IANUM_WAIT: Duration = Duration::from_secs(60);
@@ -42,38 +62,6 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
         .secret_param("apikey", api_key)
 }
 
-/// Microsoft Entra, on behalf of the user: the token of the request's
-/// [`Subject`](crate::Subject), which was issued for this client, for one that opens another API.
-///
-/// ```text
-/// POST https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token
-/// Content-Type: application/x-www-form-urlencoded
-///
-/// grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&client_id={client_id}
-/// &client_secret={client_secret}&assertion={subject token}&scope={scope}
-/// &requested_token_use=on_behalf_of
-/// ```
-///
-/// The tenant is an id or a domain name. Entra needs a scope, which is the endpoint's or the
-/// key's: `https://graph.microsoft.com/.default`. Other clouds than the public one have other
-/// [URLs](TokenEndpointBuilder::url). Where a policy wants more of the user (a second factor), the
-/// error [needs interaction](super::EndpointError::needs_interaction) and may have
-/// [claims](super::EndpointError::claims).
-#[cfg(feature = "keyed")]
-#[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
-pub fn entra_on_behalf_of(
-    tenant: impl Display,
-    client_id: impl Into<String>,
-    client_secret: impl Into<Secret>,
-) -> TokenEndpointBuilder {
-    TokenEndpoint::builder(format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"))
-        .client_id(client_id)
-        .client_secret(client_secret)
-        .client_auth(ClientAuth::Body)
-        .jwt_bearer_on_behalf_of()
-        .param("requested_token_use", "on_behalf_of")
-}
-
 /// IBM Security Verify: client credentials at a tenant, which is given as its host name
 /// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are ignored).
 ///
@@ -90,8 +78,7 @@ pub fn ibm_verify(
     client_id: impl Into<String>,
     client_secret: impl Into<Secret>,
 ) -> TokenEndpointBuilder {
-    let tenant = tenant_host.to_string();
-    let host = tenant.strip_prefix("https://").unwrap_or(&tenant).trim_end_matches('/');
+    let host = host(tenant_host);
     TokenEndpoint::builder(format!("https://{host}/v1.0/endpoint/default/token"))
         .client_id(client_id)
         .client_secret(client_secret)
@@ -144,4 +131,61 @@ pub fn ianum(
         .body_format(BodyFormat::Json)
         .connect_timeout(IANUM_WAIT)
         .timeout(2 * IANUM_WAIT)
+}
+
+/// Auth0: client credentials for the API of that identifier, at a tenant that is given as its
+/// domain (`tenant.eu.auth0.com`, or a domain of your own).
+///
+/// ```text
+/// POST https://{domain}/oauth/token
+/// Content-Type: application/json
+///
+/// {"audience":"{API identifier}","client_id":"…","client_secret":"…",
+///  "grant_type":"client_credentials"}
+/// ```
+///
+/// Add a [`client_secret`](TokenEndpointBuilder::client_secret), or a
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Private Key JWT), which is for the
+/// issuer `https://{domain}/`, with the `/`. Use the same domain as your API expects in `iss`. Auth0
+/// bills tokens of this grant by number: let programs of a kind share a cache.
+pub fn auth0(
+    domain: impl Display,
+    client_id: impl Into<String>,
+    api_identifier: impl Into<String>,
+) -> TokenEndpointBuilder {
+    let host = host(domain);
+    TokenEndpoint::builder(format!("https://{host}/oauth/token"))
+        .client_id(client_id)
+        .client_auth(ClientAuth::Body)
+        .body_format(BodyFormat::Json)
+        .audience(api_identifier)
+        .assertion_profile(Profile::issuer(format!("https://{host}/")))
+}
+
+/// Keycloak: client credentials of a client with a service account, in a realm.
+///
+/// ```text
+/// POST {base}/realms/{realm}/protocol/openid-connect/token
+/// Authorization: Basic base64(client_id:client_secret)
+/// Content-Type: application/x-www-form-urlencoded
+///
+/// grant_type=client_credentials
+/// ```
+///
+/// The base is the URL that the server calls itself by, such as `https://sso.example.com`, or with
+/// `/auth` at its end if the server is old or configured so. Add a
+/// [`client_secret`](TokenEndpointBuilder::client_secret), or a
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Signed JWT), which is for the issuer
+/// `{base}/realms/{realm}`: if the server calls itself by another URL than it is reached by
+/// (`hostname`), say that issuer on the assertion.
+pub fn keycloak(
+    base: impl Display,
+    realm: impl Display,
+    client_id: impl Into<String>,
+) -> TokenEndpointBuilder {
+    let base = base.to_string();
+    let issuer = format!("{}/realms/{realm}", base.trim_end_matches('/'));
+    TokenEndpoint::builder(format!("{issuer}/protocol/openid-connect/token"))
+        .client_id(client_id)
+        .assertion_profile(Profile::issuer(issuer))
 }

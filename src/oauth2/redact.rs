@@ -41,10 +41,15 @@ impl Redactor {
     /// of something longer.
     pub(super) fn hide(&mut self, secret: &str) {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        let latin: Option<Vec<u8>> = secret.chars().map(|c| u8::try_from(c).ok()).collect();
-        let filtered = Zeroizing::new(secret.chars().map(printable).collect::<String>());
+        // Room for all of it: what is collected would grow, and leave copies behind.
+        let mut latin = Zeroizing::new(Vec::with_capacity(secret.len()));
+        latin.extend(secret.chars().map_while(|c| u8::try_from(c).ok()));
+        let mut filtered = Zeroizing::new(String::with_capacity(secret.len()));
+        filtered.extend(secret.chars().map(printable));
         let mut needles = vec![bytes(secret), bytes(&filtered)];
-        needles.extend(latin.map(Zeroizing::new));
+        if latin.len() == secret.chars().count() {
+            needles.push(latin);
+        }
         for encoded in [
             Zeroizing::new(BASE64_STANDARD_NO_PAD.encode(secret)),
             Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(secret)),

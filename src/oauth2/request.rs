@@ -1,6 +1,6 @@
 //! The request that a token endpoint is sent (RFC 6749 §4.4.2, §6, RFC 8707 §2).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -12,7 +12,10 @@ use serde::Serialize;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
+#[cfg(feature = "jwt")]
+use super::assertion::ServiceAccount;
 use super::{
+    assertion::{Proofs, Prover, UnusableCredential},
     client_auth::{ClientAuth, basic_header},
     destination::Destination,
     overlay::{Overlay, Problem},
@@ -21,6 +24,8 @@ use super::{
     transport::Identity,
 };
 use crate::secret::{Secret, SecretError};
+
+const SCOPE: &str = "scope";
 
 /// How the body of a token request is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -49,6 +54,11 @@ pub(super) struct Template {
     /// The headers that are the same each time.
     pub(super) headers: HeaderMap,
     pub(super) secret_headers: Vec<(HeaderName, Secret)>,
+    /// Who is asking, if an assertion says it.
+    pub(super) prover: Option<Prover>,
+    /// The grant, if it is signed here.
+    #[cfg(feature = "jwt")]
+    pub(super) service_account: Option<ServiceAccount>,
 }
 
 /// What is sent for one request: what the secrets of an endpoint read at one moment, in the order
@@ -58,6 +68,8 @@ pub(super) struct Readings {
     pub(super) secrets: Vec<Zeroizing<String>>,
     pub(super) redeemed: Option<Redeemed>,
     pub(super) overlay: Overlay,
+    /// What is made anew for each exchange.
+    pub(super) proofs: Proofs,
 }
 
 /// A refresh token or a subject's token that is given for an access token.
@@ -74,6 +86,8 @@ struct Placed<'a> {
     params: Vec<&'a str>,
     headers: Vec<(&'a HeaderName, &'a str)>,
     identity: Option<Identity<'a>>,
+    /// What proofs are made of.
+    rest: &'a [Zeroizing<String>],
 }
 
 // ===== impl Template =====
@@ -91,7 +105,8 @@ impl Template {
         for secret in self.secrets() {
             secrets.push(secret.read().await?);
         }
-        let readings = Readings { secrets, redeemed: None, overlay: overlay.clone() };
+        let (overlay, proofs) = (overlay.clone(), Proofs::default());
+        let readings = Readings { secrets, redeemed: None, overlay, proofs };
         let read = self.placed(&readings).headers;
         for ((_, secret), (_, read)) in self.secret_headers.iter().zip(read) {
             check_header(secret, read)?;
@@ -104,12 +119,69 @@ impl Template {
         let params = self.params.iter().filter_map(|(_, value)| value.secret());
         let headers = self.secret_headers.iter().map(|(_, secret)| secret);
         let certificate = self.certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
-        self.client_secret.iter().chain(params).chain(headers).chain(certificate)
+        let proofs = self.prover.iter().flat_map(Prover::secrets);
+        let secrets =
+            self.client_secret.iter().chain(params).chain(headers).chain(certificate).chain(proofs);
+        #[cfg(feature = "jwt")]
+        let secrets = secrets.chain(self.service_account.iter().map(ServiceAccount::secret));
+        secrets
+    }
+
+    /// Makes the assertions of one exchange, if it needs any.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(unused_variables, reason = "only an assertion that is signed here is for a URL")
+    )]
+    pub(super) async fn prove(
+        &self,
+        readings: &Readings,
+        to: &Destination,
+    ) -> Result<Option<Proofs>, UnusableCredential> {
+        let mut proofs = Proofs::default();
+        let rest = self.placed(readings).rest;
+        if let Some(prover) = &self.prover {
+            proofs.client = Some(prover.prove(rest).await?);
+        }
+        #[cfg(feature = "jwt")]
+        if let (Some(account), Some(read)) = (&self.service_account, rest.last()) {
+            let scope = self.scope(readings);
+            proofs.grant = Some(account.prove(read, scope, &to.uri.to_string()).await?);
+        }
+        Ok((proofs != Proofs::default()).then_some(proofs))
+    }
+
+    /// By how much the clocks may differ for assertions that this machine dates.
+    pub(super) fn tolerated_skew(&self) -> Option<Duration> {
+        #[cfg(feature = "jwt")]
+        if self.service_account.is_some() {
+            return Some(ServiceAccount::tolerated());
+        }
+        self.prover.as_ref().and_then(Prover::tolerated_skew)
+    }
+
+    /// The scope that is asked for.
+    #[cfg(feature = "jwt")]
+    fn scope<'a>(&'a self, readings: &'a Readings) -> Option<&'a str> {
+        let targets = self.targets.iter().map(|(name, value)| (*name, value.as_str()));
+        let asked = readings.overlay.over(targets, std::iter::empty());
+        asked.into_iter().find(|(name, _)| *name == SCOPE).map(|(_, scope)| scope)
+    }
+
+    /// Whether the scope is a part of the grant, and so no parameter.
+    #[cfg(feature = "jwt")]
+    fn signs_scope(&self) -> bool {
+        self.service_account.is_some()
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    #[expect(clippy::unused_self, reason = "as with feature `jwt`")]
+    fn signs_scope(&self) -> bool {
+        false
     }
 
     fn placed<'a>(&'a self, readings: &'a Readings) -> Placed<'a> {
-        let mut read = readings.secrets.iter().map(|secret| secret.as_str());
-        let mut next = || read.next().expect("there is a reading for each secret");
+        let mut read = readings.secrets.iter();
+        let mut next = || read.next().expect("there is a reading for each secret").as_str();
         Placed {
             client_secret: self.client_secret.is_some().then(&mut next),
             params: self
@@ -122,6 +194,7 @@ impl Template {
                 .certificate
                 .is_some()
                 .then(|| Identity { certificate: next(), key: next() }),
+            rest: read.as_slice(),
         }
     }
 
@@ -168,6 +241,7 @@ impl Template {
         let redeemed = readings.redeemed.as_ref().map(|redeemed| &redeemed.token);
         let read = readings.secrets.iter().chain(redeemed).chain(joined.iter().flatten());
         read.for_each(|secret| redactor.hide(secret));
+        readings.proofs.secrets().for_each(|secret| redactor.hide(secret));
         redactor
     }
 
@@ -183,12 +257,18 @@ impl Template {
             members.extend(self.client_id.iter().map(|id| ("client_id", id.as_str())));
             members.extend(placed.client_secret.map(|secret| ("client_secret", secret)));
         }
+        if let Some((assertion_type, assertion)) = &readings.proofs.client {
+            members.push(("client_assertion_type", assertion_type));
+            members.push(("client_assertion", assertion));
+        }
+        members.extend(readings.proofs.grant.iter().map(|grant| ("assertion", grant.as_str())));
         let redeemed = readings.redeemed.iter();
         members.extend(redeemed.map(|Redeemed { name, token }| (*name, token.as_str())));
         let targets = self.targets.iter().map(|(name, value)| (*name, value.as_str()));
         let names = self.params.iter().map(|(name, _)| name.as_str());
         let params = names.zip(placed.params.iter().copied());
-        members.extend(readings.overlay.over(targets, params));
+        let asked = readings.overlay.over(targets, params).into_iter();
+        members.extend(asked.filter(|(name, _)| *name != SCOPE || !self.signs_scope()));
         members
     }
 

@@ -1,6 +1,7 @@
 // Who may ask for tokens, and how long theirs live: the tests know them by name.
 
-import { X509Certificate } from 'node:crypto';
+import { X509Certificate, createPublicKey } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 
 export const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 
@@ -38,6 +39,20 @@ const gateway = (client_id, client_secret) => ({
   grant_types: [TOKEN_EXCHANGE],
 });
 
+/** The public halves of keys for tests. */
+const jwks = (names) => ({
+  keys: names.map((name) => {
+    const pem = readFileSync(`${process.env.INTEROP_KEYS}/${name}.pem`);
+    return { ...createPublicKey(pem).export({ format: 'jwk' }), kid: `${name}-1`, use: 'sig' };
+  }),
+});
+
+/** Proves who it is with one of these keys. */
+const signing = (client_id, ...names) => ({
+  ...machine(client_id, undefined, 'private_key_jwt'),
+  jwks: jwks(names),
+});
+
 const ODD = ' +:%&/ %2B';
 
 export const CLIENTS = [
@@ -54,6 +69,17 @@ export const CLIENTS = [
   machine('tls', 'tls-secret'),
   machine('jwt', 'jwt-secret'),
   machine('issuer', 'issuer-secret'),
+  signing('rsa', 'rsa'),
+  signing('p256', 'p256'),
+  signing('p384', 'p384'),
+  signing('ed25519', 'ed25519'),
+  signing('turning', 'p256', 'ed25519'),
+  signing('half', 'p256'),
+  signing('once', 'p256'),
+  signing('strict', 'p256'),
+  signing('astray', 'p256'),
+  { ...user('proven'), token_endpoint_auth_method: 'private_key_jwt', jwks: jwks(['p256']) },
+  machine('shared', 'a-secret-of-at-least-sixty-four-bytes-which-is-what-hs512-needs!', 'client_secret_jwt'),
   user('rotating', 'rotating-secret'),
   user('stolen', 'stolen-secret'),
   user('unlucky', 'unlucky-secret'),
@@ -79,7 +105,7 @@ export const certifiedClients = (selfSigned) => {
 };
 
 /** In seconds. */
-export const LIFETIMES = { brief: 3, patient: 20 };
+export const LIFETIMES = { brief: 3, patient: 20, turning: 3, half: 20 };
 
 /** The API that introspects, as a client. */
 export const API_CLIENT = machine('api', 'api-secret');

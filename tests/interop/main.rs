@@ -3,6 +3,7 @@
 //!
 //! `tests/interop/run` starts them and runs this; by itself nothing here can run.
 
+mod assertions;
 mod clients;
 mod issuers;
 mod load;

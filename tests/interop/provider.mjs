@@ -1,7 +1,7 @@
 // The authorization server: `oidc-provider` as it comes, configured, in a process of its own,
 // so that it can be killed. Beside it, under /admin, what a test wants to see and to do.
 
-import Provider from 'oidc-provider';
+import Provider, { errors } from 'oidc-provider';
 
 import { Adapter } from './adapter.mjs';
 import {
@@ -27,6 +27,8 @@ async function start({ tls, keys, ports, selfSigned }) {
   const serve = provider.callback();
   const serveMutual = mounted(MUTUAL, mutual.callback());
   handler = (request, response) => {
+    // Else it says what time it really is.
+    if (ahead) response.setHeader('date', new Date(Date.now()).toUTCString());
     if (request.url.startsWith('/admin/')) return admin(request, response);
     if (request.url.startsWith(`${MUTUAL}/`)) return serveMutual(request, response);
     if (cutsNext && request.url === '/token') cut(response);
@@ -37,11 +39,21 @@ async function start({ tls, keys, ports, selfSigned }) {
 
 let cutsNext = false;
 
+/** By how many milliseconds the clock of this server is ahead. */
+let ahead = 0;
+const { now } = Date;
+Date.now = () => now() + ahead;
+
 /** Has the request served, and the connection broken in place of the answer. */
 function cut(response) {
   cutsNext = false;
   response.end = () => response.socket.destroy();
 }
+
+const SIGNING_ALGORITHMS = [
+  'HS256', 'HS384', 'HS512', 'RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512',
+  'ES256', 'ES384', 'EdDSA',
+];
 
 function configuration(keys) {
   return {
@@ -50,6 +62,12 @@ function configuration(keys) {
     jwks: { keys },
     // A token is dead when its time is over.
     clockTolerance: 0,
+    // An assertion is for the issuer and for nobody else (draft-ietf-oauth-rfc7523bis §4).
+    assertJwtClientAuthClaimsAndHeader(ctx, claims, header) {
+      if (claims.aud !== ctx.oidc.issuer) throw new errors.InvalidClientAuth('not for the issuer');
+      if (header.typ !== 'client-authentication+jwt') throw new errors.InvalidClientAuth('typ');
+    },
+    enabledJWA: { clientAuthSigningAlgValues: SIGNING_ALGORITHMS },
     scopes: ['offline_access', 'read'],
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     rotateRefreshToken: true,
@@ -125,7 +143,7 @@ function watch(...providers) {
     provider.on('grant.success', (ctx) => {
       const client = of(ctx.oidc.client.clientId);
       client.granted += 1;
-      client.auth = ctx.headers.authorization ? 'basic' : 'post';
+      client.auth = howProven(ctx);
     });
     provider.on('grant.error', (ctx, error) => {
       of(ctx.oidc.client?.clientId).refused.push(error.error_detail ?? error.message);
@@ -133,6 +151,13 @@ function watch(...providers) {
     provider.on('server_error', (_, error) => console.error(error));
   }
   return of;
+}
+
+function howProven(ctx) {
+  if (ctx.headers.authorization) return 'basic';
+  const assertion = ctx.oidc.params.client_assertion;
+  if (!assertion) return 'post';
+  return JSON.parse(Buffer.from(assertion.split('.')[0], 'base64url')).alg;
 }
 
 function administration(provider, seen) {
@@ -163,6 +188,8 @@ function administration(provider, seen) {
       const token = await provider.AccessToken.find(url.searchParams.get('token'));
       await token?.destroy();
     },
+    // The clock of this server is ahead by so many seconds.
+    'POST /admin/clock': (url) => { ahead = 1000 * url.searchParams.get('ahead'); },
     // The answer to the next token request is lost on its way.
     'POST /admin/cut': () => { cutsNext = true; },
   };

@@ -25,7 +25,12 @@ pub(crate) fn http() -> ClientBuilder {
 
 /// The token endpoint, for that client.
 pub(crate) fn endpoint(id: &str, secret: &str) -> TokenEndpointBuilder {
-    TokenEndpoint::builder(format!("{}/token", setting("AUTH"))).client_id(id).client_secret(secret)
+    endpoint_of(id).client_secret(secret)
+}
+
+/// The same without a secret.
+pub(crate) fn endpoint_of(id: &str) -> TokenEndpointBuilder {
+    TokenEndpoint::builder(format!("{}/token", setting("AUTH"))).client_id(id)
 }
 
 async fn post(url: String, form: &[(&str, &str)], basic: Option<&str>) -> Response {
@@ -89,6 +94,11 @@ pub(crate) async fn visit(user: &str) -> Subject {
 /// Ends one access token, and nothing of its family.
 pub(crate) async fn forget(token: &AccessToken) {
     admin(format!("forget?token={}", token.secret())).await;
+}
+
+/// Puts the clock of the server forward.
+pub(crate) async fn set_clock_ahead(seconds: u32) {
+    admin(format!("clock?ahead={seconds}")).await;
 }
 
 /// Has the next token request served, and its answer lost on the way.

@@ -571,3 +571,34 @@ async fn the_ready_made_transport_reads_them_and_follows_no_redirect() {
     let endpoint = issuer(&format!("{origin}/lure")).build().unwrap();
     assert_eq!(kind(&fetch(&endpoint).await.unwrap_err()), &Kind::Redirected);
 }
+
+// ===== Assertions =====
+
+#[cfg(feature = "jwt")]
+fn signing() -> tower_bearer::oauth2::ClientAssertion {
+    tower_bearer::oauth2::ClientAssertion::client_secret("a-secret-of-thirty-two-characters")
+}
+
+#[cfg(feature = "jwt")]
+#[tokio::test]
+async fn an_assertion_is_for_the_issuer_that_is_discovered() {
+    let service = Scripted::new([found(), token()]);
+    let endpoint = TokenEndpoint::discover(ISSUER).client_id("my-app");
+    let endpoint = endpoint.client_assertion(signing()).transport(service.clone());
+    fetch(&endpoint.build().unwrap()).await.unwrap();
+    assert_eq!(asked(&service), [get(OAUTH), post(TOKEN_URL)]);
+    let sent = &service.seen()[1];
+    assert_eq!(sent.assertion().claim("aud"), ISSUER);
+    assert_eq!((&*sent.param("client_id"), &*sent.param("client_secret")), ("my-app", ""));
+    assert!(!sent.header_names().contains(&"authorization"));
+}
+
+#[cfg(feature = "jwt")]
+#[test]
+fn an_assertion_for_a_url_that_is_not_known_yet_is_an_error_of_the_builder() {
+    let assertion = signing().audience(tower_bearer::oauth2::Audience::TokenEndpoint);
+    let endpoint = TokenEndpoint::discover(ISSUER).client_id("my-app");
+    let error = endpoint.client_assertion(assertion).build().unwrap_err();
+    assert!(error.to_string().contains("`client_assertion`"), "{error}");
+    assert!(error.to_string().contains("metadata"), "{error}");
+}

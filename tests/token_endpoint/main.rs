@@ -1,5 +1,11 @@
 //! `TokenEndpoint` through its public API, against services that say what the test wants.
 
+mod assertion;
+#[cfg(feature = "jwt")]
+mod assertion_keys;
+#[cfg(feature = "jwt")]
+mod assertion_providers;
+mod assertion_support;
 mod bad_input;
 #[cfg(feature = "reqwest")]
 mod certificate;

@@ -17,7 +17,7 @@ use tower_bearer::{
     oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, providers},
 };
 
-use super::support::{OK, Scripted, URL, answer, client, fetch, kind};
+use super::support::{OK, Scripted, answer, client, fetch, kind};
 
 const S: Duration = Duration::from_secs(1);
 const INVALID_CLIENT: &str = r#"{"error":"invalid_client"}"#;
@@ -333,21 +333,6 @@ async fn a_file_that_is_rewritten_with_the_same_length_is_a_change() {
 }
 
 #[tokio::test]
-async fn a_repeated_exchange_shows_an_assertion_of_its_own() {
-    let service = Scripted::new([super::support::cut(), answer(200, OK)]);
-    let endpoint = TokenEndpoint::builder(URL)
-        .client_id("my-app")
-        .client_auth(ClientAuth::None)
-        .refresh_token("rt-0")
-        .secret_param("client_assertion", made(|_, reads| format!("jwt-{reads}")))
-        .transport(service.clone())
-        .build()
-        .unwrap();
-    fetch(&endpoint).await.unwrap();
-    assert_eq!(secrets_sent(&service), ["jwt-0", "jwt-1"]);
-}
-
-#[tokio::test]
 async fn a_secret_that_cannot_be_read_is_named_and_nothing_is_sent() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("client-secret");
@@ -404,25 +389,6 @@ async fn a_vault_that_is_down_may_come_back() {
     let service = Scripted::default();
     let error = fetch(&in_body(turning.secret(), &service)).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("sealed"), "{error}");
-}
-
-#[tokio::test]
-async fn a_projected_workload_token_is_read_from_its_file_for_each_fetch() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let service = Scripted::new([answer(200, OK), answer(200, OK)]);
-    let endpoint = TokenEndpoint::builder(URL)
-        .client_id("my-app")
-        .client_auth(ClientAuth::None)
-        .param("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer")
-        .secret_param("client_assertion", Secret::file(file.path()))
-        .transport(service.clone())
-        .build()
-        .unwrap();
-    for assertion in ["eyJ.one", "eyJ.two"] {
-        std::fs::write(file.path(), assertion).unwrap();
-        fetch(&endpoint).await.unwrap();
-    }
-    assert_eq!(secrets_sent(&service), ["eyJ.one", "eyJ.two"]);
 }
 
 #[tokio::test]

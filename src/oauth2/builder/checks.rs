@@ -19,6 +19,9 @@ use crate::{origin::Origin, secret::Secret};
 const OWN_PARAMS: [&str; 7] =
     ["grant_type", "client_id", "client_secret", "refresh_token", "scope", "audience", "resource"];
 
+/// Parameters that `.client_assertion(..)` sends.
+const ASSERTION_PARAMS: [&str; 2] = ["client_assertion", "client_assertion_type"];
+
 /// What is wrong with a placeholder. It is not shown, because something else could stand in it.
 pub(super) const PLACEHOLDER: &str =
     "is a placeholder, a name in brackets: put in its place what it stands for";
@@ -57,6 +60,14 @@ pub enum InvalidEndpoint {
     Header {
         /// The name of the header.
         name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A variable of the environment that a provider is configured by.
+    #[error("the environment variable {name} {problem}")]
+    Variable {
+        /// The name of the variable.
+        name: &'static str,
         /// What is wrong with it.
         problem: &'static str,
     },
@@ -145,6 +156,9 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
             "has no name"
         } else if OWN_PARAMS.contains(&name.as_str()) {
             "has a method of its own: use that"
+        } else if ASSERTION_PARAMS.contains(&name.as_str()) {
+            "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for one \
+             that somebody else gives"
         } else if params[..at].iter().any(|(earlier, _)| earlier == name) {
             "is there already, and may come only once (RFC 6749 §3.2)"
         } else if is_unfilled(name, value) {

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::secret::Secret;
 
+#[cfg(feature = "jwt")]
+use super::super::assertion::ServiceAccount;
+
 pub(super) const CLIENT_CREDENTIALS: &str = "client_credentials";
 const REFRESH_TOKEN: &str = "refresh_token";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -26,6 +29,9 @@ pub(super) enum Chosen {
     RefreshToken(Secret),
     TokenExchange(TokenExchange),
     JwtBearer(Secret),
+    /// The assertion is signed here, with the key of a service account.
+    #[cfg(feature = "jwt")]
+    ServiceAccount(Secret),
     /// The assertion is the token of the request's subject.
     #[cfg(feature = "keyed")]
     JwtBearerOnBehalfOf,
@@ -40,8 +46,19 @@ impl Chosen {
             Self::RefreshToken(_) => REFRESH_TOKEN,
             Self::TokenExchange(_) => TOKEN_EXCHANGE,
             Self::JwtBearer(_) => JWT_BEARER,
+            #[cfg(feature = "jwt")]
+            Self::ServiceAccount(_) => JWT_BEARER,
             #[cfg(feature = "keyed")]
             Self::JwtBearerOnBehalfOf => JWT_BEARER,
+        }
+    }
+
+    /// What signs the grant.
+    #[cfg(feature = "jwt")]
+    pub(super) fn service_account(&self) -> Option<ServiceAccount> {
+        match self {
+            Self::ServiceAccount(file) => Some(ServiceAccount::new(file.clone())),
+            _ => None,
         }
     }
 
@@ -77,6 +94,8 @@ impl Chosen {
                 no_other(TokenExchange::PARAMS, params)
             }
             Self::JwtBearer(_) => no_other(&[ASSERTION], params),
+            #[cfg(feature = "jwt")]
+            Self::ServiceAccount(_) => no_other(&[ASSERTION], params),
             #[cfg(feature = "keyed")]
             Self::JwtBearerOnBehalfOf => no_other(&[ASSERTION], params),
             Self::Plain(_) | Self::RefreshToken(_) => Ok(()),
@@ -111,6 +130,8 @@ impl Chosen {
                 (grant, vec![(ASSERTION.to_owned(), Text::Secret(assertion))], None)
             }
             Self::Plain(_) => (grant, Vec::new(), None),
+            #[cfg(feature = "jwt")]
+            Self::ServiceAccount(_) => (grant, Vec::new(), None),
             #[cfg(feature = "keyed")]
             Self::JwtBearerOnBehalfOf => (grant, Vec::new(), None),
         }

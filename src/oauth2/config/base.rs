@@ -1,7 +1,11 @@
 //! What a configuration begins with: a URL, or a service that is known by name.
 
 use super::{
-    super::{builder::TokenEndpointBuilder, endpoint::TokenEndpoint, providers},
+    super::{
+        builder::TokenEndpointBuilder,
+        endpoint::TokenEndpoint,
+        providers::{self, WorkloadIdentity},
+    },
     provider::Provider,
     settings::Settings,
 };
@@ -26,6 +30,28 @@ pub(super) enum Base {
         tenant: String,
         client: Client,
     },
+    Entra {
+        tenant: String,
+        client_id: String,
+    },
+    EntraWorkloadIdentity(WorkloadIdentity),
+    Auth0 {
+        domain: String,
+        client_id: String,
+        audience: String,
+    },
+    Okta {
+        domain: String,
+        server: Option<String>,
+        client_id: String,
+    },
+    Keycloak {
+        base_url: String,
+        realm: String,
+        client_id: String,
+    },
+    #[cfg(feature = "jwt")]
+    GoogleServiceAccount(Secret),
 }
 
 #[derive(Clone)]
@@ -39,7 +65,10 @@ const WITH_TENANT: &[Provider] = &[
     Provider::IbmVerify,
     #[cfg(feature = "keyed")]
     Provider::EntraOnBehalfOf,
+    Provider::Entra,
 ];
+/// Who is found by a domain.
+const WITH_DOMAIN: &[Provider] = &[Provider::Auth0, Provider::Okta];
 
 // ===== impl Base =====
 
@@ -48,8 +77,19 @@ impl Base {
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
         let Settings { provider, tenant, api_key, url, issuer, client_id, client_secret, .. } =
             settings;
+        let Settings { domain, authorization_server, base_url, realm, audience, .. } = settings;
         only_for(&[Provider::IbmCloud], "api_key", api_key.is_some(), *provider)?;
         only_for(WITH_TENANT, "tenant", tenant.is_some(), *provider)?;
+        only_for(WITH_DOMAIN, "domain", domain.is_some(), *provider)?;
+        let okta = &[Provider::Okta];
+        only_for(okta, "authorization_server", authorization_server.is_some(), *provider)?;
+        only_for(&[Provider::Keycloak], "base_url", base_url.is_some(), *provider)?;
+        only_for(&[Provider::Keycloak], "realm", realm.is_some(), *provider)?;
+        #[cfg(feature = "jwt")]
+        {
+            let google = &[Provider::GoogleServiceAccount];
+            only_for(google, "key_file", settings.key_file.is_some(), *provider)?;
+        }
         let Some(provider) = *provider else {
             return match (url.clone(), issuer.clone()) {
                 (Some(url), None) => Ok(Self::Url(url)),
@@ -65,6 +105,7 @@ impl Base {
         if issuer.is_some() {
             return Err("`issuer` is in place of `provider`: leave one out".to_owned());
         }
+        let text = |key: &str, value: &Option<String>| needed(key, value.as_ref(), provider);
         let client = || {
             let id = needed("client_id", client_id.as_ref(), provider)?;
             needed("client_secret", client_secret.as_ref(), provider)
@@ -84,6 +125,33 @@ impl Base {
                 let tenant = needed("tenant", tenant.as_ref(), provider)?;
                 client().map(|client| Self::EntraOnBehalfOf { tenant, client })
             }
+            Provider::Entra => Ok(Self::Entra {
+                tenant: text("tenant", tenant)?,
+                client_id: text("client_id", client_id)?,
+            }),
+            Provider::EntraWorkloadIdentity => WorkloadIdentity::from_env()
+                .map(Self::EntraWorkloadIdentity)
+                .map_err(|error| error.to_string()),
+            Provider::Auth0 => Ok(Self::Auth0 {
+                domain: text("domain", domain)?,
+                client_id: text("client_id", client_id)?,
+                audience: text("audience", audience)?,
+            }),
+            Provider::Okta => Ok(Self::Okta {
+                domain: text("domain", domain)?,
+                server: authorization_server.clone(),
+                client_id: text("client_id", client_id)?,
+            }),
+            Provider::Keycloak => Ok(Self::Keycloak {
+                base_url: text("base_url", base_url)?,
+                realm: text("realm", realm)?,
+                client_id: text("client_id", client_id)?,
+            }),
+            #[cfg(feature = "jwt")]
+            Provider::GoogleServiceAccount => {
+                let file = needed("key_file", settings.key_file.as_ref(), provider);
+                file.map(Self::GoogleServiceAccount)
+            }
         }
     }
 
@@ -101,6 +169,20 @@ impl Base {
             Self::EntraOnBehalfOf { tenant, client } => {
                 providers::entra_on_behalf_of(tenant, client.id, client.secret)
             }
+            Self::Entra { tenant, client_id } => providers::entra(tenant, client_id),
+            Self::EntraWorkloadIdentity(identity) => identity.builder(),
+            Self::Auth0 { domain, client_id, audience } => {
+                providers::auth0(domain, client_id, audience)
+            }
+            Self::Okta { domain, server: None, client_id } => providers::okta(domain, client_id),
+            Self::Okta { domain, server: Some(server), client_id } => {
+                providers::okta_authorization_server(domain, server, client_id)
+            }
+            Self::Keycloak { base_url, realm, client_id } => {
+                providers::keycloak(base_url, realm, client_id)
+            }
+            #[cfg(feature = "jwt")]
+            Self::GoogleServiceAccount(file) => providers::google_service_account(file),
         }
     }
 }

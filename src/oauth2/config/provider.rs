@@ -12,6 +12,13 @@ pub(super) enum Provider {
     Ianum,
     #[cfg(feature = "keyed")]
     EntraOnBehalfOf,
+    Entra,
+    EntraWorkloadIdentity,
+    Auth0,
+    Okta,
+    Keycloak,
+    #[cfg(feature = "jwt")]
+    GoogleServiceAccount,
 }
 
 // ===== impl Provider =====
@@ -25,6 +32,13 @@ impl Provider {
             Self::Ianum => "ianum",
             #[cfg(feature = "keyed")]
             Self::EntraOnBehalfOf => "entra_on_behalf_of",
+            Self::Entra => "entra",
+            Self::EntraWorkloadIdentity => "entra_workload_identity",
+            Self::Auth0 => "auth0",
+            Self::Okta => "okta",
+            Self::Keycloak => "keycloak",
+            #[cfg(feature = "jwt")]
+            Self::GoogleServiceAccount => "google_service_account",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
         builder::TokenEndpointBuilder, client_auth::ClientAuth, request::BodyFormat,
         response::Field,
     },
+    assertion::Proof,
     exchange::Exchange,
     provider::Provider,
 };
@@ -33,6 +34,13 @@ pub(super) struct Settings {
     pub(super) issuer: Option<String>,
     pub(super) client_id: Option<String>,
     pub(super) client_secret: Option<Secret>,
+    pub(super) client_assertion: Option<Proof>,
+    pub(super) domain: Option<String>,
+    pub(super) authorization_server: Option<String>,
+    pub(super) base_url: Option<String>,
+    pub(super) realm: Option<String>,
+    #[cfg(feature = "jwt")]
+    pub(super) key_file: Option<Secret>,
     client_auth: Option<ClientAuth>,
     body_format: Option<BodyFormat>,
     grant_type: Option<String>,
@@ -43,7 +51,7 @@ pub(super) struct Settings {
     #[serde(default)]
     jwt_bearer_on_behalf_of: bool,
     scope: Option<String>,
-    audience: Option<String>,
+    pub(super) audience: Option<String>,
     #[serde(default)]
     resource: Vec<String>,
     #[serde(default)]
@@ -121,6 +129,8 @@ impl Settings {
         let builder = set(builder, self.url, Builder::url);
         let builder = set(builder, self.client_id, Builder::client_id);
         let builder = set(builder, self.client_secret, Builder::client_secret);
+        let assertion = self.client_assertion.and_then(Proof::settings);
+        let builder = set(builder, assertion, Builder::client_assertion);
         let builder = set(builder, self.client_auth, Builder::client_auth);
         let builder = set(builder, self.body_format, Builder::body_format);
         let builder = set(builder, self.grant_type, Builder::grant_type);

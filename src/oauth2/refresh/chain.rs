@@ -60,7 +60,8 @@ impl Chain {
     ) -> Option<Text> {
         // A key that was idle may carry one that was forgotten since, so many others had.
         let is_trusted = !is_keyed || self.newest.is_none();
-        if let Some(carried) = carried.filter(|carried| is_trusted && !self.knows(carried)) {
+        let carried = carried.filter(|_| is_trusted).filter(|carried| !self.knows(carried));
+        if let Some(carried) = carried {
             // From somebody else, and so newer than what is known here.
             self.append(&Zeroizing::new(carried.to_owned()));
         }

@@ -1,0 +1,38 @@
+//! Who is asking, said by an assertion (RFC 7521 §4.2, RFC 7523 §2.2), and a grant that is signed.
+//!
+//! What is signed is made anew for each exchange, just before it is sent.
+
+mod algorithm;
+#[cfg(feature = "jwt")]
+mod blocking;
+#[cfg(feature = "jwt")]
+mod certificate;
+mod der;
+#[cfg(feature = "jwt")]
+mod jwk;
+mod jwt;
+#[cfg(feature = "jwt")]
+mod key;
+#[cfg(feature = "jwt")]
+mod parse;
+#[cfg(feature = "jwt")]
+mod pem;
+mod proof;
+mod prover;
+#[cfg(feature = "jwt")]
+mod service_account;
+mod settings;
+mod signer;
+mod skew;
+mod unusable;
+
+#[cfg(feature = "jwt")]
+pub(super) use self::service_account::ServiceAccount;
+pub use self::{
+    algorithm::SigningAlgorithm,
+    settings::{AssertionType, Audience, ClientAssertion},
+    signer::Signer,
+};
+pub(super) use self::{
+    proof::Proofs, prover::Prover, settings::Profile, skew::skew, unusable::UnusableCredential,
+};

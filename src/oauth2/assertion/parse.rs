@@ -1,0 +1,98 @@
+//! A private key out of a text: PEM, or a JWK.
+
+use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
+
+use super::{
+    der::{INTEGER, Reader},
+    jwk,
+    key::{Key, P256, P384, Parsed, rejected},
+    pem::{self, Block},
+    unusable::Unusable,
+};
+
+const OID: u8 = 0x06;
+
+const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const ON_P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const ON_P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+/// Reads the first private key.
+pub(super) fn parse(text: &str) -> Result<Parsed, Unusable> {
+    if text.trim_start().starts_with('{') {
+        return jwk::parse(text.trim());
+    }
+    let blocks = pem::blocks(text)?;
+    let is_private = |block: &&Block<'_>| block.label.ends_with("PRIVATE KEY");
+    match blocks.iter().find(is_private) {
+        Some(block) => from_block(block).map(Parsed::from),
+        None if blocks.is_empty() => Err(Unusable::NoKey),
+        None => Err(Unusable::Public),
+    }
+}
+
+fn from_block(block: &Block<'_>) -> Result<Key, Unusable> {
+    if block.label == "OPENSSH PRIVATE KEY" {
+        return Err(Unusable::OpenSsh);
+    }
+    if block.label == "ENCRYPTED PRIVATE KEY" || block.is_encrypted() {
+        return Err(Unusable::Encrypted);
+    }
+    let der = block.der().ok_or(Unusable::Broken)?;
+    match block.label {
+        "PRIVATE KEY" => from_pkcs8(&der),
+        "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der).map(Key::Rsa).map_err(rejected),
+        "EC PRIVATE KEY" => from_sec1(&der),
+        _ => Err(Unusable::Unsupported),
+    }
+}
+
+/// RFC 5958 §2.
+fn from_pkcs8(der: &[u8]) -> Result<Key, Unusable> {
+    let (algorithm, curve) = pkcs8_algorithm(der).ok_or(Unusable::Broken)?;
+    match (algorithm, curve) {
+        (RSA, _) => RsaKeyPair::from_pkcs8(der).map(Key::Rsa),
+        (EC, Some(ON_P256)) => EcdsaKeyPair::from_pkcs8(P256, der).map(Key::P256),
+        (EC, Some(ON_P384)) => EcdsaKeyPair::from_pkcs8(P384, der).map(Key::P384),
+        (ED25519, _) => Ed25519KeyPair::from_pkcs8(der).map(Key::Ed25519),
+        _ => return Err(Unusable::Unsupported),
+    }
+    .map_err(rejected)
+}
+
+fn pkcs8_algorithm(der: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+    let mut info = Reader::new(der).sequence()?;
+    info.read(INTEGER)?;
+    let mut algorithm = info.sequence()?;
+    Some((algorithm.read(OID)?, algorithm.read(OID)))
+}
+
+/// RFC 5915 §3. The curve is among what may be left out, so both are tried.
+fn from_sec1(der: &[u8]) -> Result<Key, Unusable> {
+    let p256 = EcdsaKeyPair::from_private_key_der(P256, der).map(Key::P256);
+    let either = p256.or_else(|_| EcdsaKeyPair::from_private_key_der(P384, der).map(Key::P384));
+    either.map_err(|_| {
+        if Reader::new(der).sequence().is_some() { Unusable::Unsupported } else { Unusable::Broken }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::{super::algorithm::SigningAlgorithm, *};
+
+    /// RFC 8037 §A.1 and §A.4: the signature of Ed25519 is always the same.
+    #[test]
+    fn the_example_of_the_rfc_is_signed_as_it_is_there() {
+        let jwk = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+            "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+        let signature = parse(jwk).unwrap().key.sign(SigningAlgorithm::EdDsa, message).unwrap();
+        assert_eq!(
+            BASE64_URL_SAFE_NO_PAD.encode(signature),
+            "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! The key file of a Google service account, and the grant that is made of it (RFC 7523 §2.1).
+
+use std::{borrow::Cow, time::Duration};
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{
+    algorithm::SigningAlgorithm,
+    blocking::off_thread,
+    jwt::{self, Claims, Header},
+    parse::parse,
+    unusable::{Unusable, UnusableCredential},
+};
+use crate::secret::Secret;
+
+/// What errors call it.
+const SETTING: &str = "google_service_account";
+const TYPE: &str = "service_account";
+const HEADER_TYPE: &str = "JWT";
+/// The longest that Google takes, which its own libraries use.
+const LIFE: Duration = Duration::from_secs(3600);
+const TOLERATED: Duration = Duration::from_secs(60);
+/// Where Google's token endpoint is or was. All are the same service, so a file that names one of
+/// them may be used at any.
+const TOKEN_URIS: [&str; 3] = [
+    "https://oauth2.googleapis.com/token",
+    "https://accounts.google.com/o/oauth2/token",
+    "https://www.googleapis.com/oauth2/v4/token",
+];
+
+/// Makes the grant of a service account.
+pub(crate) struct ServiceAccount {
+    file: Secret,
+}
+
+/// The members that matter, borrowed, so that no copy of the key is left.
+#[derive(Deserialize)]
+struct File<'a> {
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    client_email: Option<&'a str>,
+    private_key: Option<&'a str>,
+    private_key_id: Option<Cow<'a, str>>,
+    token_uri: Option<Cow<'a, str>>,
+}
+
+// ===== impl ServiceAccount =====
+
+impl ServiceAccount {
+    pub(crate) fn new(file: Secret) -> Self {
+        Self { file }
+    }
+
+    /// What is read anew for each exchange.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.file
+    }
+
+    /// By how much the clocks may differ. Google does not take a date in the future.
+    pub(crate) fn tolerated() -> Duration {
+        TOLERATED
+    }
+
+    /// The grant. `url`: of the token endpoint.
+    pub(crate) async fn prove(
+        &self,
+        read: &Zeroizing<String>,
+        scope: Option<&str>,
+        url: &str,
+    ) -> Result<Zeroizing<String>, UnusableCredential> {
+        let (read, url) = (read.clone(), url.to_owned());
+        let scope = scope.map(str::to_owned);
+        let signed = off_thread(move || signed(&read, scope.as_deref(), &url)).await;
+        signed
+            .and_then(|signed| signed)
+            .map_err(|unusable| UnusableCredential::of(&self.file, unusable).in_setting(SETTING))
+    }
+}
+
+fn signed(text: &str, scope: Option<&str>, url: &str) -> Result<Zeroizing<String>, Unusable> {
+    let text = without_line_ends(text);
+    let file: File<'_> = serde_json::from_str(&text)
+        .map_err(|error| if error.is_eof() { Unusable::Cut } else { Unusable::NoServiceAccount })?;
+    let (Some(TYPE), Some(email), Some(key)) = (file.kind, file.client_email, file.private_key)
+    else {
+        return Err(Unusable::NoServiceAccount);
+    };
+    let is_known = |uri: &str| uri == url || TOKEN_URIS.contains(&uri);
+    if !file.token_uri.as_deref().is_none_or(is_known) {
+        return Err(Unusable::OtherTokenUri);
+    }
+    let parsed = parse(key)?;
+    let algorithm = parsed.algorithm(Some(SigningAlgorithm::Rs256), SigningAlgorithm::Rs256)?;
+    let header = Header::new(algorithm, HEADER_TYPE, file.private_key_id.as_deref());
+    let now = jwt::now();
+    let claims = Claims {
+        iss: email,
+        sub: None,
+        aud: url,
+        scope,
+        jti: None,
+        iat: now,
+        nbf: None,
+        exp: now + LIFE.as_secs(),
+    };
+    let message = jwt::message(&header, &claims);
+    Ok(jwt::signed(&message, &parsed.key.sign(algorithm, message.as_bytes())?))
+}
+
+/// JSON with spaces for the line ends that are written out in it, of which PEM has many: a text
+/// with an escape in it is copied when it is read.
+fn without_line_ends(json: &str) -> Zeroizing<String> {
+    let mut plain = Zeroizing::new(String::with_capacity(json.len()));
+    let mut rest = json;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let escaped = after.chars().next().map_or(0, char::len_utf8);
+        let (escaped, after) = after.split_at(escaped);
+        match escaped {
+            "n" | "r" => plain.push(' '),
+            other => {
+                plain.push('\\');
+                plain.push_str(other);
+            }
+        }
+        rest = after;
+    }
+    plain.push_str(rest);
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_that_are_written_out_become_spaces_and_other_escapes_stay() {
+        for (json, plain) in [
+            (r#"{"a":"b\nc\r\nd"}"#, r#"{"a":"b c  d"}"#),
+            (r#"{"a":"b\\nc\"\u000a"}"#, r#"{"a":"b\\nc\"\u000a"}"#),
+            ("\\", "\\"),
+            ("é\\é", "é\\é"),
+            ("", ""),
+        ] {
+            assert_eq!(*without_line_ends(json), plain);
+        }
+    }
+}
