@@ -93,6 +93,7 @@
 //! | `keyed` | yes | a token for each scope, resource or user: `TokenKey`, `KeyedTokenCache` |
 //! | `oauth2` | yes | [`oauth2`], over a transport that you give |
 //! | `reqwest` | yes | the ready-made transport (rustls), and [`oauth2::ReqwestService`] |
+//! | `jwt` | no | assertions and grants that this program signs itself |
 //! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the layer for reqwest-middleware |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
 //! | `metrics` | no | counters and histograms, through the `metrics` facade |
