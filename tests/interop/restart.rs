@@ -62,8 +62,9 @@ async fn without_a_token_a_call_fails_while_the_server_is_down_and_succeeds_once
     let error: &TokenError = error.downcast_ref().expect("there was no token");
     assert!(error.is_transient(), "{error}");
     assert_eq!(refusal(error).kind(), &Kind::Unreachable);
-    start().await;
+    // Before the start, which may take longer than it.
     let cool = cache.status().cooldown_until().expect("the source cools down after a failure");
+    start().await;
     sleep_until(cool).await;
     caller.succeed().await;
 }
