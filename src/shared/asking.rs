@@ -1,0 +1,236 @@
+//! A caller that wants a token: looks into the store, and does what the protocol says.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+
+use tokio::{
+    runtime::Handle,
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    error::SharedError,
+    leading::Start,
+    member::{Member, Place, Seen},
+    protocol::{self, Step, Want},
+    record::Holder,
+    store::{StoreError, Swapped, Version},
+};
+use crate::{
+    error::{CacheError, TokenError},
+    observe,
+    source::{TokenRequest, TokenSource},
+    token::AccessToken,
+};
+
+/// By how much processes that fetch for themselves are spread.
+const SPREAD: Duration = Duration::from_secs(1);
+/// The shortest pause between two looks of one who waits, whatever the store says.
+const MIN_POLL: Duration = Duration::from_millis(10);
+
+/// The pause between two looks of one who does not know whether it has a lease.
+const RELEASE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How much longer than three leases somebody waits: a store settles, and gives time besides.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Tell = oneshot::Sender<Result<AccessToken, TokenError>>;
+
+/// What a caller gets.
+enum Answer {
+    Told(Result<AccessToken, TokenError>),
+    /// Whatever the leader says.
+    Lead(Box<Start>),
+    /// Nothing: it has gone.
+    Nobody,
+}
+
+/// The lease never ends, by a clock that stands still.
+#[derive(Debug, thiserror::Error)]
+#[error("another process fetches, and its lease does not end")]
+struct EndlessLease;
+
+impl<S: TokenSource> Member<S> {
+    /// Asks on a task of its own: whoever has got a lease must lead or give it back, whether
+    /// somebody still waits for it or not.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        request: TokenRequest,
+    ) -> Result<AccessToken, TokenError> {
+        let called = Instant::now();
+        let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
+        let (tell, told) = oneshot::channel();
+        let work = Arc::clone(self).serve(request, called, tell);
+        runtime.spawn(observe::in_current_span(work));
+        told.await.unwrap_or_else(|_| Err(CacheError::FlightLost.into()))
+    }
+
+    async fn serve(self: Arc<Self>, request: TokenRequest, called: Instant, tell: Tell) {
+        let mut tell = tell;
+        let outcome = match self.place(&request).await {
+            Ok(place) => self.answer(Arc::new(place), request, called, &mut tell).await,
+            Err(error) => Answer::Told(Err(error)),
+        };
+        match outcome {
+            // That nobody waits any more is no failure.
+            Answer::Told(outcome) => drop(tell.send(outcome)),
+            Answer::Lead(start) => self.run(*start, tell).await,
+            Answer::Nobody => {}
+        }
+    }
+
+    /// Asks until there is an answer, or nobody who waits for it.
+    async fn answer(
+        self: &Arc<Self>,
+        place: Arc<Place>,
+        request: TokenRequest,
+        called: Instant,
+        tell: &mut Tell,
+    ) -> Answer {
+        let want = Want::of(&request);
+        let Some(me) = holder() else {
+            let error = StoreError::new("the operating system has no random bytes");
+            return self.without_store(request, error, tell).await;
+        };
+        loop {
+            if called.elapsed() > 3 * self.settings.lease + PATIENCE {
+                return self.without_store(request, StoreError::new(EndlessLease), tell).await;
+            }
+            let (seen, step) = match self.ask(&place, &want, me).await {
+                Ok(Some(answer)) => answer,
+                // Somebody was faster.
+                Ok(None) => continue,
+                Err(error) => return self.without_store(request, error, tell).await,
+            };
+            let failure = match step {
+                Step::Have(token) => {
+                    if let Some(record) = &seen.record {
+                        self.hold(&place, record);
+                    }
+                    return Answer::Told(seen.hand_out(&token, called));
+                }
+                Step::Lead(lead) => {
+                    let start = Start { lead, seen, request, called, want, place };
+                    return Answer::Lead(Box::new(start));
+                }
+                Step::Wait(left) => {
+                    match select(pin!(self.wait(&place, &seen, left)), pin!(tell.closed())).await {
+                        Either::Left(_) => continue,
+                        Either::Right(_) => return Answer::Nobody,
+                    }
+                }
+                Step::Paused(left) => SharedError::Paused(left),
+                Step::TooSoon(left) => SharedError::TooSoon(left),
+                // It was written.
+                Step::Write(_) => continue,
+            };
+            return Answer::Told(Err(failure.into_token_error()));
+        }
+    }
+
+    /// Looks once and writes what is to be written; what comes after that. `None`: somebody else
+    /// has written.
+    async fn ask(
+        self: &Arc<Self>,
+        place: &Arc<Place>,
+        want: &Want,
+        me: Holder,
+    ) -> Result<Option<(Seen, Step)>, StoreError> {
+        let mut seen = self.load(place).await?;
+        let rules = self.rules();
+        loop {
+            let held = self.held(place);
+            let now = seen.now();
+            let record = seen.record.as_ref();
+            let step = protocol::ask(want, me, &rules, record, held.as_deref(), now);
+            let Step::Write(record) = step else { return Ok(Some((seen, step))) };
+            match self.swap(place, &seen.version, &record).await {
+                Ok(Swapped::Done(version)) => {
+                    seen.record = Some(record);
+                    seen.version = version;
+                }
+                Ok(Swapped::Conflict) => return Ok(None),
+                Err(error) => {
+                    let release = Arc::clone(self).release(Arc::clone(place), me, seen.version);
+                    tokio::spawn(observe::in_current_span(release));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Gives back a lease that the store may have written down all the same, or may yet.
+    async fn release(self: Arc<Self>, place: Arc<Place>, me: Holder, seen: Version) {
+        let began = Instant::now();
+        while began.elapsed() < 4 * self.settings.lease {
+            sleep(RELEASE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            let Ok(current) = self.load(&place).await else { continue };
+            let is_unchanged = current.version == seen;
+            let record = protocol::released(current.record.as_ref(), me, is_unchanged);
+            let Some(record) = record else { return };
+            if let Ok(Swapped::Done(_)) = self.swap(&place, &current.version, &record).await {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the record may be another one, or the lease has ended.
+    async fn wait(&self, place: &Place, seen: &Seen, left: Duration) {
+        let changed = async {
+            sleep(MIN_POLL).await;
+            self.settings.store.changed(&place.name, &seen.version).await;
+        };
+        // At the latest when the lease is over: that is an answer too.
+        let _ = timeout(left + MIN_POLL, changed).await;
+    }
+
+    /// What repeats fetches for itself, and not all processes at once. What is spent by a fetch
+    /// is not sent by one who cannot know whether another has sent it.
+    async fn without_store(
+        &self,
+        request: TokenRequest,
+        error: StoreError,
+        tell: &mut Tell,
+    ) -> Answer {
+        if self.rotates() {
+            return Answer::Told(Err(SharedError::StoreAway(error).into_token_error()));
+        }
+        let fetch = async {
+            sleep(SPREAD.mul_f64(fastrand::f64())).await;
+            self.settings.source.fetch(request).await
+        };
+        match select(pin!(fetch), pin!(tell.closed())).await {
+            Either::Left((outcome, _)) => Answer::Told(outcome),
+            Either::Right(_) => Answer::Nobody,
+        }
+    }
+
+    /// Which record the request is about.
+    async fn place(&self, request: &TokenRequest) -> Result<Place, TokenError> {
+        let keys = self
+            .settings
+            .seal
+            .keys()
+            .await
+            .map_err(|error| SharedError::from(error).into_token_error())?;
+        #[cfg(feature = "keyed")]
+        if let Some(key) = request.key() {
+            if self.rotates() {
+                return Err(SharedError::KeyedRotation.into_token_error());
+            }
+            let name = format!("{}/{}", self.settings.name, keys.digest(super::key::parts(key)));
+            return Ok(Place { name, keys, is_keyed: true });
+        }
+        #[cfg(not(feature = "keyed"))]
+        let _ = request;
+        Ok(Place { name: self.settings.name.to_string(), keys, is_keyed: false })
+    }
+}
+
+/// An ask that no other process can be taken for.
+fn holder() -> Option<Holder> {
+    let mut holder = [0; 16];
+    getrandom::fill(&mut holder).ok().map(|()| holder)
+}
