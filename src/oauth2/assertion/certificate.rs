@@ -130,6 +130,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_certificate_that_is_cut_or_changed_anywhere_is_read_or_refused() {
+        let pem = include_str!("../../../tests/vectors/keys/p256.crt.pem");
+        let whole = Certificates::parse(pem).unwrap();
+        let der = whole.chain.first().unwrap();
+        for at in 0..der.len() {
+            assert_eq!(own(&der[..at]), None, "{at}");
+            for bit in 0..8 {
+                let mut changed = der.clone();
+                changed[at] ^= 1 << bit;
+                let _ = own(&changed);
+            }
+        }
+        assert_eq!(own(der), Some(whole.own));
+    }
+
+    #[test]
     fn times_are_read_in_both_forms() {
         for (tag, text, expected) in [
             (UTC_TIME, "700101000000Z", 0),

@@ -83,6 +83,39 @@ mod tests {
 
     use super::{super::algorithm::SigningAlgorithm, *};
 
+    const KEYS: [&str; 5] = [
+        include_str!("../../../tests/vectors/keys/p256.pem"),
+        include_str!("../../../tests/vectors/keys/p384.sec1.pem"),
+        include_str!("../../../tests/vectors/keys/ed25519.pem"),
+        include_str!("../../../tests/vectors/keys/p256.jwk.json"),
+        include_str!("../../../tests/vectors/keys/ed25519.jwk.json"),
+    ];
+
+    #[test]
+    fn a_key_that_is_cut_anywhere_is_half_written() {
+        for key in KEYS {
+            for end in 1..key.trim_end().len() {
+                assert_eq!(parse(&key[..end]).err(), Some(Unusable::Cut), "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_with_any_character_changed_is_read_or_refused() {
+        for key in KEYS {
+            for at in 0..key.len() {
+                let changed = |with| format!("{}{with}{}", &key[..at], &key[at + 1..]);
+                for with in ["A", "/", "\"", "-", "\n", "\u{e9}"] {
+                    // What is still a key signs.
+                    if let Ok(parsed) = parse(&changed(with)) {
+                        let algorithm = parsed.algorithm(None, SigningAlgorithm::Rs256);
+                        algorithm.map(|algorithm| parsed.key.sign(algorithm, b"a").unwrap()).ok();
+                    }
+                }
+            }
+        }
+    }
+
     /// RFC 8037 §A.1 and §A.4: the signature of Ed25519 is always the same.
     #[test]
     fn the_example_of_the_rfc_is_signed_as_it_is_there() {
