@@ -99,6 +99,7 @@
 //! | `metrics` | no | counters and histograms, through the `metrics` facade |
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `command` | no | `local::TokenCommand`, the source that runs a command |
+//! | `shared` | no | `shared`: one token for many processes, over files or a store of your own |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
 //! Without default features there is no serde, no TLS and no reqwest in the tree.
@@ -129,6 +130,9 @@ mod origin;
 mod rules;
 mod secret;
 mod service;
+#[cfg(feature = "shared")]
+#[cfg_attr(docsrs, doc(cfg(feature = "shared")))]
+pub mod shared;
 mod source;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -138,15 +138,52 @@ pub(crate) fn metadata_not_read(source: &Label, error: &dyn std::fmt::Display) {
     );
 }
 
+// ===== A fleet's store =====
+
+/// The store of a fleet does not answer, and did before.
+#[cfg(feature = "shared")]
+pub(crate) fn store_away(source: &Label, error: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET,
+        source = source.text(),
+        %error,
+        "the store that the fleet shares its token by does not answer"
+    );
+}
+
+/// The store of a fleet answers again.
+#[cfg(feature = "shared")]
+pub(crate) fn store_back(source: &Label) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(
+        target: TARGET,
+        source = source.text(),
+        "the store that the fleet shares its token by answers again"
+    );
+}
+
+/// What a store holds is no record of this fleet, and is going to be replaced.
+#[cfg(feature = "shared")]
+pub(crate) fn record_ignored(source: &Label, reason: &dyn std::fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        target: TARGET,
+        source = source.text(),
+        %reason,
+        "what the store holds in the place of the fleet's token is ignored and replaced"
+    );
+}
+
 // ===== Refresh tokens =====
 
 /// The work of a task that a fetch has spawned: what its transport logs belongs to that fetch.
-#[cfg(all(feature = "oauth2", feature = "tracing"))]
+#[cfg(all(any(feature = "oauth2", feature = "shared"), feature = "tracing"))]
 pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
     tracing::Instrument::in_current_span(work)
 }
 
-#[cfg(all(feature = "oauth2", not(feature = "tracing")))]
+#[cfg(all(any(feature = "oauth2", feature = "shared"), not(feature = "tracing")))]
 pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
     work
 }

@@ -79,6 +79,13 @@ pub trait TokenSource: Send + Sync + 'static {
     fn recovered(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }
+
+    /// Whether any number of processes may fetch at once, each with what it was configured with.
+    /// It is not so where a fetch spends something that the next one needs, as the exchange of a
+    /// refresh token does where the service rotates them.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
 }
 
 impl<T: TokenSource> TokenSource for Arc<T> {
@@ -103,6 +110,10 @@ impl<T: TokenSource> TokenSource for Arc<T> {
 
     fn recovered(&self) -> impl Future<Output = bool> + Send {
         T::recovered(self)
+    }
+
+    fn is_repeatable(&self) -> bool {
+        T::is_repeatable(self)
     }
 }
 
@@ -341,6 +352,10 @@ mod tests {
         async fn recovered(&self) -> bool {
             true
         }
+
+        fn is_repeatable(&self) -> bool {
+            false
+        }
     }
 
     #[tokio::test]
@@ -351,5 +366,6 @@ mod tests {
         assert!(TokenSource::can_satisfy(&shared, &Challenge::new("DPoP")));
         assert!(!TokenSource::can_satisfy(&shared, &Challenge::new("Bearer")));
         assert!(TokenSource::recovered(&shared).await);
+        assert!(!TokenSource::is_repeatable(&shared));
     }
 }

@@ -1,0 +1,287 @@
+//! A store in a directory, for the processes of one host.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    record::MAX_LEN,
+    store::{Loaded, StoreError, Swapped, TokenStore, Version},
+};
+
+/// How long a lock is waited for, which others hold for the time of one write.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+/// The longest name of a file that every file system takes, without what is added to it.
+const MAX_NAME: usize = 200;
+/// All that others may do with a file of ours.
+const OTHERS: u32 = 0o077;
+/// What others may not do with our directory: put a file of theirs in the place of ours.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// A store in a directory, for processes of one host and one user: services, command-line programs
+/// that run side by side, or one program that wants its refresh token back after a restart.
+///
+/// For each record there are two files, `NAME.token` and `NAME.lock`, which only their owner can
+/// read and write (0600). A record is written beside the old one, brought to the disk, and renamed
+/// while the lock is held (`flock`): a process that is killed at any moment leaves the old record
+/// or the new one, and no lock.
+///
+/// The directory is made (0700) if it is not there. The store refuses a directory that others may
+/// write to, and a file that belongs to another user or that others may read; it says so and
+/// changes nothing.
+///
+/// Use a local file system. One without locks is an error; on a network, where locks are honoured
+/// but two hosts have two clocks, use a store with a clock of its own.
+///
+/// It needs a tokio runtime: files are read and written on its blocking pool. What is stored for
+/// keys stays until somebody deletes it.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    directory: PathBuf,
+}
+
+/// Why a [`FileStore`] does not work. It is the cause of a [`StoreError`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileStoreError {
+    /// A file or directory belongs to somebody else.
+    #[error("{0:?} belongs to another user: a token store must be this process's own")]
+    NotOurs(PathBuf),
+    /// Others may read a file, or write to the directory.
+    #[error("others have access to {0:?} (mode {1:03o}): take it away (`chmod go= …`)")]
+    TooOpen(PathBuf, u32),
+    /// Something that is no file is in its place.
+    #[error("{0:?} is no regular file")]
+    NotAFile(PathBuf),
+    /// The name of the record is too long for a file.
+    #[error("the name of the record is too long for the name of a file")]
+    NameTooLong,
+    /// The file system has no locks.
+    #[error("the file system of {0:?} has no locks: use a local one")]
+    NoLocks(PathBuf),
+    /// Another process keeps the lock.
+    #[error("another process has kept {0:?} locked for more than 2 s")]
+    Locked(PathBuf),
+    /// The operating system says no.
+    #[error("{0:?}: {1}")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+type Result<T> = std::result::Result<T, FileStoreError>;
+
+/// The files of one record.
+struct Files {
+    directory: PathBuf,
+    record: PathBuf,
+    lock: PathBuf,
+    next: PathBuf,
+}
+
+// ===== impl FileStore =====
+
+impl FileStore {
+    /// A store in that directory. Nothing happens before it is used.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Does something with the files of a record, where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&Files) -> Result<T> + Send + 'static,
+    ) -> std::result::Result<T, StoreError> {
+        let files = Files::new(&self.directory, name).map_err(StoreError::new)?;
+        tokio::task::spawn_blocking(move || work(&files))
+            .await
+            // The runtime shuts down.
+            .map_err(StoreError::new)?
+            .map_err(StoreError::new)
+    }
+}
+
+impl TokenStore for FileStore {
+    async fn load(&self, name: &str) -> std::result::Result<Loaded, StoreError> {
+        self.blocking(name, |files| {
+            files.check_directory()?;
+            let sealed = files.read()?;
+            let now = SystemTime::now();
+            Ok(match sealed {
+                Some(sealed) => {
+                    let version = version(&sealed);
+                    Loaded::record(sealed, version, now)
+                }
+                None => Loaded::nothing(now),
+            })
+        })
+        .await
+    }
+
+    async fn swap(
+        &self,
+        name: &str,
+        seen: &Version,
+        sealed: &[u8],
+    ) -> std::result::Result<Swapped, StoreError> {
+        let (seen, sealed) = (seen.clone(), sealed.to_vec());
+        self.blocking(name, move |files| {
+            files.check_directory()?;
+            // Held until it is dropped, or the process ends in whatever way.
+            let _lock = files.lock()?;
+            let current = files.read()?.map_or(Version::NONE, |sealed| version(&sealed));
+            if current != seen {
+                return Ok(Swapped::Conflict);
+            }
+            files.write(&sealed)?;
+            Ok(Swapped::Done(version(&sealed)))
+        })
+        .await
+    }
+
+    /// It does: whoever deletes a file means it.
+    fn is_durable(&self) -> bool {
+        true
+    }
+}
+
+/// No two records are the same: each seal has a nonce of its own.
+fn version(sealed: &[u8]) -> Version {
+    Version::new(Sha256::digest(sealed))
+}
+
+// ===== impl Files =====
+
+impl Files {
+    fn new(directory: &Path, name: &str) -> Result<Self> {
+        let name = file_name(name);
+        if name.len() > MAX_NAME {
+            return Err(FileStoreError::NameTooLong);
+        }
+        let file = |ending: &str| directory.join(format!("{name}.{ending}"));
+        Ok(Self {
+            record: file("token"),
+            lock: file("lock"),
+            next: file("next"),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Makes the directory if it is not there.
+    fn check_directory(&self) -> Result<()> {
+        let failed = |error| FileStoreError::Io(self.directory.clone(), error);
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.directory).map_err(failed)?;
+        let metadata = std::fs::metadata(&self.directory).map_err(failed)?;
+        check(&self.directory, &metadata, OTHERS_WRITE)
+    }
+
+    /// What is stored. Of a file that is too large for a record no more is read than shows that.
+    fn read(&self) -> Result<Option<Vec<u8>>> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = match open(&self.record, flags) {
+            Ok(file) => file,
+            Err(FileStoreError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let mut sealed = Vec::new();
+        let read = file.take(MAX_LEN as u64 + 1).read_to_end(&mut sealed);
+        read.map_err(|error| FileStoreError::Io(self.record.clone(), error))?;
+        Ok(Some(sealed))
+    }
+
+    /// Takes the lock. A process that is stopped while it holds one keeps nobody waiting for ever.
+    fn lock(&self) -> Result<File> {
+        let file = open(&self.lock, OFlags::RDWR | OFlags::CREATE | OFlags::NOCTTY)?;
+        let began = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if began.elapsed() < LOCK_WAIT => {
+                    thread::sleep(LOCK_POLL);
+                }
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                    return Err(FileStoreError::Locked(self.lock.clone()));
+                }
+                Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return Err(FileStoreError::NoLocks(self.lock.clone()));
+                }
+                Err(error) => return Err(FileStoreError::Io(self.lock.clone(), error.into())),
+            }
+        }
+    }
+
+    /// Replaces the record, in one step for all who read and for the disk.
+    fn write(&self, sealed: &[u8]) -> Result<()> {
+        let failed = |error| FileStoreError::Io(self.next.clone(), error);
+        // What a process has left that was killed here before: we have the lock.
+        match std::fs::remove_file(&self.next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY;
+        let mut next = open(&self.next, flags)?;
+        next.write_all(sealed).and_then(|()| next.sync_all()).map_err(failed)?;
+        std::fs::rename(&self.next, &self.record).map_err(failed)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    }
+}
+
+/// Opens a file that has to be ours and nobody else's. A symbolic link is none.
+fn open(path: &Path, flags: OFlags) -> Result<File> {
+    let failed = |error: io::Error| FileStoreError::Io(path.to_owned(), error);
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file: File = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file.into(),
+        Err(Errno::LOOP | Errno::ISDIR) => return Err(FileStoreError::NotAFile(path.to_owned())),
+        Err(error) => return Err(failed(error.into())),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(FileStoreError::NotAFile(path.to_owned()));
+    }
+    check(path, &metadata, OTHERS)?;
+    Ok(file)
+}
+
+fn check(path: &Path, metadata: &std::fs::Metadata, forbidden: u32) -> Result<()> {
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(FileStoreError::NotOurs(path.to_owned()));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & forbidden != 0 {
+        return Err(FileStoreError::TooOpen(path.to_owned(), mode));
+    }
+    Ok(())
+}
+
+/// A name with nothing in it that means something to a file system.
+fn file_name(name: &str) -> String {
+    use std::fmt::Write;
+
+    name.bytes().fold(String::new(), |mut file_name, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            file_name.push(char::from(byte));
+        } else {
+            // Writing to a string never fails.
+            let _ = write!(file_name, "%{byte:02x}");
+        }
+        file_name
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The one who fetches for all, on a task of its own: it stores what comes of it, whether somebody
+//! still waits for it or not.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    error::SharedError,
+    member::{Member, Place, Seen},
+    protocol::{Failure, Lead, Storing, Want},
+    record::{Record, Stored},
+    store::Swapped,
+};
+use crate::{
+    error::{CacheError, TokenError},
+    source::{TokenRequest, TokenSource},
+    token::AccessToken,
+};
+
+/// The pause after the first failure to store; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// How often a failure is tried to be told to the others. If it is not, the lease ends by itself.
+const TELLINGS: u32 = 3;
+
+type Outcome = Result<AccessToken, TokenError>;
+
+/// What a leader starts from.
+pub(super) struct Start {
+    pub(super) lead: Lead,
+    /// The record with its lease.
+    pub(super) seen: Seen,
+    pub(super) request: TokenRequest,
+    pub(super) called: Instant,
+    pub(super) want: Arc<Want>,
+    pub(super) place: Arc<Place>,
+}
+
+/// What a fetch came to that brought no token.
+struct Failed {
+    error: TokenError,
+    failure: Failure,
+}
+
+impl<S: TokenSource> Member<S> {
+    pub(super) async fn run(self: Arc<Self>, start: Start, tell: oneshot::Sender<Outcome>) {
+        let began = Instant::now();
+        let fetched_at = start.seen.reading.at(began);
+        match self.attempt(&start).await {
+            Ok(token) => {
+                let mut token = Stored::of(&token, fetched_at, start.want.is_renewal());
+                if start.place.is_keyed {
+                    // It belongs to all keys, and a record to one.
+                    token.refresh_token = None;
+                }
+                if token.refresh_token.is_some() {
+                    self.rotates.store(true, Ordering::Relaxed);
+                }
+                self.succeed(start, token, tell).await;
+            }
+            Err(failed) => {
+                let outcome = self.fail(&start, failed).await;
+                // Nobody waits any more: the store knows.
+                drop(tell.send(outcome));
+            }
+        }
+    }
+
+    /// Fetches within the lease: what is left of it is for storing. Where something is spent, an
+    /// answer is waited for that comes later, because nobody else ever gets it.
+    async fn attempt(&self, start: &Start) -> Result<AccessToken, Failed> {
+        let request = match start.lead.previous() {
+            Some(Ok(previous)) => start.request.clone().with_previous(previous),
+            Some(Err(_)) | None => start.request.clone(),
+        };
+        let limit =
+            if start.lead.rotates { 4 * self.settings.lease } else { self.settings.lease * 2 / 3 };
+        let fetch = AssertUnwindSafe(self.settings.source.fetch(request)).catch_unwind();
+        match timeout(limit, fetch).await {
+            Ok(Ok(outcome)) => outcome.map_err(Failed::told),
+            Ok(Err(_panic)) => Err(Failed::unknown(CacheError::SourcePanicked)),
+            Err(_) => Err(Failed::unknown(CacheError::FetchTimeout(limit))),
+        }
+    }
+
+    /// Stores a token. Where the next fetch needs what came with it, nobody gets it before.
+    async fn succeed(
+        self: &Arc<Self>,
+        start: Start,
+        token: Stored,
+        tell: oneshot::Sender<Outcome>,
+    ) {
+        let is_spent = start.lead.rotates || token.refresh_token.is_some();
+        let mut tell = Some(tell);
+        if !is_spent {
+            tell_once(&mut tell, start.seen.hand_out(&token, start.called));
+        }
+        let began = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        let mut seen = Some(start.seen);
+        loop {
+            // For nothing but a refresh token a leader stays longer than its lease.
+            if !is_spent && began.elapsed() > self.settings.lease {
+                return;
+            }
+            let looked = match seen.take() {
+                Some(seen) => Ok(seen),
+                None => self.load(&start.place).await,
+            };
+            let Ok(current) = looked else {
+                rest(&mut pause).await;
+                continue;
+            };
+            let step = start.lead.succeeded(current.record.as_ref(), &token, current.now());
+            let stored = match (step, &current.record) {
+                (Storing::Write(record), _) => {
+                    match self.swap(&start.place, &current.version, &record).await {
+                        Ok(Swapped::Done(_)) => record,
+                        Ok(Swapped::Conflict) => continue,
+                        // It may be stored all the same: the next look says.
+                        Err(_) => {
+                            rest(&mut pause).await;
+                            continue;
+                        }
+                    }
+                }
+                (_, Some(record)) => record.clone(),
+                (_, None) => continue,
+            };
+            self.hold(&start.place, &stored);
+            let theirs = stored.token.filter(|it| start.want.is_met_by(it, current.now()));
+            let token = theirs.as_ref().unwrap_or(&token);
+            tell_once(&mut tell, current.hand_out(token, start.called));
+            return;
+        }
+    }
+
+    /// Tells the others of a failure, unless one of them has succeeded meanwhile.
+    async fn fail(self: &Arc<Self>, start: &Start, failed: Failed) -> Outcome {
+        let Failed { error, failure } = failed;
+        for _ in 0..TELLINGS {
+            let Ok(current) = self.load(&start.place).await else { break };
+            let now = current.now();
+            if let Some(record) = &current.record {
+                if let Some(token) =
+                    overtaking(start, record).filter(|it| start.want.is_met_by(it, now))
+                {
+                    self.hold(&start.place, record);
+                    return current.hand_out(token, start.called);
+                }
+            }
+            let Some(record) = start.lead.failed(current.record.as_ref(), failure, now) else {
+                break;
+            };
+            if let Ok(Swapped::Done(_)) = self.swap(&start.place, &current.version, &record).await {
+                break;
+            }
+        }
+        let is_lost = start.lead.is_in_doubt() && !failure.is_transient;
+        Err(if is_lost { SharedError::RefreshTokenLost(error).into_token_error() } else { error })
+    }
+}
+
+/// The token that has replaced the one which the leader started from.
+fn overtaking<'a>(start: &Start, record: &'a Record) -> Option<&'a Stored> {
+    record.token.as_ref().filter(|_| start.lead.is_overtaken(record))
+}
+
+fn tell_once(tell: &mut Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
+    if let Some(tell) = tell.take() {
+        // Nobody waits any more: the store knows.
+        drop(tell.send(outcome));
+    }
+}
+
+async fn rest(pause: &mut Duration) {
+    sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    *pause = (*pause * 2).min(MAX_PAUSE);
+}
+
+// ===== impl Failed =====
+
+impl Failed {
+    /// The source has said what went wrong.
+    fn told(error: TokenError) -> Self {
+        let failure = Failure {
+            is_transient: error.is_transient(),
+            is_unknown: false,
+            retry_after: error.retry_after(),
+        };
+        Self { error, failure }
+    }
+
+    /// The source has said nothing.
+    fn unknown(error: CacheError) -> Self {
+        Self { error: error.into(), failure: Failure::UNKNOWN }
+    }
+}
