@@ -65,7 +65,7 @@
 //! | --- | --- | --- |
 //! | a token that is not the rejected one, nor the one that is due, and has life left | takes it | nobody |
 //! | a lease that runs | waits for the value; the holder of the lease fetches | its holder: next generation, or pause |
-//! | a lease that has ended, of a process | takes the lease | whoever asks first; the one before, by success |
+//! | a lease that has ended, of a process | takes the lease; where something is spent, gives its holder three seconds more before that | whoever asks first; its holder, by success |
 //! | a pause | fails, as what may pass | whoever asks first after it |
 //! | none of these | takes the lease | whoever asks first |
 //! | nothing at all, or a generation below the one that the process holds | puts the held one back; or takes the lease; or, where something is spent and the store may forget, *settles*: a lease that nobody holds | the same, and any who holds a newer one |
@@ -76,6 +76,8 @@
 //!   over a later generation it is dropped. *A late failure changes nothing.*
 //! - *A refusal* (`invalid_grant`) makes the leader read the record again: if another process was
 //!   faster, its token is the answer. No refusal ever deletes anything.
+//! - *Who does not know whether the store has written down its lease* does not fetch, and gives the
+//!   lease back.
 //! - *A refresh token is in doubt* when a lease ends that nobody gave back: its holder may have sent
 //!   it. It gets one more try. If that is refused, or its lease ends like the first one, the answer
 //!   is [`SharedError::RefreshTokenLost`]. From then on the source fetches with what it

@@ -1,6 +1,8 @@
 //! A caller that wants a token: looks into the store, and does what the protocol says.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
 
 use tokio::{
     runtime::Handle,
@@ -14,7 +16,7 @@ use super::{
     member::{Member, Place, Seen},
     protocol::{self, Step, Want},
     record::Holder,
-    store::{StoreError, Swapped},
+    store::{StoreError, Swapped, Version},
 };
 use crate::{
     error::{CacheError, TokenError},
@@ -28,63 +30,108 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// The shortest pause between two looks of one who waits, whatever the store says.
 const MIN_POLL: Duration = Duration::from_millis(10);
 
+/// The pause between two looks of one who does not know whether it has a lease.
+const RELEASE_PAUSE: Duration = Duration::from_millis(500);
+
+type Tell = oneshot::Sender<Result<AccessToken, TokenError>>;
+
+/// What a caller gets.
+enum Answer {
+    Told(Result<AccessToken, TokenError>),
+    /// Whatever the leader says.
+    Lead(Box<Start>),
+    /// Nothing: it has gone.
+    Nobody,
+}
+
 /// The lease never ends, by a clock that stands still.
 #[derive(Debug, thiserror::Error)]
 #[error("another process fetches, and its lease does not end")]
 struct EndlessLease;
 
 impl<S: TokenSource> Member<S> {
+    /// Asks on a task of its own: whoever has got a lease must lead or give it back, whether
+    /// somebody still waits for it or not.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         request: TokenRequest,
     ) -> Result<AccessToken, TokenError> {
         let called = Instant::now();
         let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
-        let place = Arc::new(self.place(&request).await?);
-        let want = Arc::new(Want::of(&request));
+        let (tell, told) = oneshot::channel();
+        let work = Arc::clone(self).serve(request, called, tell);
+        runtime.spawn(observe::in_current_span(work));
+        told.await.unwrap_or_else(|_| Err(CacheError::FlightLost.into()))
+    }
+
+    async fn serve(self: Arc<Self>, request: TokenRequest, called: Instant, tell: Tell) {
+        let mut tell = tell;
+        let outcome = match self.place(&request).await {
+            Ok(place) => self.answer(Arc::new(place), request, called, &mut tell).await,
+            Err(error) => Answer::Told(Err(error)),
+        };
+        match outcome {
+            // That nobody waits any more is no failure.
+            Answer::Told(outcome) => drop(tell.send(outcome)),
+            Answer::Lead(start) => self.run(*start, tell).await,
+            Answer::Nobody => {}
+        }
+    }
+
+    /// Asks until there is an answer, or nobody who waits for it.
+    async fn answer(
+        self: &Arc<Self>,
+        place: Arc<Place>,
+        request: TokenRequest,
+        called: Instant,
+        tell: &mut Tell,
+    ) -> Answer {
+        let want = Want::of(&request);
         let Some(me) = holder() else {
-            return self.without_store(request, StoreError::new("no random bytes")).await;
+            let error = StoreError::new("the operating system has no random bytes");
+            return self.without_store(request, error, tell).await;
         };
         loop {
             if called.elapsed() > 3 * self.settings.lease {
-                return self.without_store(request, StoreError::new(EndlessLease)).await;
+                return self.without_store(request, StoreError::new(EndlessLease), tell).await;
             }
             let (seen, step) = match self.ask(&place, &want, me).await {
                 Ok(Some(answer)) => answer,
                 // Somebody was faster.
                 Ok(None) => continue,
-                Err(error) => return self.without_store(request, error).await,
+                Err(error) => return self.without_store(request, error, tell).await,
             };
             let failure = match step {
                 Step::Have(token) => {
                     if let Some(record) = &seen.record {
                         self.hold(&place, record);
                     }
-                    return seen.hand_out(&token, called);
+                    return Answer::Told(seen.hand_out(&token, called));
                 }
                 Step::Lead(lead) => {
-                    let start =
-                        Start { lead, seen, request, called, want, place: Arc::clone(&place) };
-                    return self.lead(&runtime, start).await;
+                    let start = Start { lead, seen, request, called, want, place };
+                    return Answer::Lead(Box::new(start));
                 }
                 Step::Wait(left) => {
-                    self.wait(&place, &seen, left).await;
-                    continue;
+                    match select(pin!(self.wait(&place, &seen, left)), pin!(tell.closed())).await {
+                        Either::Left(_) => continue,
+                        Either::Right(_) => return Answer::Nobody,
+                    }
                 }
                 Step::Paused(left) => SharedError::Paused(left),
                 Step::TooSoon(left) => SharedError::TooSoon(left),
                 // It was written.
                 Step::Write(_) => continue,
             };
-            return Err(failure.into_token_error());
+            return Answer::Told(Err(failure.into_token_error()));
         }
     }
 
     /// Looks once and writes what is to be written; what comes after that. `None`: somebody else
     /// has written.
     async fn ask(
-        &self,
-        place: &Place,
+        self: &Arc<Self>,
+        place: &Arc<Place>,
         want: &Want,
         me: Holder,
     ) -> Result<Option<(Seen, Step)>, StoreError> {
@@ -96,12 +143,32 @@ impl<S: TokenSource> Member<S> {
             let record = seen.record.as_ref();
             let step = protocol::ask(want, me, &rules, record, held.as_deref(), now);
             let Step::Write(record) = step else { return Ok(Some((seen, step))) };
-            match self.swap(place, &seen.version, &record).await? {
-                Swapped::Done(version) => {
+            match self.swap(place, &seen.version, &record).await {
+                Ok(Swapped::Done(version)) => {
                     seen.record = Some(record);
                     seen.version = version;
                 }
-                Swapped::Conflict => return Ok(None),
+                Ok(Swapped::Conflict) => return Ok(None),
+                Err(error) => {
+                    let release = Arc::clone(self).release(Arc::clone(place), me, seen.version);
+                    tokio::spawn(observe::in_current_span(release));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Gives back a lease that the store may have written down all the same, or may yet.
+    async fn release(self: Arc<Self>, place: Arc<Place>, me: Holder, seen: Version) {
+        let began = Instant::now();
+        while began.elapsed() < 4 * self.settings.lease {
+            sleep(RELEASE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            let Ok(current) = self.load(&place).await else { continue };
+            let is_unchanged = current.version == seen;
+            let record = protocol::released(current.record.as_ref(), me, is_unchanged);
+            let Some(record) = record else { return };
+            if let Ok(Swapped::Done(_)) = self.swap(&place, &current.version, &record).await {
+                return;
             }
         }
     }
@@ -122,12 +189,19 @@ impl<S: TokenSource> Member<S> {
         &self,
         request: TokenRequest,
         error: StoreError,
-    ) -> Result<AccessToken, TokenError> {
+        tell: &mut Tell,
+    ) -> Answer {
         if self.rotates() {
-            return Err(SharedError::StoreAway(error).into_token_error());
+            return Answer::Told(Err(SharedError::StoreAway(error).into_token_error()));
         }
-        sleep(SPREAD.mul_f64(fastrand::f64())).await;
-        self.settings.source.fetch(request).await
+        let fetch = async {
+            sleep(SPREAD.mul_f64(fastrand::f64())).await;
+            self.settings.source.fetch(request).await
+        };
+        match select(pin!(fetch), pin!(tell.closed())).await {
+            Either::Left((outcome, _)) => Answer::Told(outcome),
+            Either::Right(_) => Answer::Nobody,
+        }
     }
 
     /// Which record the request is about.
@@ -149,18 +223,6 @@ impl<S: TokenSource> Member<S> {
         #[cfg(not(feature = "keyed"))]
         let _ = request;
         Ok(Place { name: self.settings.name.to_string(), keys, is_keyed: false })
-    }
-
-    /// Starts a leader on a task of its own, and waits for it. It goes on if nobody does.
-    async fn lead(
-        self: &Arc<Self>,
-        runtime: &Handle,
-        start: Start,
-    ) -> Result<AccessToken, TokenError> {
-        let (tell, told) = oneshot::channel();
-        let member = Arc::clone(self);
-        runtime.spawn(observe::in_current_span(async move { member.run(start, tell).await }));
-        told.await.unwrap_or_else(|_| Err(CacheError::FlightLost.into()))
     }
 }
 

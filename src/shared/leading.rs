@@ -28,7 +28,8 @@ use crate::{
 
 /// The pause after the first failure to store; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// The longest one: several of them fit into the time that one has who may have spent something.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// How often a failure is tried to be told to the others. If it is not, the lease ends by itself.
 const TELLINGS: u32 = 3;
 
@@ -41,7 +42,7 @@ pub(super) struct Start {
     pub(super) seen: Seen,
     pub(super) request: TokenRequest,
     pub(super) called: Instant,
-    pub(super) want: Arc<Want>,
+    pub(super) want: Want,
     pub(super) place: Arc<Place>,
 }
 

@@ -162,6 +162,9 @@ impl<S> Member<S> {
         let record = match loaded.sealed.map(|sealed| place.keys.open(&place.name, &sealed)) {
             Some(Ok(record)) => {
                 self.ignores.store(false, Ordering::Relaxed);
+                if record.token.as_ref().is_some_and(|token| token.refresh_token.is_some()) {
+                    self.rotates.store(true, Ordering::Relaxed);
+                }
                 Some(record)
             }
             Some(Err(reason)) => {

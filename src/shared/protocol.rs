@@ -22,6 +22,9 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// How long after a renewal the fleet does not renew again.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than its lease one who may have spent something has, before another one tries
+/// the same: the store may have been away for all of the lease.
+const GRACE: Duration = Duration::from_secs(3);
 /// A token that expires sooner is not handed out.
 const MIN_LEFT: Duration = Duration::from_secs(10);
 
@@ -118,11 +121,14 @@ pub(super) fn ask(
         return Step::Have(token.clone());
     }
     if let Some(lease) = record.lease.filter(|lease| lease.is_running(now)) {
-        return if lease.holder == me {
+        return if lease.holder == me && !lease.is_grace {
             Step::Lead(Lead::of(record, me, rules))
         } else {
             Step::Wait(lease.until.since(now))
         };
+    }
+    if let Some(grace) = record.grace(rules, now) {
+        return Step::Write(Record { lease: Some(grace), ..record.clone() });
     }
     if let Some(until) = record.pause_until.filter(|until| now < *until) {
         return Step::Paused(until.since(now).min(MAX_PAUSE));
@@ -149,14 +155,27 @@ pub(super) fn put_back(
     let rotates = held.rotates(rules);
     let is_worth_it = rotates || held.token.as_ref().is_some_and(|token| token.has_life_left(now));
     is_worth_it.then(|| {
-        // Nobody leads until those who hold a still newer one have had their time.
-        let settle = rules.settle.filter(|_| rotates);
+        // Nobody leads until those who hold a still newer one have had their time, and whoever
+        // fetches just now.
+        let settle = rules.settle.filter(|_| rotates).map(|it| it.max(rules.lease / 2));
         Record {
             lease: settle.map(|settle| Lease::of(NOBODY, settle, now)),
             pause_until: None,
             ..held.clone()
         }
     })
+}
+
+/// What one writes who does not know whether it has got a lease, and does not lead. `is_unchanged`:
+/// the record is still the one that the lease was asked for with.
+pub(super) fn released(current: Option<&Record>, me: Holder, is_unchanged: bool) -> Option<Record> {
+    let is_mine = current.is_some_and(|it| it.lease.is_some_and(|lease| lease.holder == me));
+    let record = current.cloned().unwrap_or_default();
+    if is_mine {
+        return Some(Record { lease: None, ..record });
+    }
+    // The same again has another version: what is on its way to the store then comes too late.
+    is_unchanged.then_some(record)
 }
 
 fn vacant() -> Record {
@@ -300,11 +319,20 @@ impl Record {
         self.generation == generation && self.lease.is_some_and(|lease| lease.holder == me)
     }
 
-    /// A lease that is over, and that nobody gave back, was held by a process that may have sent
-    /// the refresh token.
+    /// A lease that is over, and that nobody gave back, where its holder may have sent the refresh
+    /// token.
+    fn abandoned(&self, rules: &Rules) -> Option<Lease> {
+        self.lease.filter(|lease| lease.holder != NOBODY && self.rotates(rules))
+    }
+
+    /// The time that such a holder has besides.
+    fn grace(&self, rules: &Rules, now: StoreTime) -> Option<Lease> {
+        let lease = self.abandoned(rules).filter(|lease| !lease.is_grace)?;
+        Some(Lease { is_grace: true, ..Lease::of(lease.holder, GRACE, now) })
+    }
+
     fn doubt_of_next(&self, rules: &Rules) -> Doubt {
-        let is_abandoned = self.lease.is_some_and(|lease| lease.holder != NOBODY);
-        if is_abandoned && self.rotates(rules) { self.doubt.worse() } else { self.doubt }
+        if self.abandoned(rules).is_some() { self.doubt.worse() } else { self.doubt }
     }
 }
 
@@ -319,7 +347,7 @@ impl Doubt {
 
 impl Lease {
     fn of(holder: Holder, length: Duration, now: StoreTime) -> Self {
-        Self { holder, until: now.plus(length), length }
+        Self { holder, until: now.plus(length), length, is_grace: false }
     }
 
     /// One that would run for longer than it ever was is of a clock that was set back since.

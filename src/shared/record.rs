@@ -3,7 +3,7 @@
 //! ```text
 //! generation u64, doubt u8, pause_until?, token?, lease?
 //! token:  secret, refresh_token?, scope?, fetched_at, expires_at?, due_at?, renewed u8
-//! lease:  holder [16], until, length u64
+//! lease:  holder [16], until, length u64, is_grace u8
 //! ```
 //!
 //! Numbers are little endian, times are milliseconds since 1970 in a u64, a text is its length in a
@@ -61,6 +61,8 @@ pub(super) struct Lease {
     pub(super) holder: Holder,
     pub(super) until: StoreTime,
     pub(super) length: Duration,
+    /// Whether it has ended, and its holder gets some more time to say what came of it.
+    pub(super) is_grace: bool,
 }
 
 /// One ask of one process; nobody holds [`NOBODY`].
@@ -96,6 +98,7 @@ impl Record {
             writer.0.extend_from_slice(&lease.holder);
             writer.time(lease.until);
             writer.number(super::time::millis(lease.length));
+            writer.byte(lease.is_grace.into());
         });
         writer.0
     }
@@ -128,6 +131,7 @@ impl Record {
                     holder: reader.array()?,
                     until: reader.time()?,
                     length: Duration::from_millis(reader.number()?),
+                    is_grace: reader.flag()?,
                 })
             })?,
         };
@@ -267,10 +271,10 @@ mod tests {
             doubt in prop_oneof![Just(Doubt::None), Just(Doubt::Once), Just(Doubt::Lost)],
             pause_until in proptest::option::of(time()),
             token in proptest::option::of(stored()),
-            lease in proptest::option::of((any::<Holder>(), time(), any::<u64>())),
+            lease in proptest::option::of((any::<Holder>(), time(), any::<u64>(), any::<bool>())),
         ) -> Record {
-            let lease = lease.map(|(holder, until, length)| {
-                Lease { holder, until, length: Duration::from_millis(length) }
+            let lease = lease.map(|(holder, until, length, is_grace)| {
+                Lease { holder, until, length: Duration::from_millis(length), is_grace }
             });
             Record { generation, doubt, pause_until, token, lease }
         }

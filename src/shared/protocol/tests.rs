@@ -63,7 +63,16 @@ fn ask_at(want: &Want, rotates: bool, seen: Option<&Record>, now: StoreTime) -> 
 fn lead(rotates: bool, seen: &Record, now: StoreTime) -> (Lead, Record) {
     let want = wants(Reason::Requested, "none-of-them");
     let want = seen.token.as_ref().map_or(want, |it| wants(Reason::Requested, &it.secret));
-    let Step::Write(written) = ask_at(&want, rotates, Some(seen), now) else { panic!("no write") };
+    let Step::Write(mut written) = ask_at(&want, rotates, Some(seen), now) else {
+        panic!("no write")
+    };
+    let mut now = now;
+    if written.lease.is_some_and(|lease| lease.is_grace) {
+        now = now.plus(GRACE);
+        let step = ask_at(&want, rotates, Some(&written), now);
+        let Step::Write(after_grace) = step else { panic!("{step:?}") };
+        written = after_grace;
+    }
     match ask_at(&want, rotates, Some(&written), now) {
         Step::Lead(lead) => (lead, written),
         step => panic!("{step:?}"),
@@ -172,7 +181,7 @@ fn nothing_is_spent_until_an_emptied_store_has_settled() {
     let put_back = put_back(&rules(true), Some(&settling), Some(&held), after(1)).unwrap();
     assert_eq!(ask_at(&first(), true, Some(&put_back), after(1)), Step::Have(held.token.unwrap()));
     let want = wants(Reason::Due, "a");
-    assert_eq!(ask_at(&want, true, Some(&put_back), after(1)), Step::Wait(SETTLE));
+    assert_eq!(ask_at(&want, true, Some(&put_back), after(1)), Step::Wait(LEASE / 2));
 }
 
 #[test]
@@ -234,6 +243,8 @@ fn a_late_failure_changes_nothing() {
     let (late, written) = lead(true, &record(1, with_refresh_token("a", "r-1")), NOW);
     let want = wants(Reason::Due, "a");
     let step = ask(&want, OTHER, &rules(true), Some(&written), None, after(30));
+    let Step::Write(in_grace) = step else { panic!("{step:?}") };
+    let step = ask(&want, OTHER, &rules(true), Some(&in_grace), None, after(33));
     let Step::Write(by_successor) = step else { panic!("{step:?}") };
     for failure in
         [Failure::UNKNOWN, Failure { is_transient: false, is_unknown: false, retry_after: None }]
@@ -276,13 +287,44 @@ fn a_refresh_token_in_doubt_gets_one_more_try_and_is_then_not_sent() {
     let (second, written) = lead(true, &written, after(30));
     assert!(second.is_in_doubt());
     assert_eq!((sent(&second).as_deref(), written.doubt), (Some("r-1"), Doubt::Once));
-    let (third, written) = lead(true, &written, after(60));
+    let (third, written) = lead(true, &written, after(63));
     assert_eq!(written.doubt, Doubt::Lost);
     assert!(third.is_in_doubt());
     assert_eq!(sent(&third), None);
     // A new grant ends it.
     let stored = third.succeeded(Some(&written), &with_refresh_token("b", "r-9"), after(61));
     assert!(matches!(stored, Storing::Write(Record { doubt: Doubt::None, .. })));
+}
+
+#[test]
+fn who_may_have_spent_something_has_some_more_time_to_say_so() {
+    let (first, written) = lead(true, &record(1, with_refresh_token("a", "r-1")), NOW);
+    let want = wants(Reason::Due, "a");
+    let Step::Write(in_grace) = ask_at(&want, true, Some(&written), after(90)) else { panic!() };
+    assert_eq!(in_grace.doubt, Doubt::None);
+    // Not even the one who had it leads by that.
+    assert_eq!(ask_at(&want, true, Some(&in_grace), after(90)), Step::Wait(GRACE));
+    let failed = first.failed(Some(&in_grace), Failure::UNKNOWN, after(91)).unwrap();
+    assert_eq!((failed.lease, failed.doubt), (None, Doubt::Once));
+    let stored = first.succeeded(Some(&in_grace), &with_refresh_token("b", "r-2"), after(91));
+    assert!(matches!(stored, Storing::Write(_)));
+    // What repeats does not wait.
+    let (_, written) = lead(false, &record(1, token("a")), NOW);
+    let Step::Write(next) = ask_at(&want, false, Some(&written), after(90)) else { panic!() };
+    assert!(matches!(ask_at(&want, false, Some(&next), after(90)), Step::Lead(_)));
+}
+
+#[test]
+fn a_lease_that_nobody_knows_of_is_given_back_and_leaves_no_doubt() {
+    let seen = record(1, with_refresh_token("a", "r-1"));
+    let (_, written) = lead(true, &seen, NOW);
+    assert_eq!(released(Some(&written), ME, false), Some(seen.clone()));
+    // It may still be on its way: the same again has another version.
+    assert_eq!(released(Some(&seen), ME, true), Some(seen.clone()));
+    assert_eq!(released(None, ME, true), Some(Record::default()));
+    // Somebody else goes on.
+    assert_eq!(released(Some(&leased(&seen, OTHER)), ME, false), None);
+    assert_eq!(released(None, ME, false), None);
 }
 
 #[test]
