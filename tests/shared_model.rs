@@ -377,8 +377,7 @@ fn run(history: History) -> Vec<String> {
         let world = World { history, began: Instant::now(), inner: Mutex::default() };
         let world = Arc::new(world);
         fleet(Arc::clone(&world)).await;
-        let broken = std::mem::take(&mut world.inner().broken);
-        broken
+        std::mem::take(&mut world.inner().broken)
     })
 }
 

@@ -33,6 +33,9 @@ const MIN_POLL: Duration = Duration::from_millis(10);
 /// The pause between two looks of one who does not know whether it has a lease.
 const RELEASE_PAUSE: Duration = Duration::from_millis(500);
 
+/// How much longer than three leases somebody waits: a store settles, and gives time besides.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 type Tell = oneshot::Sender<Result<AccessToken, TokenError>>;
 
 /// What a caller gets.
@@ -92,7 +95,7 @@ impl<S: TokenSource> Member<S> {
             return self.without_store(request, error, tell).await;
         };
         loop {
-            if called.elapsed() > 3 * self.settings.lease {
+            if called.elapsed() > 3 * self.settings.lease + PATIENCE {
                 return self.without_store(request, StoreError::new(EndlessLease), tell).await;
             }
             let (seen, step) = match self.ask(&place, &want, me).await {
