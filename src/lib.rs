@@ -167,6 +167,6 @@ pub use source::{FromFn, Reason, TokenRequest, TokenSource, from_fn};
 pub use token::{AccessToken, InvalidToken};
 
 /// The README's examples compile.
-#[cfg(all(doctest, feature = "reqwest-middleware", feature = "metrics"))]
+#[cfg(all(doctest, unix, feature = "metrics", feature = "reqwest-middleware", feature = "shared"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
