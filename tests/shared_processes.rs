@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
     net::{TcpListener, TcpStream},
@@ -86,10 +87,18 @@ async fn serve(connection: TcpStream, answer: impl Fn(&str) -> String) {
 
 // ===== A child =====
 
-/// Exchanges the refresh token; with a cut point, it has the answer and never returns.
+/// Exchanges the refresh token, and does something before it hands out the answer.
 struct Source {
     address: String,
-    has_cut_point: bool,
+    then: Then,
+}
+
+enum Then {
+    Return,
+    /// It never returns: who is killed now has an answer that is stored nowhere.
+    Cut,
+    /// It tells, and returns a little later: who is stopped now goes on with it.
+    Tell,
 }
 
 impl TokenSource for Source {
@@ -101,8 +110,13 @@ impl TokenSource for Source {
         connection.write_all(line.as_bytes()).await.map_err(TokenError::transient)?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.map_err(TokenError::transient)?;
-        if self.has_cut_point {
-            std::future::pending::<()>().await;
+        match self.then {
+            Then::Return => {}
+            Then::Cut => std::future::pending().await,
+            Then::Tell => {
+                println!("answer: exchanged");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
         }
         let Some((token, refresh_token)) = answer.trim().split_once(' ') else {
             return Err(TokenError::permanent("invalid_grant"));
@@ -125,7 +139,12 @@ async fn child() {
         "write" => write_for_ever(&FileStore::new(directory)).await,
         role => {
             let address = std::env::var(SERVICE).unwrap();
-            let source = Source { address, has_cut_point: role == "cut" };
+            let then = match role {
+                "cut" => Then::Cut,
+                "tell" => Then::Tell,
+                _ => Then::Return,
+            };
+            let source = Source { address, then };
             let shared = Shared::new(source, FileStore::new(directory))
                 .name("orders")
                 .seal(Seal::new(SEAL))
@@ -183,6 +202,12 @@ impl Process {
         }
     }
 
+    /// `SIGSTOP` or `SIGCONT`.
+    fn signal(&self, signal: Signal) {
+        let id = i32::try_from(self.child.id().expect("it runs")).unwrap();
+        kill_process(Pid::from_raw(id).expect("it is no group"), signal).unwrap();
+    }
+
     /// `SIGKILL`.
     async fn kill(mut self) {
         self.child.kill().await.unwrap();
@@ -230,6 +255,22 @@ async fn a_service_that_refuses_the_one_more_try_makes_an_explicit_error() {
     let mut process = Process::start("fetch", &tokens, Some(&service));
     let answer = process.answer().await;
     assert!(answer.contains("refresh token is lost"), "{answer}");
+    assert_eq!(service.exchanges(), 2);
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_past_its_lease_is_heard_when_it_goes_on() {
+    let (service, directory) = (Service::start(false).await, directory());
+    let tokens = directory.path().join("tokens");
+    let mut stopped = Process::start("tell", &tokens, Some(&service));
+    assert_eq!(stopped.answer().await, "exchanged");
+    stopped.signal(Signal::STOP);
+    let mut successor = Process::start("fetch", &tokens, Some(&service));
+    assert!(successor.answer().await.contains("refresh token is lost"));
+    stopped.signal(Signal::CONT);
+    assert_eq!(stopped.answer().await, "t-1");
+    let mut next = Process::start("fetch", &tokens, Some(&service));
+    assert_eq!(next.answer().await, "t-1");
     assert_eq!(service.exchanges(), 2);
 }
 

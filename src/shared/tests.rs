@@ -306,6 +306,22 @@ async fn keys_have_a_record_each_whose_name_shows_nothing() {
 
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
+async fn a_keyed_cache_over_it_shares_the_token_of_each_key() {
+    use crate::{cache::keyed::KeyedTokenCache, key::TokenKey};
+
+    let (service, store) = (Service::default(), MemoryStore::new());
+    let cache = || KeyedTokenCache::builder(process(&service, store.clone())).build().unwrap();
+    let fleet = [cache(), cache()];
+    for (scope, token) in [("a", "t-1"), ("b", "t-2")] {
+        for cache in &fleet {
+            let key = TokenKey::new().scope(scope);
+            assert_eq!(cache.get(&key).await.unwrap().secret(), token);
+        }
+    }
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_spends_its_refresh_token_is_not_shared_by_keys() {
     let service = Service::rotating();
     let request = first().with_key(crate::key::TokenKey::new().scope("a"));
