@@ -422,13 +422,13 @@ async fn a_process_that_starts_at_an_emptied_store_spends_nothing_that_others_ho
 
 #[tokio::test(start_paused = true)]
 async fn garbage_is_ignored_and_replaced() {
-    let sealed_elsewhere = {
+    let sealed_by_another = {
         let (service, store) = (Service::default(), MemoryStore::new());
         let other = Shared::new(Source(service), store.clone()).name("orders");
         other.seal(Seal::new(SEAL.replace("00", "ff"))).fetch(first()).await.unwrap();
         store.sealed("orders").unwrap()
     };
-    for garbage in [vec![], vec![1; 40], vec![9; 400], vec![1; 10 << 20], sealed_elsewhere] {
+    for garbage in [vec![], vec![1; 40], vec![9; 400], vec![1; 10 << 20], sealed_by_another] {
         let (service, store) = (Service::default(), MemoryStore::new());
         store.put("orders", garbage);
         assert_eq!(process(&service, store.clone()).fetch(first()).await.unwrap().secret(), "t-1");
