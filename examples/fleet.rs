@@ -75,8 +75,7 @@ mod fleet {
             .build()?;
         let shared = Shared::new(endpoint, FileStore::new(env::var(DIRECTORY)?))
             .name("orders")
-            .seal(Seal::new(Secret::env(SEAL)))
-            .rotating();
+            .seal(Seal::new(Secret::env(SEAL)));
         let url = env::var(API_URL)?;
         let api = BearerAuthLayer::new(shared).origin(&url)?.layer(ReqwestService::default());
 

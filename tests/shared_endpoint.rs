@@ -21,7 +21,6 @@ fn process(world: &World, configured: &str, directory: &Path) -> Shared<TokenEnd
     Shared::new(endpoint, FileStore::new(directory))
         .name("orders")
         .seal(Seal::new(SEAL))
-        .rotating()
         // Real disks, and other tests beside this one.
         .store_timeout(Duration::from_secs(5))
 }

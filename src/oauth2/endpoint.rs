@@ -176,6 +176,12 @@ impl TokenSource for TokenEndpoint {
         self.endpoint.label.name()
     }
 
+    /// Not where each exchange may spend its
+    /// [refresh token](super::TokenEndpointBuilder::refresh_token).
+    fn is_repeatable(&self) -> bool {
+        !matches!(self.endpoint.grant, Grant::Refresh(_))
+    }
+
     /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout), because a
     /// fetch may need a second one; and as long for the metadata, if they are
     /// [discovered](TokenEndpoint::discover).

@@ -1,6 +1,6 @@
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// From a look at this machine to the life of a token.
+/// Buckets from a cache hit (1 ms) to a token's lifetime (1 h).
 const SECONDS: [f64; 12] =
     [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, 3600.0];
 

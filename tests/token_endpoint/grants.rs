@@ -269,3 +269,14 @@ async fn of_two_grants_the_last_one_counts() {
     let seen = super::support::sent(builder().grant_type("urn:x")).await;
     assert_eq!(seen.body, "grant_type=urn%3Ax");
 }
+
+#[test]
+fn a_refresh_token_is_not_sent_by_any_number_of_processes_at_once() {
+    let endpoint = || TokenEndpoint::builder("https://auth.example.com/token").client_id("a");
+    let is_repeatable = |endpoint: TokenEndpointBuilder| {
+        let service = Scripted::new([]);
+        TokenSource::is_repeatable(&endpoint.transport(service).build().unwrap())
+    };
+    assert!(is_repeatable(endpoint().client_secret("b")));
+    assert!(!is_repeatable(endpoint().refresh_token("b")));
+}
