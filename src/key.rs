@@ -289,9 +289,11 @@ impl KeyId {
 // ===== impl LookUp =====
 
 impl LookUp<'_> {
-    /// Whether that is the id of the key that is looked up.
+    /// Whether that is the id of the key that is looked up. Of one that cannot be used nothing is
+    /// left to tell it from others, so it is none.
     pub(crate) fn is(self, id: &KeyId) -> bool {
-        id.purpose == self.0.inner.purpose
+        self.0.inner.invalid.is_none()
+            && id.purpose == self.0.inner.purpose
             && id.subject == self.0.inner.subject.as_ref().map(Subject::id)
     }
 }

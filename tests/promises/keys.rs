@@ -117,6 +117,25 @@ async fn a_key_that_cannot_be_used_is_refused_and_nothing_is_fetched() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_used_never_gets_what_is_there_for_another() {
+    let (api, exchange) = (Api::new(), Exchange::default());
+    let tokens = exchange.tokens();
+    let mut stack = keyed(&tokens).layer(api.clone());
+    for _ in 0..2 {
+        call(&mut stack, with(TokenKey::new())).await;
+        call(&mut stack, with(of_user("ann"))).await;
+    }
+    let too_large = |key: TokenKey| key.scope("a".repeat(9000));
+    for key in [too_large(TokenKey::new()), too_large(of_user("ann"))] {
+        let error = send(&stack, with(key.clone())).await.unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Refused::InvalidKey(_))), "{error}");
+        tokens.get(&key).await.unwrap_err();
+        tokens.forget(&key);
+    }
+    assert_eq!((api.seen().len(), tokens.len()), (4, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn layers_with_other_rules_over_one_map_share_tokens_and_nothing_else() {
     let (api, exchange) = (Api::new(), Exchange::default());
     let tokens = exchange.tokens();
