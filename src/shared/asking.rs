@@ -217,6 +217,8 @@ impl<S: TokenSource> Member<S> {
             .map_err(|error| SharedError::from(error).into_token_error())?;
         #[cfg(feature = "keyed")]
         if let Some(key) = request.key() {
+            // What is stored is not for a key that cannot be used, nor for a subject that is gone.
+            key.usable(std::time::SystemTime::now())?;
             if self.rotates() {
                 return Err(SharedError::KeyedRotation.into_token_error());
             }

@@ -306,6 +306,28 @@ async fn keys_have_a_record_each_whose_name_shows_nothing() {
 
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
+async fn what_is_stored_is_for_no_key_that_cannot_be_used_and_for_no_subject_that_is_gone() {
+    use crate::key::{InvalidTokenKey, NoSubject, Subject, TokenKey};
+
+    let (service, store) = (Service::default(), MemoryStore::new());
+    let process = process(&service, store);
+    let ann = || AccessToken::new("ann").unwrap();
+    let with = |key: TokenKey| first().with_key(key);
+    let of_ann = TokenKey::new().on_behalf_of(Subject::new(ann()));
+    for key in [TokenKey::new(), of_ann] {
+        process.fetch(with(key)).await.unwrap();
+    }
+    let invalid = TokenKey::new().scope("s".repeat(9000));
+    let error = process.fetch(with(invalid)).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&InvalidTokenKey::TooLarge));
+    let gone = Subject::new(ann().with_expiry(std::time::UNIX_EPOCH));
+    let error = process.fetch(with(TokenKey::new().on_behalf_of(gone))).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&NoSubject::Expired));
+    assert_eq!(service.fetches(), 2);
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
 async fn a_keyed_cache_over_it_shares_the_token_of_each_key() {
     use crate::{cache::keyed::KeyedTokenCache, key::TokenKey};
 
