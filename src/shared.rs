@@ -65,7 +65,7 @@
 //! | --- | --- | --- |
 //! | a token that is not the rejected one, nor the one that is due, and has life left | takes it | nobody |
 //! | a lease that runs | waits for the value; the holder of the lease fetches | its holder: next generation, or pause |
-//! | a lease that has ended, of a process | takes the lease; where something is spent, gives its holder three seconds more before that | whoever asks first; its holder, by success |
+//! | a lease that has ended | takes the lease; where something is spent, gives three seconds more before that: the store may have been away | whoever asks first; its holder, by success |
 //! | a pause | fails, as what may pass | whoever asks first after it |
 //! | none of these | takes the lease | whoever asks first |
 //! | nothing at all, or a generation below the one that the process holds | puts the held one back; or takes the lease; or, where something is spent and the store may forget, *settles*: a lease that nobody holds | the same, and any who holds a newer one |

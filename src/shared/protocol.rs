@@ -325,9 +325,10 @@ impl Record {
         self.lease.filter(|lease| lease.holder != NOBODY && self.rotates(rules))
     }
 
-    /// The time that such a holder has besides.
+    /// The time that such a holder has besides, and whoever has something to put back: the store
+    /// may have been away while it settled.
     fn grace(&self, rules: &Rules, now: StoreTime) -> Option<Lease> {
-        let lease = self.abandoned(rules).filter(|lease| !lease.is_grace)?;
+        let lease = self.lease.filter(|lease| !lease.is_grace && self.rotates(rules))?;
         Some(Lease { is_grace: true, ..Lease::of(lease.holder, GRACE, now) })
     }
 

@@ -185,6 +185,18 @@ fn nothing_is_spent_until_an_emptied_store_has_settled() {
 }
 
 #[test]
+fn who_could_not_put_anything_back_while_a_store_settled_has_time_after_it() {
+    let Step::Write(settling) = ask_at(&first(), true, None, NOW) else { panic!("no write") };
+    // The store was away for all of that time, and comes back.
+    let Step::Write(in_grace) = ask_at(&first(), true, Some(&settling), after(90)) else {
+        panic!("no write")
+    };
+    assert_eq!(ask_at(&first(), true, Some(&in_grace), after(90)), Step::Wait(GRACE));
+    let (_, written) = lead(true, &settling, after(90));
+    assert_eq!(written.doubt, Doubt::None, "nobody has sent anything");
+}
+
+#[test]
 fn a_store_that_does_not_forget_needs_not_settle() {
     let rules = Rules { settle: None, ..rules(true) };
     let Step::Write(written) = ask(&first(), ME, &rules, None, None, NOW) else { panic!() };
