@@ -43,6 +43,7 @@ pub use self::{
     status::Status,
 };
 use crate::{
+    clock::later::Later,
     error::{CacheError, TokenError},
     observe::{self, Label},
     origin::Origin,
@@ -232,7 +233,7 @@ impl TokenCache {
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
         observe::renewing(self.label(), rejection.origin.as_ref());
         self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;
-        let end = Instant::now() + self.core.policy.wait_limit();
+        let end = Instant::now().later(self.core.policy.wait_limit());
         loop {
             let asked =
                 self.core.decide(|state, now| state.reject(&rejection, RejectedBy::Waiter, now));
@@ -283,7 +284,7 @@ impl TokenCache {
     /// # }
     /// ```
     pub async fn refresh(&self) -> Result<AccessToken, TokenError> {
-        let end = Instant::now() + self.core.policy.wait_limit();
+        let end = Instant::now().later(self.core.policy.wait_limit());
         match self.core.decide(State::refresh) {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
@@ -359,7 +360,7 @@ impl TokenCache {
 
     /// What [`get`](Self::get) does when it waits.
     pub(crate) async fn wait(&self, wait: Wait) -> Outcome {
-        let end = Instant::now() + self.core.policy.wait_limit();
+        let end = Instant::now().later(self.core.policy.wait_limit());
         let outcome = self.core.wait(wait, end).await;
         // A renewal that failed leaves the suspect token: a 401 is one server's opinion.
         outcome.or_else(|error| self.current().ok_or(error))

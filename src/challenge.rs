@@ -69,8 +69,9 @@ impl Challenge {
         let mut challenges = Vec::new();
         let mut budget = MAX_BYTES;
         for line in lines {
-            let line = &line.as_bytes()[..line.len().min(budget)];
-            budget -= line.len();
+            let line = line.as_bytes();
+            let line = line.get(..budget).unwrap_or(line);
+            budget = budget.saturating_sub(line.len());
             Parser { input: line, challenges: &mut challenges, open: false }.run();
         }
         challenges
@@ -211,9 +212,9 @@ impl<'a> Parser<'a, '_> {
         let mut element_begins = true;
         loop {
             self.skip_space();
-            let Some(&next) = self.input.first() else { return };
-            if next == b',' {
-                self.input = &self.input[1..];
+            let Some((next, after)) = self.input.split_first() else { return };
+            if *next == b',' {
+                self.input = after;
                 element_begins = true;
                 continue;
             }
@@ -249,7 +250,7 @@ impl<'a> Parser<'a, '_> {
         self.take(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
         let is_some = self.input.len() < start.len();
         self.take(|byte| byte == b'=');
-        let found = &start[..start.len() - self.input.len()];
+        let found = start.strip_suffix(self.input).unwrap_or_default();
         self.skip_space();
         if is_some && matches!(self.input.first(), None | Some(b',')) {
             return Some(text(found));
@@ -261,22 +262,22 @@ impl<'a> Parser<'a, '_> {
     /// The `= value` of a parameter, for the open challenge if there is one.
     fn param(&mut self, name: &[u8]) {
         self.skip_space();
-        self.input = &self.input[1..];
+        self.input = self.input.strip_prefix(b"=").unwrap_or(self.input);
         self.skip_space();
-        let value = if self.input.first() == Some(&b'"') {
-            self.quoted()
-        } else {
-            self.take(|byte| !is_space(byte) && byte != b',').to_vec()
+        let value = match self.input.strip_prefix(b"\"") {
+            Some(opened) => self.quoted(opened),
+            None => self.take(|byte| !is_space(byte) && byte != b',').to_vec(),
         };
         if let (true, Some(challenge)) = (self.open, self.challenges.last_mut()) {
             challenge.push(text(name), text(&value));
         }
     }
 
-    /// A quoted-string (RFC 9110 §5.6.4); one that is never closed ends with the line.
-    fn quoted(&mut self) -> Vec<u8> {
+    /// A quoted-string (RFC 9110 §5.6.4), after its first quote; one that is never closed ends
+    /// with the line.
+    fn quoted(&mut self, opened: &'a [u8]) -> Vec<u8> {
         let mut value = Vec::new();
-        let mut bytes = self.input[1..].iter();
+        let mut bytes = opened.iter();
         while let Some(&byte) = bytes.next() {
             match byte {
                 b'"' => break,
@@ -289,8 +290,8 @@ impl<'a> Parser<'a, '_> {
     }
 
     fn skip_junk(&mut self) {
-        if self.input.first() == Some(&b'"') {
-            self.quoted();
+        if let Some(opened) = self.input.strip_prefix(b"\"") {
+            self.quoted(opened);
         } else {
             self.take(|byte| !is_space(byte) && byte != b',');
         }

@@ -6,6 +6,8 @@
 //! to compare with. Each use looks at the clock itself. A flag that a timer sets would be
 //! cheaper still, but a runtime that stalls keeps such a flag set past the expiry.
 
+pub(crate) mod later;
+
 use std::{sync::LazyLock, time::Duration};
 
 use tokio::{

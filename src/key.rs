@@ -313,7 +313,7 @@ impl Purpose {
         let at = self.params.binary_search_by(|(known, _)| (**known).cmp(&name));
         let entry = (name.into(), value.into());
         match at {
-            Ok(at) => self.params[at] = entry,
+            Ok(at) => drop(self.params.splice(at..=at, [entry])),
             Err(at) => self.params.insert(at, entry),
         }
     }

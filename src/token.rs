@@ -141,6 +141,7 @@ impl AccessToken {
     ///
     /// Never: the constructor has checked that the secret is visible ASCII.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "the constructor has checked that it is visible ASCII")]
     pub fn secret(&self) -> &str {
         let line = self.inner.header.to_str().expect("checked when made");
         &line[SCHEME.len()..]
@@ -209,6 +210,8 @@ impl AccessToken {
 }
 
 /// The header value of a secret that was checked.
+#[expect(clippy::expect_used, reason = "visible ASCII is a header value")]
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 fn header(scheme: Option<&str>, secret: &str) -> HeaderValue {
     // One allocation of the right size: a vector that grew would leave copies behind.
     let size = scheme.map_or(0, |scheme| scheme.len() + 1) + secret.len();
@@ -282,10 +285,10 @@ impl InvalidToken {
         if has_scheme {
             return Err(Self::Scheme);
         }
-        match secret.bytes().position(|byte| !byte.is_ascii_graphic()) {
+        match secret.bytes().enumerate().find(|(_, byte)| !byte.is_ascii_graphic()) {
             None => Ok(()),
-            Some(at) => Err(Self::Character {
-                what: match secret.as_bytes()[at] {
+            Some((at, byte)) => Err(Self::Character {
+                what: match byte {
                     b'\r' | b'\n' => "a line end",
                     b' ' => "a space",
                     0x80.. => "a character beyond ASCII",

@@ -6,7 +6,7 @@ use super::{
     names::FlightId,
     policy::{RECOVERY_INTERVAL, RefreshPolicy},
 };
-use crate::error::TokenError;
+use crate::{clock::later::Later, error::TokenError};
 
 /// The cooldown after the last failure. It may be over; it counts on until a fetch succeeds.
 #[derive(Debug)]
@@ -44,9 +44,9 @@ impl Cooldown {
             caused_by,
             is_permanent,
             nth,
-            until_without_token: now + without_token,
-            until_with_token: now + with_token,
-            asked_until: now + asked,
+            until_without_token: now.later(without_token),
+            until_with_token: now.later(with_token),
+            asked_until: now.later(asked),
             next_check: before.and_then(|before| before.next_check),
         }
     }
@@ -73,7 +73,7 @@ impl Cooldown {
         if self.recovery_check_at(has_token, now)? > now {
             return None;
         }
-        self.next_check = Some(now + RECOVERY_INTERVAL);
+        self.next_check = Some(now.later(RECOVERY_INTERVAL));
         self.recoverable()
     }
 

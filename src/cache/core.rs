@@ -144,10 +144,13 @@ impl Core {
             observe::shared_a_flight(self.label());
         }
         match started.and_then(|()| clock::runtime()) {
-            Ok(runtime) => {
-                let (end, flight) = change.end.expect("a flight that is awaited is under way");
-                Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
-            }
+            Ok(runtime) => match change.end {
+                Some((end, flight)) => {
+                    Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
+                }
+                // A flight that is awaited is under way.
+                None => Asked::Error(self.label().on(CacheError::FlightLost.into())),
+            },
             Err(error) => Asked::Error(self.label().on(error.into())),
         }
     }

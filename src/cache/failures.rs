@@ -17,8 +17,9 @@ pub(super) struct Failures {
 impl Failures {
     /// One more. What it returns is the error before, which is to be dropped without the lock.
     pub(super) fn add(&mut self, error: TokenError, now: Instant) -> Option<TokenError> {
-        self.count += 1;
-        self.in_a_row.get_or_insert((0, now)).0 += 1;
+        self.count = self.count.saturating_add(1);
+        let (in_a_row, _) = self.in_a_row.get_or_insert((0, now));
+        *in_a_row = in_a_row.saturating_add(1);
         self.last.replace(error)
     }
 
@@ -30,7 +31,7 @@ impl Failures {
     /// A flight has brought a token: what is over now, if anything is.
     pub(super) fn end(&mut self, now: Instant) -> Option<Recovered> {
         let (failures, since) = self.in_a_row.take()?;
-        Some(Recovered { failures, failing_for: now - since })
+        Some(Recovered { failures, failing_for: now.saturating_duration_since(since) })
     }
 
     pub(super) fn count(&self) -> u64 {

@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{answer::Arrival, effects::Start, names::FlightId, policy::RefreshPolicy};
 use crate::{
+    clock::later::Later,
     error::{CacheError, TokenError},
     observe::{self, Label},
     source::{AnySource, TokenRequest},
@@ -94,9 +95,8 @@ impl<H: Host> Flight<H> {
 
     fn finish(mut self, outcome: Result<Arrival, TokenError>) {
         let outcome = self.host.finished(self.start.id, outcome);
-        let waiters = self.waiters.take().expect("a flight ends once");
-        if let Some(outcome) = outcome {
-            // Perhaps nobody waits: then it was a refresh in the background.
+        // Perhaps nobody waits: then it was a refresh in the background.
+        if let (Some(waiters), Some(outcome)) = (self.waiters.take(), outcome) {
             drop(waiters.send(outcome));
         }
     }
@@ -120,8 +120,8 @@ impl<H: Host> Drop for Flight<H> {
 /// Calls the source until it answers, the policy says that it is enough, or the time is over.
 async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
     let policy = host.policy();
-    let end = Instant::now() + policy.fetch_limit();
-    let mut made = 0;
+    let end = Instant::now().later(policy.fetch_limit());
+    let mut made = 0_u32;
     loop {
         let attempt = timeout_at(end, attempt(host, request.clone())).await;
         let error = match attempt {
@@ -129,9 +129,9 @@ async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, Toke
             Ok(Err(error)) => error,
             Err(_) => return Err(CacheError::FetchTimeout(policy.fetch_limit()).into()),
         };
-        made += 1;
+        made = made.saturating_add(1);
         let pause = policy.pause(made, &error, fastrand::f64());
-        let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end) else {
+        let Some(pause) = pause.filter(|pause| Instant::now().later(*pause) < end) else {
             return Err(error);
         };
         observe::attempt_failed(host.label(), &error, made, pause);

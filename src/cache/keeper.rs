@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::sync::Single;
-use crate::clock;
+use crate::clock::{self, later::Later};
 
 /// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
 const IDLE: Duration = Duration::from_secs(86_400);
@@ -82,7 +82,7 @@ impl<W: Warm> Keeper<W> {
     /// `None` if the cache is gone.
     fn next(&self) -> Option<Instant> {
         let now = Instant::now();
-        Some(self.kept.upgrade()?.warm_at(now).unwrap_or_else(|| now + IDLE))
+        Some(self.kept.upgrade()?.warm_at(now).unwrap_or_else(|| now.later(IDLE)))
     }
 }
 

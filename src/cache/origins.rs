@@ -17,7 +17,7 @@ use super::{
     policy::{RENEWAL_BUDGET, RENEWAL_REFILL, renewal_backoff},
     rejection::Demand,
 };
-use crate::{error::CacheError, origin::Origin};
+use crate::{clock::later::Later, error::CacheError, origin::Origin};
 
 /// How many origins are remembered, each for itself. The others share one entry, in which
 /// nothing is ever proven.
@@ -154,7 +154,7 @@ impl Origins {
         let has_let_one_through = before.is_some_and(|backoff| backoff.has_let_one_through);
         standing.backoff = Some(Backoff {
             nth,
-            until: now + pause,
+            until: now.later(pause),
             caused_by: token,
             demand,
             has_let_one_through,
@@ -201,7 +201,8 @@ impl Origins {
         now: Instant,
     ) {
         let standing = self.standing_mut(origin, now);
-        standing.full_at = Some(standing.full_at.map_or(now, |at| at.max(now)) + RENEWAL_REFILL);
+        standing.full_at =
+            Some(standing.full_at.map_or(now, |at| at.max(now)).later(RENEWAL_REFILL));
         if let Some(backoff) = standing.backoff.as_mut().filter(|backoff| backoff.until > now) {
             backoff.has_let_one_through = true;
             backoff.demand = demand.cloned();
@@ -246,7 +247,8 @@ impl Standing {
     /// How long it takes until the budget is worth a renewal.
     fn until_affordable(&self, now: Instant) -> Duration {
         let owed = self.full_at.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
-        (owed + RENEWAL_REFILL).saturating_sub(RENEWAL_REFILL * RENEWAL_BUDGET)
+        owed.saturating_add(RENEWAL_REFILL)
+            .saturating_sub(RENEWAL_REFILL.saturating_mul(RENEWAL_BUDGET))
     }
 
     fn matters(&self, accepted: Option<TokenId>, now: Instant) -> bool {

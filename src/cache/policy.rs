@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 #[cfg(feature = "serde")]
 use crate::data;
-use crate::{error::TokenError, token::AccessToken};
+use crate::{clock::later::Later, error::TokenError, token::AccessToken};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -253,7 +253,7 @@ impl RefreshPolicy {
 
     /// After how long a flight counts as lost.
     pub(super) fn flight_limit(&self) -> Duration {
-        self.fetch_limit() + LOST_AFTER
+        self.fetch_limit().saturating_add(LOST_AFTER)
     }
 
     /// How long a caller waits, at most.
@@ -287,7 +287,7 @@ impl RefreshPolicy {
             Some(said) => self.due_as_said(said, expired, random),
             None => life.saturating_sub(self.due_window(life, random)),
         };
-        Dates { due: called + due, expired: called + expired, end: called + life }
+        Dates { due: called.later(due), expired: called.later(expired), end: called.later(life) }
     }
 
     /// How long before its end a token is due, if nobody says when.
@@ -300,7 +300,7 @@ impl RefreshPolicy {
     /// before its time may get the old token again.
     fn due_as_said(&self, said: Duration, expired: Duration, random: f64) -> Duration {
         let window = DUE_MAX.min(expired.saturating_sub(said));
-        let due = said + window.mul_f64(self.due_jitter * random);
+        let due = said.saturating_add(window.mul_f64(self.due_jitter * random));
         due.max(self.background_interval).min(expired)
     }
 
@@ -421,10 +421,10 @@ impl Dates {
     pub(super) fn wait_if_nothing_was_gained(&mut self, before: Option<Self>, now: Instant) {
         // The end may come from wall-clock time, which is not steady.
         let tolerance = SECOND / 10;
-        let nothing_gained =
-            before.is_some_and(|before| now < before.end && self.end <= before.end + tolerance);
+        let nothing_gained = before
+            .is_some_and(|before| now < before.end && self.end <= before.end.later(tolerance));
         if nothing_gained {
-            self.due = self.due.max(now + (self.end - now) / 2);
+            self.due = self.due.max(now.later(self.end.saturating_duration_since(now) / 2));
         }
     }
 }

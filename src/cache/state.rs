@@ -37,6 +37,7 @@ use super::{
     status::Status,
 };
 use crate::{
+    clock::later::Later,
     error::{CacheError, TokenError},
     origin::Origin,
     source::{Reason, TokenRequest},
@@ -81,8 +82,9 @@ impl State {
         let mut effects = self.give_up_lost(now);
         if self.may_use_current(origin, now) {
             effects.start = self.refresh_if_due(now);
-            let grant = self.grant(origin, now).expect("the current token is usable");
-            return (Answer::Token(grant), effects);
+            if let Some(grant) = self.grant(origin, now) {
+                return (Answer::Token(grant), effects);
+            }
         }
         let answer = match (&self.flight, self.cooling_down(now)) {
             (Some(flight), _) => Answer::Wait(flight.lost_at),
@@ -106,7 +108,7 @@ impl State {
             (None, Some(error), _) => Answer::Error(error),
             (None, None, Some(current)) => Answer::Token(current),
             (None, None, None) => {
-                self.next_background = Some(now + self.policy.background_interval);
+                self.next_background = Some(now.later(self.policy.background_interval));
                 self.wait_for_new_flight(Reason::Requested, None, now, &mut effects)
             }
         };
@@ -130,8 +132,9 @@ impl State {
         if newer.is_none() {
             self.suspect(rejection, by, now, &mut effects);
         } else if helps && self.may_use_current(origin, now) {
-            let grant = self.grant(origin, now).expect("the newer token is usable");
-            return (Answer::Token(grant), effects);
+            if let Some(grant) = self.grant(origin, now) {
+                return (Answer::Token(grant), effects);
+            }
         }
         if let Some(answer) = self.join(rejection, demand.as_ref(), now) {
             return (answer, effects);
@@ -140,7 +143,7 @@ impl State {
             return (Answer::Error(error), effects);
         }
         if by != RejectedBy::Waiter {
-            self.next_background = Some(now + self.policy.background_interval);
+            self.next_background = Some(now.later(self.policy.background_interval));
         }
         self.origins.renewing(origin, demand.as_ref(), now);
         let answer = self.wait_for_new_flight(Reason::Rejected, Some(rejection), now, &mut effects);
@@ -173,7 +176,7 @@ impl State {
         if self.flight.is_some() || self.background_from(now, now) > now {
             return None;
         }
-        self.next_background = Some(now + self.policy.background_interval);
+        self.next_background = Some(now.later(self.policy.background_interval));
         Some(self.start(reason, None, now))
     }
 
@@ -196,7 +199,7 @@ impl State {
         let flight = self.flight.as_mut()?;
         if is_current && !flight.renews {
             flight.renews = true;
-            self.version += 1;
+            self.version = self.version.wrapping_add(1);
         }
         if demand.is_some() && flight.demand.as_ref() != demand {
             return Some(Answer::WaitAndAskAgain(flight.lost_at));
@@ -230,14 +233,14 @@ impl State {
         effects: &mut Effects,
     ) -> Answer {
         effects.start = Some(self.start(reason, rejection, now));
-        Answer::Wait(now + self.policy.flight_limit())
+        Answer::Wait(now.later(self.policy.flight_limit()))
     }
 
     fn start(&mut self, reason: Reason, rejection: Option<&Rejection>, now: Instant) -> Start {
         let rejected = rejection.map(|rejection| rejection.token.clone());
         let challenge = rejection.and_then(|rejection| rejection.challenge.clone());
-        self.version += 1;
-        self.flights += 1;
+        self.version = self.version.wrapping_add(1);
+        self.flights = self.flights.wrapping_add(1);
         self.flight = Some(Flight {
             id: self.flights,
             reason,
@@ -245,7 +248,7 @@ impl State {
             rejected: rejected.clone(),
             demand: rejection.and_then(Rejection::demand),
             renews: rejected.is_some(),
-            lost_at: now + self.policy.flight_limit(),
+            lost_at: now.later(self.policy.flight_limit()),
         });
         let previous = self.latest.as_ref().map(|latest| latest.token.clone());
         let request = TokenRequest::from_parts(reason, previous, rejected, challenge);
@@ -264,7 +267,7 @@ impl State {
         let origin = rejection.origin.as_ref();
         let rejected = |fetched: &Fetched| fetched.token.is_same(&rejection.token);
         if let Some(current) = self.current.as_mut().filter(|it| rejected(&it.fetched)) {
-            self.version += u64::from(!current.suspect);
+            self.version = self.version.wrapping_add(u64::from(!current.suspect));
             current.suspect = true;
         }
         let Some(fetched) = self.known(&rejection.token) else { return };
@@ -287,7 +290,7 @@ impl State {
         effects: &mut Effects,
     ) {
         for backed_off in backed_off {
-            self.version += 1;
+            self.version = self.version.wrapping_add(1);
             effects.events.push(Event::BackedOff(backed_off));
         }
     }
@@ -336,7 +339,7 @@ impl State {
         };
         // Sources whose tokens are due at once must not make a loop of this.
         let spaced = self.next_background.map_or(now, |next| {
-            next.max(next + WARM_INTERVAL.saturating_sub(self.policy.background_interval))
+            next.later(WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
         let at = self.background_from(due, now).max(spaced);
         let has_token = self.usable(now).is_some();
@@ -350,7 +353,7 @@ impl State {
 impl State {
     /// A flight asks the source, perhaps not for the first time.
     pub(super) fn asks_source(&mut self) {
-        self.attempts += 1;
+        self.attempts = self.attempts.saturating_add(1);
     }
 
     /// The flight has ended by itself. The answer is what its waiters get; `None` if it was
@@ -367,7 +370,7 @@ impl State {
             effects.spent.extend(outcome.err());
             return (None, effects);
         };
-        self.version += 1;
+        self.version = self.version.wrapping_add(1);
         let outcome = match outcome {
             Ok(arrival) => self.succeeded(&flight, &arrival, now, random, &mut effects),
             Err(error) => {
@@ -389,7 +392,7 @@ impl State {
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else {
             return (false, effects);
         };
-        self.version += 1;
+        self.version = self.version.wrapping_add(1);
         let error = TokenError::from(why.clone());
         effects.events.push(self.event(&flight, Some(&error), now));
         effects.spent.extend(self.failures.add(error, now));
@@ -408,7 +411,7 @@ impl State {
         if let Some(cooldown) = &mut self.cooldown {
             if cooldown.recoverable() == Some(from) {
                 cooldown.end_early();
-                self.version += 1;
+                self.version = self.version.wrapping_add(1);
             }
         }
     }
@@ -425,7 +428,7 @@ impl State {
         let until = self.cooldown_until(now);
         Event::Finished(Finished {
             reason: flight.reason,
-            took: now - flight.started,
+            took: now.saturating_duration_since(flight.started),
             error: error.cloned(),
             cooldown: until.map(|until| until.saturating_duration_since(now)),
         })
@@ -507,7 +510,7 @@ impl State {
     pub(super) fn forget(&mut self, now: Instant) -> Effects {
         let under_way = self.flight();
         let lost = under_way.map(|id| self.lost(id, &CacheError::Forgotten, now));
-        self.version += 1;
+        self.version = self.version.wrapping_add(1);
         (self.current, self.latest, self.is_forgotten) = (None, None, true);
         self.wanted = Wanted::Nothing;
         lost.map(|(_, effects)| effects).unwrap_or_default()

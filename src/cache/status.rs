@@ -157,7 +157,7 @@ impl Status {
     /// has more left than is said, and no cooldown less.
     fn seconds(&self) -> [Option<u64>; 3] {
         let down = |left: Duration| left.as_secs();
-        let up = |left: Duration| left.as_secs() + u64::from(left.subsec_nanos() > 0);
+        let up = |left: Duration| left.as_secs().saturating_add((left.subsec_nanos() > 0).into());
         [self.due_in().map(down), self.expires_in().map(down), self.cooldown_left().map(up)]
     }
 

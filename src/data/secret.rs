@@ -116,7 +116,9 @@ impl<'de> Visitor<'de> for Place {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Either, A::Error> {
         let mut written = [const { None }; 5];
         while let Some(key) = map.next_key::<String>()? {
-            let Some(at) = KEYS.iter().position(|known| *known == key) else {
+            let place =
+                KEYS.iter().position(|known| *known == key).and_then(|at| written.get_mut(at));
+            let Some(place) = place else {
                 return Err(match shown_key(&key) {
                     // From inside the value, so that the key is part of the place.
                     Some(_) => match map.next_value_seed(Unknown(&key)) {
@@ -126,7 +128,7 @@ impl<'de> Visitor<'de> for Place {
                     None => A::Error::custom(unknown_field(&key, KEYS)),
                 });
             };
-            if written[at].replace(map.next_value::<Written>()?.0).is_some() {
+            if place.replace(map.next_value::<Written>()?.0).is_some() {
                 return Err(not_one_place());
             }
         }

@@ -154,6 +154,10 @@ impl SubjectId {
 }
 
 /// The random key of this process.
+#[expect(
+    clippy::expect_used,
+    reason = "without random bytes no program has TLS either; an HMAC takes any key"
+)]
 fn process_key() -> &'static Hmac<Sha256> {
     static KEY: OnceLock<Hmac<Sha256>> = OnceLock::new();
     KEY.get_or_init(|| {

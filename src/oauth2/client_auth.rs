@@ -6,7 +6,7 @@ use http::HeaderValue;
 use url::form_urlencoded::byte_serialize;
 use zeroize::Zeroizing;
 
-const SCHEME: &[u8] = b"Basic ";
+const SCHEME: &str = "Basic ";
 
 /// Where the client's id and secret go. Which one is the default:
 /// [`TokenEndpointBuilder::client_auth`](super::TokenEndpointBuilder::client_auth).
@@ -34,6 +34,7 @@ pub enum ClientAuth {
 
 impl ClientAuth {
     /// The user and password of Basic, joined; `None` if it is not Basic.
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     pub(super) fn user_pass(self, id: &str, secret: &str) -> Option<Zeroizing<String>> {
         let encode: fn(&str, &mut String) = match self {
             Self::Basic => encode,
@@ -60,12 +61,15 @@ fn encode(text: &str, joined: &mut String) {
 }
 
 /// The `Authorization` header for a user and password, sensitive and wiped.
+#[expect(clippy::expect_used, reason = "base64 after a scheme is visible ASCII")]
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 pub(super) fn basic_header(user_pass: &str) -> HeaderValue {
     let length = SCHEME.len() + user_pass.len().div_ceil(3) * 4;
-    let mut line = Zeroizing::new(vec![0; length]);
-    line[..SCHEME.len()].copy_from_slice(SCHEME);
-    let written = BASE64_STANDARD.encode_slice(user_pass, &mut line[SCHEME.len()..]);
-    debug_assert_eq!(written, Ok(length - SCHEME.len()), "padded base64 has four for three");
+    // One allocation of the right size: a string that grew would leave copies behind.
+    let mut line = Zeroizing::new(String::with_capacity(length));
+    line.push_str(SCHEME);
+    BASE64_STANDARD.encode_string(user_pass, &mut line);
+    debug_assert_eq!(line.len(), length, "padded base64 has four for three");
     let mut header =
         HeaderValue::from_maybe_shared(Bytes::from_owner(line)).expect("base64 is visible ASCII");
     header.set_sensitive(true);

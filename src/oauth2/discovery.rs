@@ -31,6 +31,7 @@ use super::{
     transport::{Answer, Identity, Transport},
 };
 use crate::{
+    clock::later::Later,
     observe::{self, Label},
     origin::Origin,
 };
@@ -244,7 +245,7 @@ impl State {
     fn found(&mut self, now: Instant) -> Found {
         match &mut self.kept {
             Some(kept) if now < kept.due => return Found::Fresh(Arc::clone(&kept.destination)),
-            Some(kept) => (kept.tried, kept.due) = (now, now + PAUSE),
+            Some(kept) => (kept.tried, kept.due) = (now, now.later(PAUSE)),
             None => {}
         }
         Found::Due(self.ended)
@@ -267,13 +268,13 @@ impl State {
         match (outcome, &mut self.kept) {
             (Ok((destination, lifetime)), _) => {
                 let destination = Arc::new(destination);
-                let due = started + lifetime;
+                let due = started.later(lifetime);
                 let kept = Kept { destination: Arc::clone(&destination), tried: started, due };
                 (self.kept, self.failure) = (Some(kept), None);
                 Ok(destination)
             }
             (Err(_), Some(kept)) => {
-                kept.due = Instant::now() + PAUSE;
+                kept.due = Instant::now().later(PAUSE);
                 Ok(Arc::clone(&kept.destination))
             }
             (Err(error), None) => {

@@ -130,7 +130,7 @@ pub fn ianum(
         .client_auth(ClientAuth::Body)
         .body_format(BodyFormat::Json)
         .connect_timeout(IANUM_WAIT)
-        .timeout(2 * IANUM_WAIT)
+        .timeout(IANUM_WAIT.saturating_mul(2))
 }
 
 /// Auth0: client credentials for the API of that identifier, at a tenant that is given as its

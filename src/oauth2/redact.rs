@@ -80,12 +80,14 @@ impl Redactor {
         let mut clean = String::new();
         let mut after_secret = false;
         for (at, character) in text.char_indices() {
-            match (is_secret[at], after_secret) {
+            // What is not known to be none is one.
+            let is_secret = is_secret.get(at).copied().unwrap_or(true);
+            match (is_secret, after_secret) {
                 (true, false) => clean.push_str(MARK),
                 (true, true) => {}
                 (false, _) => clean.push(printable(character)),
             }
-            after_secret = is_secret[at];
+            after_secret = is_secret;
             if clean.len() >= max_chars {
                 break;
             }
@@ -102,8 +104,8 @@ impl Redactor {
         }
         if is_cut {
             // The beginning of a secret, perhaps, that would go on behind the cut.
-            let tail = text.len().saturating_sub(self.longest.saturating_mul(MAX_ESCAPED));
-            is_secret[tail..].fill(true);
+            let tail = self.longest.saturating_mul(MAX_ESCAPED);
+            is_secret.iter_mut().rev().take(tail).for_each(|is_secret| *is_secret = true);
         }
         self.mark_layers(&Unescaped::new(text), MAX_LAYERS, &mut is_secret);
         is_secret
@@ -123,8 +125,8 @@ impl Redactor {
         for needle in &self.needles {
             let windows = text.bytes.windows(needle.len()).enumerate();
             for (at, _) in windows.filter(|(_, window)| *window == needle.as_slice()) {
-                let place: Range<usize> = text.origin(at..at + needle.len());
-                is_secret[place].fill(true);
+                let place: Range<usize> = text.origin(at, needle.len());
+                is_secret.iter_mut().take(place.end).skip(place.start).for_each(|it| *it = true);
             }
         }
     }
@@ -133,24 +135,29 @@ impl Redactor {
 /// The beginning of a text that is too long, and whether it was.
 fn start_of(text: &str) -> (&str, bool) {
     let mut end = MAX_TEXT.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    loop {
+        if let Some(start) = text.get(..end) {
+            return (start, end < text.len());
+        }
+        end = end.saturating_sub(1);
     }
-    (&text[..end], end < text.len())
 }
 
 /// What of a secret's base64 is the same wherever in a longer text the secret stands.
 fn inner_base64(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut found = Vec::new();
-    for before in 0..3 {
-        let mut padded = Zeroizing::new(vec![0; before + secret.len()]);
-        padded[before..].copy_from_slice(secret);
-        // A character stands for six bits; those at the edges have bits of the neighbours.
-        let pure = (before * 8).div_ceil(6)..(padded.len() * 8) / 6;
+    // A character stands for six bits; those at the edges have bits of the neighbours: so many
+    // there are at the beginning, where so many bytes come before.
+    for (before, edge) in [(0_usize, 0), (1, 2), (2, 3)] {
+        let mut padded = Zeroizing::new(Vec::with_capacity(before.saturating_add(secret.len())));
+        padded.resize(before, 0);
+        padded.extend_from_slice(secret);
+        let whole = padded.len().saturating_mul(8) / 6;
         for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
             let encoded = Zeroizing::new(engine.encode(&*padded));
+            let pure = encoded.as_bytes().get(edge..whole).unwrap_or_default();
             if pure.len() >= MIN_BASE64 {
-                found.push(Zeroizing::new(encoded.as_bytes()[pure.clone()].to_vec()));
+                found.push(Zeroizing::new(pure.to_vec()));
             }
         }
     }

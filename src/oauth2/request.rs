@@ -179,6 +179,7 @@ impl Template {
         false
     }
 
+    #[expect(clippy::expect_used, reason = "what is placed is what was read")]
     fn placed<'a>(&'a self, readings: &'a Readings) -> Placed<'a> {
         let mut read = readings.secrets.iter();
         let mut next = || read.next().expect("there is a reading for each secret").as_str();
@@ -279,6 +280,7 @@ impl Template {
 }
 
 /// A header over memory that is wiped.
+#[expect(clippy::expect_used, reason = "it was checked when it was read")]
 fn secret_header(secret: &str) -> HeaderValue {
     let bytes = Bytes::from_owner(Zeroizing::new(secret.as_bytes().to_vec()));
     let mut header = HeaderValue::from_maybe_shared(bytes).expect("checked when it was read");
@@ -308,6 +310,7 @@ enum Values<'a> {
     Many(Vec<&'a str>),
 }
 
+#[expect(clippy::expect_used, reason = "texts are JSON, and memory takes them")]
 fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     let mut object = BTreeMap::<_, Vec<_>>::new();
     for (name, value) in members {
@@ -324,6 +327,7 @@ fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Room for every byte to be escaped: a vector that grew would leave copies behind.
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 fn sized_for(members: &[(&str, &str)], escaped: usize) -> Zeroizing<Vec<u8>> {
     let length = |(name, value): &(&str, &str)| escaped * (name.len() + value.len()) + 8;
     Zeroizing::new(Vec::with_capacity(members.iter().map(length).sum::<usize>() + 2))

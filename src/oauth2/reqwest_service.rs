@@ -107,6 +107,7 @@ impl Default for ReqwestService {
     /// # Panics
     ///
     /// As [`reqwest::Client::new`]: if TLS cannot be set up.
+    #[expect(clippy::expect_used, reason = "documented: as `reqwest::Client::new`")]
     fn default() -> Self {
         let client = Client::builder().redirect(Policy::none()).build();
         Self::new(client.expect("TLS can be set up, as `reqwest::Client::new` expects too"))
@@ -150,6 +151,7 @@ where
 impl Future for ReqwestFuture {
     type Output = Result<http::Response<reqwest::Body>, Error>;
 
+    #[expect(clippy::expect_used, reason = "a future is not polled after it has completed")]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match self.project().state.project() {
             StateProjection::Pending { response, asked } => {

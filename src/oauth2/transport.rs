@@ -118,7 +118,7 @@ where
         let Ok(mut data) = frame.into_data() else { continue };
         while data.has_remaining() {
             let chunk = data.chunk();
-            if whole.len() + chunk.len() > MAX_BODY {
+            if chunk.len() > MAX_BODY.saturating_sub(whole.len()) {
                 return Err(TransportError::TooLarge);
             }
             append(&mut whole, chunk);
@@ -130,8 +130,9 @@ where
 
 /// Grows by hand: a vector that grew by itself would leave copies behind that are not wiped.
 fn append(whole: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
-    if whole.capacity() - whole.len() < chunk.len() {
-        let mut larger = Zeroizing::new(Vec::with_capacity(2 * (whole.len() + chunk.len())));
+    let length = whole.len().saturating_add(chunk.len());
+    if whole.capacity() < length {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
         larger.extend_from_slice(whole);
         *whole = larger;
     }

@@ -64,7 +64,8 @@ impl Routes {
         let at = self.all.len();
         let shown = origin.to_string();
         let authority = shown.split_once("://").map_or(&*shown, |(_, authority)| authority);
-        let spellings = &mut self.written[usize::from(origin.is_https())];
+        let [http, https] = &mut self.written;
+        let spellings = if origin.is_https() { https } else { http };
         let with_port = format!("{}:{}", origin.host().to_ascii_lowercase(), origin.port());
         for spelling in [authority, &with_port] {
             spellings.insert(spelling.into(), at);
@@ -84,7 +85,8 @@ impl Routes {
                 return Some(only);
             }
         }
-        let at = self.written[usize::from(is_https)].get(authority)?;
+        let [http, https] = &self.written;
+        let at = if is_https { https } else { http }.get(authority)?;
         self.all.get(*at)
     }
 
@@ -127,7 +129,9 @@ impl Slot {
             static SHARD: usize = shard_of(THREADS.fetch_add(1, Relaxed));
         }
         // A thread that is ending has no number any more.
-        &self.0[SHARD.try_with(|shard| *shard).unwrap_or_default()]
+        let [first, ..] = &self.0;
+        let shard = SHARD.try_with(|shard| *shard).unwrap_or_default();
+        self.0.get(shard).unwrap_or(first)
     }
 }
 
@@ -147,8 +151,8 @@ impl Clone for Slot {
 impl Slots {
     pub(super) fn of(&self, authority: &str) -> &Slot {
         let hash = FxBuildHasher.hash_one(authority);
-        let at = usize::try_from(hash % 64).unwrap_or_default();
-        &self.0[at]
+        let [first, ..] = &*self.0;
+        usize::try_from(hash % 64).ok().and_then(|at| self.0.get(at)).unwrap_or(first)
     }
 }
 

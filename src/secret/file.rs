@@ -75,7 +75,7 @@ fn whole(mut file: &File) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     // Room for all that is taken: a vector that grew would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     file.rewind()?;
-    file.take(MAX_LEN as u64 + 1).read_to_end(&mut bytes)?;
+    file.take((MAX_LEN as u64).saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_LEN { Err(SecretErrorKind::TooLong) } else { Ok(bytes) }
 }
 

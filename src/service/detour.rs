@@ -131,6 +131,7 @@ where
     S: Service<Request<R::Body>, Response = Response<ResBody>> + Clone,
     S::Error: Into<BoxError>,
 {
+    #[expect(clippy::expect_used, reason = "a future is not polled after it has completed")]
     pub(super) fn poll(
         detour: &mut Option<Box<Self>>,
         cx: &mut Context<'_>,

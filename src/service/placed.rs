@@ -28,6 +28,7 @@ impl<T> Deref for Placed<T> {
     type Target = T;
 
     #[inline]
+    #[expect(clippy::expect_used, reason = "it is filled until it is taken whole")]
     fn deref(&self) -> &T {
         (*self.0).as_ref().expect(FILLED)
     }
@@ -35,6 +36,7 @@ impl<T> Deref for Placed<T> {
 
 impl<T> DerefMut for Placed<T> {
     #[inline]
+    #[expect(clippy::expect_used, reason = "it is filled until it is taken whole")]
     fn deref_mut(&mut self) -> &mut T {
         (*self.0).as_mut().expect(FILLED)
     }

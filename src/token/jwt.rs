@@ -25,38 +25,39 @@ pub(super) fn expiry(token: &str) -> Option<SystemTime> {
 }
 
 /// The number beside `name` at the top level of a JSON object.
-fn number_member(json: &[u8], name: &[u8]) -> Option<f64> {
+fn number_member(mut json: &[u8], name: &[u8]) -> Option<f64> {
     let mut depth = 0_usize;
-    let mut at = 0;
-    while at < json.len() {
-        match json[at] {
-            b'{' | b'[' => depth += 1,
+    while let Some((first, after)) = json.split_first() {
+        json = after;
+        match first {
+            b'{' | b'[' => depth = depth.checked_add(1)?,
             b'}' | b']' => depth = depth.checked_sub(1)?,
             b'"' => {
-                let end = string_end(json, at)?;
-                let is_name = depth == 1 && &json[at + 1..end] == name;
-                at = end;
-                if let (true, Some(value)) = (is_name, after_colon(&json[end + 1..])) {
+                let (string, after) = string(after)?;
+                json = after;
+                let is_name = depth == 1 && string == name;
+                if let (true, Some(value)) = (is_name, after_colon(after)) {
                     return number(value);
                 }
             }
             _ => {}
         }
-        at += 1;
     }
     None
 }
 
-/// Where the string that opens at `start` is closed.
-fn string_end(json: &[u8], start: usize) -> Option<usize> {
-    let mut at = start + 1;
+/// The string whose first quote has been read, and what comes after its last one.
+fn string(json: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut bytes = json.iter();
     loop {
-        match json.get(at)? {
-            b'"' => return Some(at),
-            b'\\' => at += 2,
-            _ => at += 1,
+        match bytes.next()? {
+            b'"' => break,
+            b'\\' => drop(bytes.next()?),
+            _ => {}
         }
     }
+    let after = bytes.as_slice();
+    Some((json.strip_suffix(after)?.strip_suffix(b"\"")?, after))
 }
 
 fn after_colon(json: &[u8]) -> Option<&[u8]> {
@@ -64,11 +65,9 @@ fn after_colon(json: &[u8]) -> Option<&[u8]> {
 }
 
 fn number(json: &[u8]) -> Option<f64> {
-    let end = json
-        .iter()
-        .position(|byte| !matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
-        .unwrap_or(json.len());
-    std::str::from_utf8(&json[..end]).ok()?.parse().ok()
+    let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+    let number = json.split(|byte| !is_part(byte)).next()?;
+    std::str::from_utf8(number).ok()?.parse().ok()
 }
 
 #[cfg(test)]

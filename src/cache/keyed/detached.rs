@@ -41,7 +41,7 @@ impl Detached {
         let (cache, source) = (entry.cache().downgrade(), Arc::downgrade(entry.source()));
         let mut kept = self.0.lock();
         kept.caches.insert(entry.id.clone(), Handles { cache, source });
-        if kept.caches.len() > 2 * kept.alive + 16 {
+        if kept.caches.len() > kept.alive.saturating_mul(2).saturating_add(16) {
             kept.caches.retain(|_, handles| handles.alive().is_some());
             kept.alive = kept.caches.len();
         }

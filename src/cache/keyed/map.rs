@@ -67,6 +67,7 @@ struct Order {
 // ===== impl Map =====
 
 impl Map {
+    #[expect(clippy::expect_used, reason = "all that these options need is set")]
     pub(super) fn new(capacity: usize, idle: Duration, evictions: Evictions) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity(capacity.min(SHARD))

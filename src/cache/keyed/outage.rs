@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{cache::policy::RefreshPolicy, error::TokenError};
+use crate::{cache::policy::RefreshPolicy, clock::later::Later, error::TokenError};
 
 #[derive(Default)]
 pub(super) struct Outage {
@@ -53,14 +53,14 @@ impl Outage {
             let error = current.error.clone();
             // A permanent failure may be over at any time: an operator has to change something.
             let error = if error.is_transient() {
-                error.with_retry_after(current.until - now)
+                error.with_retry_after(current.until.saturating_duration_since(now))
             } else {
                 error
             };
             return Err(error);
         }
         current.trying = key;
-        current.until = now + self.policy.flight_limit();
+        current.until = now.later(self.policy.flight_limit());
         current.is_on_trial = true;
         Ok(())
     }
@@ -69,11 +69,13 @@ impl Outage {
     pub(super) fn failed(&mut self, key: u64, error: &TokenError, now: Instant, random: f64) {
         let nth = match &self.current {
             None => 1,
-            Some(current) if current.is_on_trial && current.trying == key => current.nth + 1,
+            Some(current) if current.is_on_trial && current.trying == key => {
+                current.nth.saturating_add(1)
+            }
             Some(current) => current.nth,
         };
         let pause: Duration = self.policy.cooldowns(nth, error, random).0;
-        let until = now + pause;
+        let until = now.later(pause);
         self.current =
             Some(Current { error: error.clone(), trying: key, until, nth, is_on_trial: false });
     }

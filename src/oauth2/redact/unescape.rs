@@ -38,13 +38,15 @@ impl Unescaped {
     pub(super) fn new(text: &str) -> Self {
         Self {
             bytes: Zeroizing::new(text.as_bytes().to_vec()),
-            origins: (0..text.len()).map(|at| at..at + 1).collect(),
+            origins: (0..text.len()).zip(1..).map(|(at, next)| at..next).collect(),
         }
     }
 
-    /// The place in the text as it came of a piece of this one.
-    pub(super) fn origin(&self, piece: Range<usize>) -> Range<usize> {
-        self.origins[piece.start].start..self.origins[piece.end - 1].end
+    /// The place in the text as it came of so many bytes of this one from there on.
+    pub(super) fn origin(&self, from: usize, length: usize) -> Range<usize> {
+        let mut piece = self.origins.iter().skip(from).take(length);
+        let Some(first) = piece.next() else { return 0..0 };
+        first.start..piece.next_back().unwrap_or(first).end
     }
 
     /// The text with one layer of escapes undone; `None` if there is none.
@@ -53,13 +55,12 @@ impl Unescaped {
         let mut origins = Vec::with_capacity(self.bytes.len());
         let mut at = 0;
         let mut is_changed = false;
-        while at < self.bytes.len() {
-            let remaining = &self.bytes[at..];
-            let escape = escaping.read(remaining);
+        while let Some((first, _)) = self.bytes.get(at..).and_then(<[u8]>::split_first) {
+            let escape = escaping.read(self.bytes.get(at..).unwrap_or_default());
             is_changed |= escape.is_some();
-            let (length, unit) = escape.unwrap_or((1, Unit::Byte(remaining[0])));
-            unit.push(&mut bytes, &mut origins, &self.origin(at..at + length));
-            at += length;
+            let (length, unit) = escape.unwrap_or((1, Unit::Byte(*first)));
+            unit.push(&mut bytes, &mut origins, &self.origin(at, length));
+            at = at.saturating_add(length);
         }
         is_changed.then_some(Self { bytes, origins })
     }
@@ -80,7 +81,7 @@ impl Escaping {
             (Self::Backslash, b'\\') => backslash(after)?,
             _ => return None,
         };
-        Some((1 + length, unit))
+        Some((length.saturating_add(1), unit))
     }
 }
 
@@ -122,11 +123,12 @@ fn percent(text: &[u8]) -> Option<(usize, Unit)> {
 /// `&amp;`, `&#38;` or `&#x26;`; browsers take them without the `;` too.
 fn reference(text: &[u8]) -> Option<(usize, Unit)> {
     let name = |is_part: fn(&u8) -> bool, from: usize| {
-        let remaining = &text[from..text.len().min(MAX_REFERENCE)];
-        let length = remaining.iter().take_while(|byte| is_part(byte)).count();
-        let end = from + length;
-        let semicolon = usize::from(text.get(end) == Some(&b';'));
-        (length > 0).then(|| (&text[from..end], end + semicolon))
+        let (_, remaining) = text.split_at_checked(from)?;
+        let near = remaining.iter().take(MAX_REFERENCE.saturating_sub(from));
+        let length = near.take_while(|byte| is_part(byte)).count();
+        let (name, after) = remaining.split_at_checked(length).filter(|_| length > 0)?;
+        let semicolon = usize::from(after.starts_with(b";"));
+        Some((name, from.saturating_add(length).saturating_add(semicolon)))
     };
     let (code, length) = match text {
         [b'#', b'x' | b'X', ..] => {
@@ -147,8 +149,9 @@ fn reference(text: &[u8]) -> Option<(usize, Unit)> {
 
 /// The escapes of JSON and JavaScript: `\/`, `\n`, `\x2f`, `\u002f`, a pair of the latter.
 fn backslash(text: &[u8]) -> Option<(usize, Unit)> {
-    let character = match text.first()? {
-        b'u' => return utf16(&text[1..]),
+    let (first, after) = text.split_first()?;
+    let character = match first {
+        b'u' => return utf16(after),
         b'x' => return Some((3, Unit::Char(char::from_u32(hex(text.get(1..3)?)?)?))),
         b'n' => '\n',
         b'r' => '\r',
@@ -164,12 +167,12 @@ fn backslash(text: &[u8]) -> Option<(usize, Unit)> {
 }
 
 fn utf16(text: &[u8]) -> Option<(usize, Unit)> {
-    let unit = |from: usize| u16::try_from(hex(text.get(from..from + 4)?)?).ok();
-    let first = unit(0)?;
+    let unit = |digits| u16::try_from(hex(digits)?).ok();
+    let first = unit(text.get(..4)?)?;
     if let Some(character) = char::from_u32(first.into()) {
         return Some((5, Unit::Char(character)));
     }
-    let second = if text.get(4..6)? == b"\\u" { unit(6)? } else { return None };
+    let second = if text.get(4..6)? == b"\\u" { unit(text.get(6..10)?)? } else { return None };
     let character = char::decode_utf16([first, second]).next()?.ok()?;
     Some((11, Unit::Char(character)))
 }
@@ -247,10 +250,10 @@ const LATIN: [&str; 96] = [
 ];
 
 fn named(name: &[u8]) -> Option<u32> {
-    let latin = || LATIN.iter().position(|known| known.as_bytes() == name);
+    let mut latin = LATIN.iter().zip(0xa0..);
     let punctuation = PUNCTUATION.iter().find(|(known, _)| known.as_bytes() == name);
     let punctuation = punctuation.map(|(_, character)| u32::from(*character));
-    punctuation.or_else(|| latin().and_then(|at| u32::try_from(0xa0 + at).ok()))
+    punctuation.or_else(|| Some(latin.find(|(known, _)| known.as_bytes() == name)?.1))
 }
 
 #[cfg(test)]

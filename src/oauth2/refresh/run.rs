@@ -90,16 +90,16 @@ impl Runs {
             let left = longest.saturating_sub(run.began.elapsed());
             let mut outcome = run.outcome.clone();
             let ended = timeout(left, outcome.wait_for(Option::is_some)).await;
+            let ended = ended.map(|outcome| outcome.ok().and_then(|outcome| outcome.clone()));
             let failure = match ended {
                 // Of another key: its end is all that matters here.
-                Ok(Ok(_)) if run.overlay != *overlay => continue,
-                Ok(Ok(outcome)) => {
-                    let outcome = outcome.clone().expect("waited for");
+                Ok(Some(_)) if run.overlay != *overlay => continue,
+                Ok(Some(outcome)) => {
                     self.forget(&run);
                     return outcome
                         .map(|token| aged(token, called.saturating_duration_since(run.began)));
                 }
-                Ok(Err(_)) => CacheError::FlightLost,
+                Ok(None) => CacheError::FlightLost,
                 Err(_) => CacheError::FetchTimeout(longest),
             };
             run.abort.abort();
@@ -180,7 +180,7 @@ impl Runs {
 /// A token that was fetched earlier than the one who takes it knows: its life counts from the
 /// call of the fetch. In whole seconds, because a lifetime in whole seconds counts as less.
 fn aged(token: AccessToken, age: Duration) -> AccessToken {
-    let age = Duration::from_secs(age.as_secs() + u64::from(age.subsec_nanos() > 0));
+    let age = Duration::from_secs(age.as_secs().saturating_add((age.subsec_nanos() > 0).into()));
     if age.is_zero() {
         return token;
     }

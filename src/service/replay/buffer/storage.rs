@@ -52,11 +52,11 @@ impl Storage {
     }
 
     fn push_data(&mut self, data: &[u8]) -> bool {
-        let room = self.limit - self.length;
+        let room = self.limit.saturating_sub(self.length);
         if data.len() > room {
             return false;
         }
-        let free = self.chunks.back().map_or(0, |last| last.capacity() - last.len());
+        let free = self.chunks.back().map_or(0, |last| last.capacity().saturating_sub(last.len()));
         let (here, beyond) = data.split_at(free.min(data.len()));
         if let Some(last) = self.chunks.back_mut() {
             last.extend_from_slice(here);
@@ -64,20 +64,23 @@ impl Storage {
         if !beyond.is_empty() {
             // All chunks are full now, so that this one may take all the room that is left. Each
             // is as large as those before it together: few are enough, and none is ever moved.
-            let room = room - here.len();
+            let room = room.saturating_sub(here.len());
             let size = max(beyond.len(), max(self.length, MIN_CHUNK)).min(room);
             let mut chunk = Vec::with_capacity(size);
             chunk.extend_from_slice(beyond);
             self.chunks.push_back(chunk);
         }
-        self.length += data.len();
+        self.length = self.length.saturating_add(data.len());
         true
     }
 
     fn push_trailers(&mut self, trailers: &HeaderMap) -> bool {
-        let size: usize =
-            trailers.iter().map(|(name, value)| FIELD + name.as_str().len() + value.len()).sum();
-        if size > max(self.limit - self.length, FREE_TRAILERS) {
+        let size = trailers.iter().fold(0_usize, |size, (name, value)| {
+            [FIELD, name.as_str().len(), value.len()]
+                .iter()
+                .fold(size, |size, it| size.saturating_add(*it))
+        });
+        if size > max(self.limit.saturating_sub(self.length), FREE_TRAILERS) {
             return false;
         }
         self.trailers = copy(trailers);
