@@ -76,9 +76,9 @@
 //!
 //! # More
 //!
-//! The [`guide`] tells how to choose a source and to write one, how to share a cache, in which
-//! order layers belong, what becomes of redirects and failures, what is logged and counted, and
-//! how to test a stack.
+//! The [`guide`] has a chapter for each question: choosing or writing a source, the client stacks, keys and
+//! users, fleets, failures, the order of layers, redirects, observability, testing, and migration from
+//! hand-written code.
 //!
 //! # Calling a stack
 //!

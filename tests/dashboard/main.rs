@@ -1,4 +1,4 @@
-//! The README's recipe for Prometheus gives the dashboard all that its panels ask for.
+//! The guide's recipe for Prometheus gives the dashboard all that its panels ask for.
 
 mod panels;
 mod recipe {
@@ -117,6 +117,7 @@ async fn every_panel_of_the_dashboard_finds_its_series_and_labels() {
 }
 
 #[test]
-fn what_runs_here_is_what_the_readme_says() {
-    assert!(include_str!("../../README.md").contains(include_str!("recipe.rs")));
+fn what_runs_here_is_what_the_guide_says() {
+    let guide = include_str!("../../src/guide/observability.md");
+    assert!(guide.contains(include_str!("recipe.rs")));
 }

@@ -18,7 +18,8 @@ fn told(log: &str) -> Vec<String> {
 
 /// The log that the guide shows.
 fn guide() -> Vec<&'static str> {
-    let (_, section) = include_str!("../../src/guide.md").split_once("a bad night").unwrap();
+    let (_, section) =
+        include_str!("../../src/guide/observability.md").split_once("a bad night").unwrap();
     let (_, block) = section.split_once("```text\n").expect("a block");
     let (block, _) = block.split_once("```").expect("its end");
     block.lines().map(str::trim).collect()

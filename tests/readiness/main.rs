@@ -78,7 +78,8 @@ async fn a_service_that_is_not_asked_for_a_token_gets_one_all_the_same() {
 
 #[test]
 fn what_runs_here_is_what_the_guide_says() {
-    let (_, section) = include_str!("../../src/guide.md").split_once("# Readiness\n").unwrap();
+    let (_, section) =
+        include_str!("../../src/guide/failure.md").split_once("# Readiness\n").unwrap();
     let (_, block) = section.split_once("```\n").expect("a block");
     let (block, _) = block.split_once("```\n").expect("its end");
     assert_eq!(block, include_str!("recipe.rs").replace("pub(crate) ", ""));

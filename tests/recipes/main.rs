@@ -1,4 +1,4 @@
-//! The README's recipes do what they say.
+//! The guide's recipes do what they say.
 
 mod blocking {
     include!("blocking.rs");
@@ -132,9 +132,9 @@ fn a_grpc_service_tells_its_caller_whether_to_try_again() {
 }
 
 #[test]
-fn what_runs_here_is_what_the_readme_says() {
-    let readme = include_str!("../../README.md");
-    assert!(readme.contains(include_str!("blocking.rs")));
-    assert!(readme.contains(include_str!("grpc_code.rs")));
-    assert!(readme.contains(include_str!("outliving.rs")));
+fn what_runs_here_is_what_the_guide_says() {
+    let stacks = include_str!("../../src/guide/stacks.md");
+    assert!(stacks.contains(include_str!("blocking.rs")));
+    assert!(stacks.contains(include_str!("grpc_code.rs")));
+    assert!(include_str!("../../src/guide/sources.md").contains(include_str!("outliving.rs")));
 }

@@ -1,4 +1,4 @@
-//! The README's stacks as they are pasted: over TLS the API gets the token; a listener without TLS
+//! The README's and the guide's stacks as they are pasted: over TLS the API gets the token; a listener without TLS
 //! in the API's place gets nothing of it.
 //!
 //! Each block runs in a process of its own, where `SSL_CERT_FILE` names the private authorities:
@@ -65,21 +65,21 @@ async fn axum_sends_its_token_over_tls_alone() {
 }
 
 #[test]
-fn what_runs_here_is_what_the_readme_says() {
-    for (heading, runs) in blocks::TEXTS {
-        assert_eq!(pasted(heading), runs, "{heading}");
+fn what_runs_here_is_what_the_readme_and_the_guide_say() {
+    for (page, heading, runs) in blocks::TEXTS {
+        assert_eq!(pasted(page, heading), runs, "{heading}");
     }
 }
 
 #[test]
-fn the_versions_that_the_readme_names_are_those_that_are_tested() {
+fn the_versions_that_the_guide_names_are_those_that_are_tested() {
     let manifest: toml::Table = include_str!("../../Cargo.toml").parse().unwrap();
     let tested = |name: &str| {
         let tables = ["dependencies", "dev-dependencies"].map(|table| &manifest[table]);
         let found = tables.into_iter().find_map(|table| table.get(name)).expect(name);
         found.as_str().or_else(|| found.get("version")?.as_str()).expect(name).to_owned() + "."
     };
-    let lines = include_str!("../../README.md").lines();
+    let lines = blocks::README.lines().chain(blocks::STACKS.lines());
     let words = lines.filter_map(|line| line.strip_prefix("cargo add ")).flat_map(|line| {
         line.split(' ').filter(|word| !word.starts_with("--") && !word.contains(','))
     });
@@ -91,9 +91,9 @@ fn the_versions_that_the_readme_names_are_those_that_are_tested() {
     assert!(named > 10, "{named}");
 }
 
-/// The block below a heading of the README, with `url!` around each URL.
-fn pasted(heading: &str) -> String {
-    let (_, section) = include_str!("../../README.md").split_once(heading).expect(heading);
+/// The block below a heading of a page, with `url!` around each URL.
+fn pasted(page: &str, heading: &str) -> String {
+    let (_, section) = page.split_once(heading).expect(heading);
     let (_, block) = section.split_once("```rust,no_run\n").expect("a block");
     let (block, _) = block.split_once("```").expect("its end");
     let parts = block.split('"').enumerate().map(|(place, part)| match place % 2 {

@@ -1,4 +1,4 @@
-//! The README's blocks, and what their users do with them.
+//! The blocks of the README and of the guide, and what their users do with them.
 //!
 //! The files in `blocks/` are what is pasted, but for `url!`: it puts a test's own servers in the
 //! place of `example.com`.
@@ -14,14 +14,17 @@ pub(super) const BLOCK: &str = "README_BLOCK";
 pub(super) const API: &str = "README_API";
 pub(super) const AUTH: &str = "README_AUTH";
 
-/// Each block, and the heading that it stands under.
-pub(super) const TEXTS: [(&str, &str); 6] = [
-    ("\n## A first program\n", include_str!("blocks/first_program.rs")),
-    ("\n### hyper-util\n", include_str!("blocks/hyper_util.rs")),
-    ("\n### reqwest\n", include_str!("blocks/reqwest.rs")),
-    ("\n### reqwest-middleware\n", include_str!("blocks/reqwest_middleware.rs")),
-    ("\n### tonic\n", include_str!("blocks/tonic.rs")),
-    ("\n### axum\n", include_str!("blocks/axum.rs")),
+pub(super) const README: &str = include_str!("../../../README.md");
+pub(super) const STACKS: &str = include_str!("../../../src/guide/stacks.md");
+
+/// Each block, with the page and the heading that it stands under.
+pub(super) const TEXTS: [(&str, &str, &str); 6] = [
+    (README, "\n## A first program\n", include_str!("blocks/first_program.rs")),
+    (STACKS, "\n# hyper-util\n", include_str!("blocks/hyper_util.rs")),
+    (STACKS, "\n# reqwest\n", include_str!("blocks/reqwest.rs")),
+    (STACKS, "\n# reqwest-middleware\n", include_str!("blocks/reqwest_middleware.rs")),
+    (STACKS, "\n# tonic\n", include_str!("blocks/tonic.rs")),
+    (STACKS, "\n# axum\n", include_str!("blocks/axum.rs")),
 ];
 
 // ===== As they are pasted =====
