@@ -56,10 +56,9 @@ use crate::{
 /// Use it under a [`BearerAuthLayer`](crate::BearerAuthLayer), or alone where a program wants
 /// just a token.
 ///
-/// A fetch runs on a task of its own on the tokio runtime of whoever asked first, so whoever
-/// asked may be dropped or cancelled. A *flight* is one fetch with its attempts, which all callers
-/// share. With a usable token nothing of this is touched: reading it takes no lock, allocates
-/// nothing and starts no task.
+/// A *flight* is one fetch with its attempts, which all callers share. It runs on a task of its own, on the
+/// tokio runtime of the first caller, so that cancelling a caller does not end it. Reading a usable token
+/// takes no lock, allocates nothing and starts no task.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,10 +79,9 @@ use crate::{
 ///
 /// # Failure
 ///
-/// A failed fetch and a rejection take nothing away: a token that has not expired is handed
-/// out until a newer one is here. After a failure the source cools down (see
-/// [`RefreshPolicyBuilder`]): callers who ask meanwhile, while there is no token, get the last
-/// error at once.
+/// Neither a failed fetch nor a rejection removes a token that has not expired: callers get it until a newer
+/// one is here. After a failure the source cools down (see [`RefreshPolicyBuilder`]). During the cooldown,
+/// callers without a token get the last error at once.
 #[derive(Clone)]
 pub struct TokenCache {
     core: Arc<Core>,
@@ -98,9 +96,8 @@ impl TokenCache {
         Self::with_policy(source, RefreshPolicy::default())
     }
 
-    /// A cache that goes by that policy. One that is
-    /// [kept warm](crate::RefreshPolicyBuilder::keep_warm) fetches from now on, if this is called
-    /// on a tokio runtime.
+    /// A cache with that policy. If the policy [keeps it warm](crate::RefreshPolicyBuilder::keep_warm) and you
+    /// call this on a tokio runtime, the cache starts to fetch at once.
     #[must_use]
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
@@ -246,7 +243,7 @@ impl TokenCache {
                 }
             };
             match outcome {
-                // That flight's failure is told by whoever asked for it.
+                // The caller that asked for that flight reports its failure.
                 _ if ask_again && Instant::now() < end => {}
                 // A flight that had begun before the rejection may bring the rejected token:
                 // then the caller asks for another.
@@ -288,7 +285,7 @@ impl TokenCache {
         match self.core.decide(State::refresh) {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
-            // A failure is told, although there may be a token.
+            // The caller learns of a failure, although there may be a token.
             Asked::Wait(wait) => self.core.wait(wait, end).await,
         }
     }

@@ -141,13 +141,13 @@ impl TokenError {
         self.cause.downcast_ref()
     }
 
-    /// The cause itself, for whoever says by other means whose it is.
+    /// The cause itself, for events, which name the source in a field.
     #[cfg(feature = "tracing")]
     pub(crate) fn cause(&self) -> &(dyn Error + Send + Sync) {
         &*self.cause
     }
 
-    /// Says whose tokens cannot be had.
+    /// Adds the name of the source.
     pub(crate) fn named(mut self, name: &Arc<str>) -> Self {
         self.source_name = Some(match &self.source_name {
             Some(below) => format!("{name}: {below}").into(),
@@ -220,8 +220,8 @@ pub enum CacheError {
     /// The source panicked.
     #[error("the token source panicked")]
     SourcePanicked,
-    /// The runtime that the flight was on has shut down, or nobody drives it.
-    #[error("the runtime that was fetching the access token is gone or stands still")]
+    /// The runtime of the flight has shut down, or does not run.
+    #[error("the runtime that was fetching the access token has shut down or does not run")]
     FlightLost,
     /// The origin has rejected fresh tokens, or has caused too many renewals: its next one has
     /// to wait.

@@ -43,15 +43,14 @@ use crate::{
 ///
 /// # The body
 ///
-/// To send a request again after a rejection, something has to be kept of it. By default that
-/// is a clone, so the body has to be `Clone` (as `Full<Bytes>` and `String` are). For any other
-/// body, [`buffer_body`](Self::buffer_body) keeps a copy while it streams, and
+/// To send a request again after a rejection, the layer must keep it. By default it keeps a clone, so the body
+/// must be `Clone` (as `Full<Bytes>` and `String` are). For any other body, [`buffer_body`](Self::buffer_body) keeps a copy while it streams, and
 /// [`no_replay`](Self::no_replay) keeps nothing.
 ///
 /// # Order
 ///
-/// Whatever follows redirects or retries belongs above this layer, so that each request that
-/// it makes is judged, and given its token, anew.
+/// Layers that follow redirects or retry belong above this layer, so that this layer judges each of their
+/// requests and gives it the current token.
 #[derive(Clone)]
 pub struct BearerAuthLayer<R = CloneBody> {
     rules: Arc<Rules>,
@@ -67,7 +66,7 @@ impl BearerAuthLayer {
         Self::from_cache(TokenCache::new(source))
     }
 
-    /// A layer on a cache that others may share.
+    /// A layer over a cache, which other layers may share.
     #[must_use]
     pub fn from_cache(tokens: impl Into<Tokens>) -> Self {
         Self { rules: Arc::new(Rules::new(tokens.into())), replay: CloneBody::new() }
@@ -75,8 +74,8 @@ impl BearerAuthLayer {
 }
 
 impl<R> BearerAuthLayer<R> {
-    /// Names an origin that gets the layer's token: `https://api.example.com`, perhaps with a
-    /// port; a text or an [`Origin`]. It may be called for as many as there are.
+    /// Names an origin that gets the layer's token: `https://api.example.com`, with an
+    /// optional port; a string or an [`Origin`]. Call it once for each origin.
     ///
     /// # Errors
     ///
@@ -89,8 +88,8 @@ impl<R> BearerAuthLayer<R> {
         self.add(origin.try_into().map_err(Into::into)?, None)
     }
 
-    /// Gives another origin another token, so that one client speaks to several APIs: that of a
-    /// cache, or of a source, which gets a cache of its own.
+    /// Gives an origin a token of its own, from another cache, so that one client can call several APIs. A source
+    /// gets a cache of its own.
     ///
     /// # Errors
     ///
@@ -102,17 +101,17 @@ impl<R> BearerAuthLayer<R> {
         self.add(origin.try_into().map_err(Into::into)?, Some(tokens.into()))
     }
 
-    /// Every `https` origin that is not named gets the layer's token.
+    /// Gives the layer's token to every `https` origin that you did not name.
     ///
-    /// Want this only where something else decides whom the client speaks to: whoever can make
-    /// the program send a request to a server of theirs gets the token.
+    /// Use this only if something else restricts where the client can connect: an attacker who can make the
+    /// program send a request to their server gets the token.
     #[must_use]
     pub fn any_https(self) -> Self {
         self.with(Rules::any_https)
     }
 
-    /// Lets a named `http` origin that is not this machine get its token too, for anybody on
-    /// the way to read (RFC 6750 §5.3). [`check`](Self::check) finds such origins.
+    /// Lets named `http` origins on other machines get their token too. Everyone on the network path can then
+    /// read it (RFC 6750 §5.3). [`check`](Self::check) finds such origins.
     #[must_use]
     pub fn allow_plaintext(self) -> Self {
         self.with(|rules| rules.allow_plaintext = true)
@@ -124,14 +123,14 @@ impl<R> BearerAuthLayer<R> {
     /// # The layer cannot see whether the client encrypts
     ///
     /// The layer believes that the client speaks TLS to an assumed `https` origin. If the client
-    /// does not, it sends the token **in clear text**, and nobody reports it. For tonic, check
+    /// does not, it sends the token **in clear text**, without an error. For tonic, check
     /// that
     ///
     /// - `tls_config` is set: `.tls_config(ClientTlsConfig::new().with_native_roots())?`. Without
     ///   any of its `tls-…` features tonic speaks plaintext HTTP/2 to `https` URIs. The method
     ///   exists only with such a feature, so this line keeps a program without TLS from compiling.
     /// - the channel's own URI is this very origin, `https` included. tonic goes by that URI: one
-    ///   that says `http` is plaintext, whatever `Endpoint::origin` and this method were told.
+    ///   that says `http` is plaintext, whatever you gave `Endpoint::origin` and this method.
     ///
     /// Check for any other client, and for a connector of your own, that it refuses to connect
     /// without TLS.

@@ -46,13 +46,13 @@
 //! | missing or expired | waits for one fetch, however many requests wait |
 //! | rejected with a 401 | is sent again, once, with a newer token: one fetch for all that were rejected |
 //!
-//! A failed fetch takes nothing away: a token is used until it expires, even after a 401 if no
-//! other can be had. The caller then gets that 401, with its body. Without a token the request
-//! fails with the [`TokenError`] of the last fetch, and nothing is sent; the source cools down
-//! between fetches, and every failure is eventually retried.
+//! A failed fetch does not remove a token: requests use it until it expires, even after a 401 if there is no
+//! other. The caller then gets that 401, with its body. Without a token the request fails with the
+//! [`TokenError`] of the last fetch, and the layer sends nothing. The source cools down between fetches, and
+//! every failure is eventually retried.
 //!
-//! A token goes only to the origins that were named, only over TLS or to this machine, and is
-//! never shown: see [`BearerAuthLayer`].
+//! A token goes only to the origins that you named, and only over TLS or to this machine. The crate never
+//! shows it: see [`BearerAuthLayer`].
 //!
 //! # Where tokens come from
 //!
@@ -61,18 +61,17 @@
 //! - this machine: a variable, a file, a command: [`local`]
 //! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
 //!   one attempt, and classifies each failure as [`TokenError::transient`] or
-//!   [`TokenError::permanent`]; the cache does all else.
+//!   [`TokenError::permanent`]. The cache does the rest.
 //!
-//! Credentials are [`Secret`]s, read anew for each fetch, so that a rotated one needs no
-//! restart.
+//! Credentials are [`Secret`]s. A source reads them again for each fetch, so a rotated one needs no restart.
 //!
 //! # The pieces alone
 //!
-//! A [`TokenCache`] is of use without the layer: [`get`](TokenCache::get) for a program that
+//! A [`TokenCache`] is useful without the layer: [`get`](TokenCache::get) for a program that
 //! wants just a token, [`status`](TokenCache::status) for a readiness probe,
 //! [`subscribe`](TokenCache::subscribe) for a long-lived stream that has to know before its
 //! token expires. Its clones share one token, so several stacks can too. The methods of
-//! [`RefreshPolicyBuilder`] set the numbers that it goes by.
+//! [`RefreshPolicyBuilder`] set its numbers.
 //!
 //! # More
 //!

@@ -39,14 +39,14 @@ use crate::{challenge::Challenge, error::TokenError, observe::Label, token::Acce
 /// # Cancellation
 ///
 /// The cache drops the future if it takes longer than
-/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It does not drop it because
-/// somebody who asked has gone.
+/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It does not drop it when a
+/// caller goes away.
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a token, once.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the source from a token; the cache decides when to ask again.
+    /// Why there is no token. The cache decides when to ask again.
     fn fetch(
         &self,
         request: TokenRequest,

@@ -13,8 +13,8 @@ pub(super) enum RejectedBy {
     Waiter,
     /// A layer that cannot send the request again.
     Layer,
-    /// A caller who has seen more than the layer: until the renewal ends, nobody is to use the
-    /// token there, although it was accepted.
+    /// A caller who has seen more than the layer: until the renewal ends, no request may use the token
+    /// there, although the origin has accepted it.
     Caller,
 }
 

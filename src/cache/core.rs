@@ -186,7 +186,7 @@ impl Core {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
         let sleep = {
-            // Where the request is polled somebody drives the timer.
+            // The runtime that polls the request drives the timer too.
             let runtime = clock::runtime().unwrap_or(wait.runtime);
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))

@@ -1,14 +1,14 @@
 //! One fetch, many waiters.
 //!
-//! A flight runs on a task of its own, so that whoever asked may be dropped, and ends in
-//! exactly one of these ways. The [`Host`] hears of each before any waiter does.
+//! A flight runs on a task of its own, so that dropping a caller does not end it. It ends in exactly one of
+//! these ways. The [`Host`] learns of each before any waiter does.
 //!
-//! | what happens | who says so | the waiters get |
+//! | what happens | who reports it | the waiters get |
 //! | --- | --- | --- |
 //! | the source answers, or all attempts are used up | the task | the outcome |
 //! | the source panics | the task, which catches it | an error |
 //! | the runtime shuts down and drops the task, or the token is forgotten | [`Flight`], when it is dropped | an error |
-//! | nobody drives the runtime | a waiter, or the next asker, by its own clock | an error |
+//! | the runtime does not run | a waiter, or the next caller, by its own clock | an error |
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
@@ -95,7 +95,7 @@ impl<H: Host> Flight<H> {
 
     fn finish(mut self, outcome: Result<Arrival, TokenError>) {
         let outcome = self.host.finished(self.start.id, outcome);
-        // Perhaps nobody waits: then it was a refresh in the background.
+        // A refresh in the background has no waiters.
         if let (Some(waiters), Some(outcome)) = (self.waiters.take(), outcome) {
             drop(waiters.send(outcome));
         }

@@ -1,11 +1,11 @@
-//! Keeps a token warm: fetches and refreshes it without traffic, if the policy says so, or until
-//! the first one is here, if somebody has asked for that.
+//! Keeps a token warm: fetches and refreshes it without traffic, if the policy says so; or only until the
+//! first token is here, after `warm_up`.
 //!
-//! There is one keeper for each cache, a task that sleeps until there is something to do. Whoever
-//! makes the cache leaves it on its runtime, and it outlives every flight. If there is no runtime
-//! then, or that one goes, the next who asks the cache anything on another one leaves a keeper
-//! there. It ends when the last handle of the cache is dropped, and not before, so that whoever
-//! finds the place taken knows that the keeper will hear of what has changed.
+//! Each cache has one keeper, a task that sleeps until there is something to do. The constructor of the cache
+//! spawns it on the current runtime, and it outlives every flight. If there is no runtime then, or that
+//! runtime goes, the next caller on another runtime spawns a keeper there. A keeper ends only when the last
+//! handle of the cache is dropped. So a caller that finds the place taken knows that the keeper will see
+//! each change.
 //!
 //! ```text
 //! no keeper ──the cache is made or asked, on a runtime──▶ asleep ◀──changed──▶ asleep until then

@@ -93,8 +93,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// A key holds no secret. The cache keeps the subject's token beside the entry, because a refresh
 /// or a renewal needs it, and wipes it when the entry goes or the subject has expired. A token
 /// that was fetched on behalf of a subject is never used past that subject's
-/// [expiry](Subject::expiry). The source is trusted: if it answers with another user's token,
-/// nobody here can tell.
+/// [expiry](Subject::expiry). The crate trusts the source: it cannot notice one that answers
+/// with another user's token.
 #[derive(Clone)]
 pub struct KeyedTokenCache {
     keyed: Arc<Keyed>,
@@ -134,10 +134,9 @@ impl KeyedTokenCache {
         }
     }
 
-    /// The cache of one key, which is made if there is none.
+    /// The cache of one key. The map makes one if there is none.
     ///
-    /// As long as somebody has this handle, an entry that was evicted comes back with this very
-    /// cache. A handle of a [forgotten](Self::forget) key fails with
+    /// While a handle of it exists, an entry that was evicted comes back with this very cache. A handle of a [forgotten](Self::forget) key fails with
     /// [`CacheError::Forgotten`](crate::CacheError::Forgotten), and the next request with that key
     /// gets another cache.
     ///
@@ -164,9 +163,8 @@ impl KeyedTokenCache {
         entry.cache().get().await
     }
 
-    /// Takes the token of one key away, at once: nothing is published any more that is in flight
-    /// for it, and whoever waits for it gets an error. The next request with that key fetches
-    /// anew.
+    /// Drops the token of one key at once. A fetch in flight for it publishes nothing, and callers that wait
+    /// for it get an error. The next request with that key fetches a new token.
     pub fn forget(&self, key: &TokenKey) {
         self.keyed.map.forget(key);
     }
@@ -257,14 +255,14 @@ impl KeyedTokenCacheBuilder {
         self
     }
 
-    /// The policy that each key's cache goes by. Default: [`RefreshPolicy::default`].
+    /// The policy of each key's cache. Default: [`RefreshPolicy::default`].
     pub fn policy(mut self, policy: RefreshPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Calls a function for each entry that goes, and says why: to count it. It is called without
-    /// a lock, on the thread of whoever made the entry go, and must not block.
+    /// Calls a function with the reason each time that the map drops an entry, so that you can count them. The
+    /// map calls it without a lock, on the thread that caused the eviction; it must not block.
     pub fn on_evicted(mut self, hook: impl Fn(Evicted) + Send + Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hook));
         self

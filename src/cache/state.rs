@@ -94,8 +94,8 @@ impl State {
         (answer, effects)
     }
 
-    /// A caller wants a new token, whatever the current one is worth. Nobody else waits for it: it
-    /// is a refresh, only that its cause is not the time.
+    /// A caller wants a new token, although the current one may be usable. No other caller waits: this is a
+    /// refresh that a caller causes, not the time.
     pub(super) fn refresh(&mut self, now: Instant) -> (Answer, Effects) {
         if let Some(forgotten) = self.forgotten() {
             return forgotten;

@@ -69,7 +69,7 @@ impl SecretError {
         &self.kind
     }
 
-    /// Whether the failure may pass by itself; the others need somebody to mend something.
+    /// Whether the failure may pass by itself. The others need an operator.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.kind {

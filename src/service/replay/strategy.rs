@@ -44,13 +44,13 @@ pub trait Replay<B>: Clone + sealed::Sealed {
     #[doc(hidden)]
     fn poll_void(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The same body once more, as soon as it can be had; `None` if it cannot. It is not polled
+    /// The same body once more, as soon as it is available; `None` if it never is. The caller does not poll
     /// again once it is ready.
     #[doc(hidden)]
     fn poll_restore(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<Option<Self::Body>>;
 }
 
-/// Nobody outside can implement what they cannot name.
+/// Other crates cannot implement a trait that they cannot name.
 pub(crate) mod sealed {
     #[expect(unnameable_types, reason = "that is how it seals")]
     pub trait Sealed {}
