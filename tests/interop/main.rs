@@ -5,6 +5,7 @@
 
 mod assertions;
 mod clients;
+mod glewlwyd;
 mod issuers;
 mod load;
 mod refresh;
