@@ -3,7 +3,7 @@
 
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -37,11 +37,9 @@ async function freePort() {
 function run(root, port) {
   const [database, configuration] = [join(root, 'database'), join(root, 'configuration')];
   const programs = `${join(root, 'usr/bin')}:${process.env.PATH}`;
-  const libraries = ['usr/lib', 'lib'].flatMap((folder) => (
-    readdirSync(join(root, folder))
-      .filter((name) => name.includes('-linux-'))
-      .map((name) => join(root, folder, name))
-  ));
+  const libraries = ['usr/lib', 'lib'].map((name) => join(root, name)).filter(existsSync)
+    .flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
+    .filter((folder) => folder.includes('-linux-'));
   const env = { ...process.env, PATH: programs, LD_LIBRARY_PATH: libraries.join(':') };
   rmSync(database, { force: true });
   execFileSync('sqlite3', [database], {
