@@ -515,7 +515,7 @@ impl Endpoint {
             }
             Err(kind) if is_success => Err(failed(self.error(kind))),
             reply => {
-                let error = failed(self.refusal(reply.ok().as_ref(), readings));
+                let error = failed(self.refusal(head.status, reply.ok().as_ref(), readings));
                 Err(self.explained(error, &head.headers))
             }
         }
@@ -549,8 +549,13 @@ impl Endpoint {
         }
     }
 
-    fn refusal(&self, reply: Option<&Reply>, readings: &Readings) -> EndpointError {
-        let error = self.error(Kind::Refused).when_asked(readings.overlay.asked());
+    fn refusal(
+        &self,
+        status: StatusCode,
+        reply: Option<&Reply>,
+        readings: &Readings,
+    ) -> EndpointError {
+        let error = self.error(Kind::of(status)).when_asked(readings.overlay.asked());
         let Some(reply) = reply else { return error };
         let redactor = self.redactor(reply, readings);
         error.with_oauth(reply.error(), reply.error_description(), &redactor).with_more(

@@ -148,9 +148,12 @@ pub enum EndpointErrorKind {
     Redirected,
     /// The answer has more than 1 MiB.
     TooLarge,
-    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). Includes 5xx
-    /// and 429; ask [`is_transient`](EndpointError::is_transient), not the kind, for an outage.
+    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). A few of the
+    /// errors pass by themselves (`slow_down`); ask [`is_transient`](EndpointError::is_transient).
     Refused,
+    /// The service can judge no request at the moment: it answered 5xx, 408 or 429, whatever it
+    /// said beside that.
+    Unavailable,
     /// The answer is no answer: empty, an HTML page, broken JSON, …
     Unreadable(&'static str),
     /// The answer has no access token under the name that is looked for, or one that is not a text.
@@ -183,6 +186,19 @@ pub enum EndpointErrorKind {
     Metadata(&'static str),
     /// The client's certificate or its key cannot be used: nothing was sent.
     ClientCertificate(&'static str),
+}
+
+// ===== impl EndpointErrorKind =====
+
+impl EndpointErrorKind {
+    /// What an answer with that status is that brings no token.
+    pub(super) fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Self::Unavailable,
+            _ if status.is_server_error() => Self::Unavailable,
+            _ => Self::Refused,
+        }
+    }
 }
 
 // ===== impl EndpointError =====
@@ -462,6 +478,7 @@ impl EndpointError {
             EndpointErrorKind::SubjectExpired => "subject_expired",
             EndpointErrorKind::OtherTokenType => "other_token_type",
             EndpointErrorKind::Refused => self.inner.known_code().unwrap_or("other"),
+            EndpointErrorKind::Unavailable => self.inner.known_code().unwrap_or("unavailable"),
         }
     }
 
@@ -481,8 +498,12 @@ impl EndpointError {
             | EndpointErrorKind::SubjectMissing
             | EndpointErrorKind::SubjectExpired
             | EndpointErrorKind::Metadata(_)
-            | EndpointErrorKind::ClientCertificate(_) => false,
-            EndpointErrorKind::Refused => self.inner.is_server_error() && self.error().is_none(),
+            | EndpointErrorKind::ClientCertificate(_)
+            | EndpointErrorKind::Refused => false,
+            EndpointErrorKind::Unavailable => {
+                self.status().is_some_and(|status| status.is_server_error())
+                    && self.error().is_none()
+            }
             _ => true,
         }
     }
@@ -552,13 +573,8 @@ impl Meaning {
 
 // ===== impl Inner =====
 
-/// What the service may not even have looked at the request for.
-const NOT_JUDGED: [StatusCode; 4] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::REQUEST_TIMEOUT,
-    StatusCode::TOO_MANY_REQUESTS,
-];
+/// Where the URL is wrong, there is nobody who judges the request.
+const NOBODY: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
 impl Inner {
     fn may_pass(&self) -> bool {
@@ -573,11 +589,7 @@ impl Inner {
             | EndpointErrorKind::OtherTokenType
             | EndpointErrorKind::Metadata(_) => false,
             EndpointErrorKind::TooLarge => !self.is_metadata,
-            EndpointErrorKind::Refused => {
-                self.is_server_error()
-                    || self.is_one_of([StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS])
-                    || self.meaning == Meaning::Passing
-            }
+            EndpointErrorKind::Refused => self.meaning == Meaning::Passing,
             _ => true,
         }
     }
@@ -600,10 +612,6 @@ impl Inner {
             }
     }
 
-    fn is_server_error(&self) -> bool {
-        self.status.is_some_and(|status| status.is_server_error())
-    }
-
     fn is_one_of<const N: usize>(&self, statuses: [StatusCode; N]) -> bool {
         self.status.is_some_and(|status| statuses.contains(&status))
     }
@@ -613,10 +621,9 @@ impl Inner {
         KNOWN.into_iter().find(|known| self.error.as_deref() == Some(known))
     }
 
-    /// Whether the service judged the request, as far as can be seen. A 5xx is about the service
-    /// itself, whatever the code.
+    /// Of a refusal, whether the service judged the request, as far as can be seen.
     fn is_judged(&self) -> bool {
-        !self.is_server_error() && (self.known_code().is_some() || !self.is_one_of(NOT_JUDGED))
+        self.known_code().is_some() || !self.is_one_of(NOBODY)
     }
 
     fn advice(&self) -> Option<&'static str> {
@@ -638,16 +645,9 @@ impl Inner {
                 "it is not followed because it would replay the credentials; configure the URL \
                  that it leads to"
             }
-            Refused
-                if !self.is_judged()
-                    && self.is_one_of([StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED]) =>
-            {
-                if self.is_metadata {
-                    "check the issuer"
-                } else {
-                    "check the URL"
-                }
-            }
+            Refused if self.is_judged() => return None,
+            Refused if self.is_metadata => "check the issuer",
+            Refused => "check the URL",
             MissingToken if self.detail.is_none() => {
                 "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
                  deeper in the answer, write the source by `from_fn`"
@@ -678,7 +678,7 @@ impl fmt::Display for Inner {
             Kind::Redirected => write!(f, "{at} answered with a redirect"),
             Kind::TooLarge => write!(f, "{at} answered with more than 1 MiB"),
             Kind::Refused if self.is_judged() => write!(f, "{at} refused"),
-            Kind::Refused => write!(f, "{at} answered"),
+            Kind::Refused | Kind::Unavailable => write!(f, "{at} answered"),
             Kind::Unreadable(what) => write!(f, "{at} answered with {what}"),
             Kind::MissingToken => write!(f, "{at} answered without an access token"),
             Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
@@ -715,13 +715,14 @@ mod tests {
 
     #[test]
     fn only_a_refusal_that_stays_and_is_certain_blames_the_request() {
-        use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused};
+        use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused, Unavailable};
         for (kind, status, error, blames) in [
             (Refused, 401, Some("invalid_client"), true),
             (Refused, 400, Some("invalid_grant"), true),
             (Refused, 403, None, true),
             (RefreshTokenLost, 400, Some("invalid_grant"), true),
-            (Refused, 503, None, false),
+            (Unavailable, 503, None, false),
+            (Unavailable, 503, Some("invalid_client"), false),
             (Refused, 400, Some("slow_down"), false),
             (MissingToken, 200, None, false),
         ] {
@@ -729,7 +730,7 @@ mod tests {
             assert_eq!(error.blames_the_request(), blames, "{error:?}");
         }
         // It is transient no more, but what became of it nobody knows.
-        assert!(!of(Refused, 503, None).settled().blames_the_request());
+        assert!(!of(Unavailable, 503, None).settled().blames_the_request());
     }
 
     #[test]
