@@ -206,8 +206,8 @@ impl Error for TokenError {
 pub enum CacheError {
     /// No tokio runtime with a timer is running here, so the cache cannot fetch.
     #[error(
-        "no access token can be fetched without a tokio runtime that has a timer: call this from \
-         inside one (`#[tokio::main]`, or a runtime built with `enable_all()`)"
+        "no tokio runtime with a timer is running here, so no access token can be fetched: call \
+         this from inside one (`#[tokio::main]`, or a runtime built with `enable_all()`)"
     )]
     NoRuntime,
     /// One attempt, or all attempts together, took too long.
@@ -218,7 +218,7 @@ pub enum CacheError {
     FetchTimeout(Duration),
     /// The caller waited as long as the policy allows. The flight goes on.
     #[error(
-        "no access token arrived within {0:?}: if callers may wait longer, set the policy's `max_wait`"
+        "no access token within {0:?}: if callers may wait longer, set the policy's `max_wait`"
     )]
     WaitTimeout(Duration),
     /// The source panicked.

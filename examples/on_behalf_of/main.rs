@@ -102,7 +102,7 @@ impl Story {
         let bobs = self.get("/orders", Some(&bearer(bob))).await?;
         let both = [anns.text, bobs.text] == ["GET /orders for ann", "GET /orders for bob"];
         let happened = both && self.accounts.fetched()[2..] == ["ann"];
-        self.tell("the API revokes ann's token: the cache renews it, and keeps bob's", happened);
+        self.tell("ann's token is revoked: the cache renews it, and keeps bob's", happened);
         Ok(())
     }
 

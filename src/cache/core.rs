@@ -368,7 +368,7 @@ struct Change {
     now: Instant,
     /// A flight to start.
     flight: Option<Flight<Core>>,
-    /// The end of the flight under way.
+    /// The end of the flight in progress.
     end: Option<(End, FlightId)>,
     is_kept_warm: bool,
 }

@@ -112,7 +112,7 @@ impl fmt::Debug for Routes {
 // ===== impl Slot =====
 
 impl Slot {
-    /// The pass, if it is good.
+    /// The pass, if `is_good` accepts it.
     #[inline]
     pub(super) fn get(&self, is_good: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
         self.shard().load_full().filter(|pass| is_good(pass))
