@@ -35,9 +35,9 @@ use crate::{
 ///
 /// # Clone
 ///
-/// The inner service must be `Clone`, because the response future needs one of its own: for the replay, and
-/// for a request that waits for its token, which releases the service that was made ready for it. The future
-/// polls the clone ready before it calls it.
+/// The inner service must be `Clone`, because the response future needs one of its own: for the
+/// replay, and for a request that waits for its token, which releases the service that was made
+/// ready for it. The future polls the clone ready before it calls it.
 ///
 /// # What the compiler says
 ///
@@ -47,21 +47,21 @@ use crate::{
 /// | the inner service | do this |
 /// | --- | --- |
 /// | a bare `reqwest::Client`, which takes reqwest's own requests | wrap it: `oauth2::ReqwestService::new(client)` (feature `reqwest`) |
-/// | is not `Clone` | derive it, or put `tower::buffer::Buffer` around |
+/// | is not `Clone` | derive it, or wrap it in `tower::buffer::Buffer` |
 /// | takes requests with another body (hyper-util's `Client<_, Full<Bytes>>` takes `Request<Full<Bytes>>` alone) | give the request that body |
 /// | after [`buffer_body`](crate::BearerAuthLayer::buffer_body), takes another body than `wrap` makes | give it a `wrap` that makes the body that the service takes |
-/// | answers with something else than an `http::Response` | map that with `tower::util::MapResponse` |
+/// | answers with something other than an `http::Response` | map that with `tower::util::MapResponse` |
 /// | has an error that cannot become a `Box<dyn Error + Send + Sync>` | map that with `tower::util::MapErr` |
 ///
-/// Write the method as a function, `ServiceExt::oneshot(service, request)`, and the compiler says which of these
-/// it is. If it cannot infer the body, see
-/// [calling a stack](crate#calling-a-stack).
+/// Write the method as a function, `ServiceExt::oneshot(service, request)`, and the compiler names
+/// the bound that does not hold. If it cannot infer the body, see [calling a
+/// stack](crate#calling-a-stack).
 ///
 /// # Error
 ///
-/// The error is boxed, as in tower's own middleware. It is a [`TokenError`](crate::TokenError) if there is no
-/// token, a [`Refused`](crate::Refused) if no token may go to that origin, and otherwise the inner service's
-/// error. [`TokenError::find_in`](crate::TokenError::find_in) and
+/// The error is boxed, as in tower's own middleware. It is a [`TokenError`](crate::TokenError) if
+/// there is no token, a [`Refused`](crate::Refused) if no token may go with the request, and
+/// otherwise the inner service's error. [`TokenError::find_in`](crate::TokenError::find_in) and
 /// [`Refused::find_in`](crate::Refused::find_in) recover it, also above other layers.
 #[derive(Clone)]
 pub struct BearerAuth<S, R = CloneBody> {
@@ -156,7 +156,7 @@ impl<S, R> BearerAuth<S, R> {
         ResponseFuture::detour(Detour::Failed(error))
     }
 
-    /// Gives back what `poll_ready` has reserved: a permit, a place in a queue.
+    /// Releases what `poll_ready` reserved: a permit, a place in a queue.
     fn let_go(&mut self)
     where
         S: Clone,

@@ -394,7 +394,7 @@ async fn a_reading_that_fails_while_older_metadata_serve_is_logged() {
     fetch(&endpoint).await.unwrap();
     let lines = Log::lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("could not be read anew"), "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("could not be read again"), "{lines:?}");
     assert!(lines[0].contains(OAUTH) && lines[0].contains("503"), "{lines:?}");
 }
 
