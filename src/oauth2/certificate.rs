@@ -65,6 +65,7 @@ impl Transport for CertificateTransport {
         unusable.is_none_or(|unusable| !unusable.may_pass)
     }
 
+    #[expect(clippy::expect_used, reason = "an endpoint with this transport has a certificate")]
     fn exchange<'a>(
         &'a self,
         request: Request<Full<Bytes>>,

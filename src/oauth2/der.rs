@@ -22,7 +22,7 @@ impl<'a> Reader<'a> {
         let (length, rest) = match usize::from(first) {
             short @ 0..=0x7f => (short, rest),
             long @ 0x81..=0x84 => {
-                let (bytes, rest) = rest.split_at_checked(long - 0x80)?;
+                let (bytes, rest) = rest.split_at_checked(long & 0x7f)?;
                 let add = |sum: usize, byte: &u8| (sum << 8) | usize::from(*byte);
                 (bytes.iter().fold(0, add), rest)
             }

@@ -86,6 +86,7 @@ pub(super) fn decoded(engine: &impl Engine, encoded: &[u8]) -> Option<Zeroizing<
 pub(super) fn text(blocks: &[&Block<'_>]) -> Zeroizing<String> {
     const MARKS: usize = BEGIN.len() + END.len() + 2 * DASHES.len() + 4;
     // Room for all: a text that grew would leave copies of a key behind.
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     let length = |block: &&Block<'_>| 2 * block.label.len() + block.body.len() + MARKS;
     let length = blocks.iter().map(length).sum();
     let mut text = Zeroizing::new(String::with_capacity(length));

@@ -48,6 +48,7 @@ impl<'a> Certificate<'a> {
 }
 
 /// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5); 1970 for all before.
+#[expect(clippy::arithmetic_side_effects, reason = "a year has four digits, and all else two")]
 fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -80,6 +81,7 @@ fn number(text: &str, digits: usize) -> Option<(u64, &str)> {
 
 /// The days from the first of 1970 to a date of the Gregorian calendar, or none. The year begins
 /// in March, so that its leap day is its last.
+#[expect(clippy::arithmetic_side_effects, reason = "a year has four digits")]
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) =
         if month > 2 { (year, month - 3) } else { (year.saturating_sub(1), month + 9) };

@@ -46,6 +46,7 @@ impl<'a> Header<'a> {
 }
 
 /// What is signed.
+#[expect(clippy::expect_used, reason = "texts and numbers are JSON")]
 pub(super) fn message(header: &Header<'_>, claims: &Claims<'_>) -> String {
     let part = |json: Result<Vec<u8>, _>| {
         BASE64_URL_SAFE_NO_PAD.encode(json.expect("texts and numbers are JSON"))
@@ -54,6 +55,7 @@ pub(super) fn message(header: &Header<'_>, claims: &Claims<'_>) -> String {
 }
 
 /// The message with its signature.
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 pub(super) fn signed(message: &str, signature: &[u8]) -> Zeroizing<String> {
     // Room for all of it: a string that grew would leave copies behind.
     let length = message.len() + 1 + signature.len().div_ceil(3) * 4;

@@ -113,6 +113,7 @@ impl Prover {
     }
 }
 
+#[expect(clippy::expect_used, reason = "there is a reading for each secret")]
 fn present(read: Option<&Text>) -> &Text {
     read.expect("there is a reading for each secret")
 }

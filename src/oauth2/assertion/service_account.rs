@@ -102,7 +102,7 @@ fn signed(text: &str, scope: Option<&str>, url: &str) -> Result<Zeroizing<String
         jti: None,
         iat: now,
         nbf: None,
-        exp: now + LIFE.as_secs(),
+        exp: now.saturating_add(LIFE.as_secs()),
     };
     let message = jwt::message(&header, &claims);
     Ok(jwt::signed(&message, &parsed.key.sign(algorithm, message.as_bytes())?))

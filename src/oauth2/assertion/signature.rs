@@ -8,22 +8,23 @@ use super::{
 /// A signature as a JWT has it (RFC 7518 §3.4), of one that may be DER; `None` if it is none of
 /// the algorithm.
 pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
-    let size = match algorithm {
+    let size: usize = match algorithm {
         SigningAlgorithm::Es256 => 32,
         SigningAlgorithm::Es384 => 48,
         _ => return Some(signature).filter(|signature| !signature.is_empty()),
     };
-    if signature.len() == 2 * size {
+    let length = size.saturating_mul(2);
+    if signature.len() == length {
         return Some(signature);
     }
     let mut outer = Reader::new(&signature);
     let mut numbers = outer.sequence()?;
-    let mut fixed = Vec::with_capacity(2 * size);
+    let mut fixed = Vec::with_capacity(length);
     for _ in 0..2 {
         let number = numbers.read(INTEGER)?;
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let (_, number) = number.split_at_checked(zeros)?;
-        fixed.resize(fixed.len() + size.checked_sub(number.len())?, 0);
+        fixed.extend(std::iter::repeat_n(0, size.checked_sub(number.len())?));
         fixed.extend_from_slice(number);
     }
     (numbers.is_empty() && outer.is_empty()).then_some(fixed)

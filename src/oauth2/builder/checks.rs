@@ -159,7 +159,7 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
         } else if ASSERTION_PARAMS.contains(&name.as_str()) {
             "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for one \
              that somebody else gives"
-        } else if params[..at].iter().any(|(earlier, _)| earlier == name) {
+        } else if params.iter().take(at).any(|(earlier, _)| earlier == name) {
             "is there already, and may come only once (RFC 6749 §3.2)"
         } else if is_unfilled(name, value) {
             PLACEHOLDER

@@ -107,7 +107,7 @@ impl Endpoint {
     /// be repeated.
     fn longest(&self) -> Duration {
         let timeout = self.timeout.unwrap_or(Duration::MAX);
-        let more = self.location.timeout().saturating_add(STILL_FOR + MARGIN);
+        let more = self.location.timeout().saturating_add(STILL_FOR).saturating_add(MARGIN);
         timeout.saturating_mul(4).saturating_add(more)
     }
 
