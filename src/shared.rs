@@ -109,6 +109,8 @@ mod member;
 mod memory;
 mod protocol;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod seal;
 mod store;
 mod time;
@@ -132,6 +134,9 @@ pub use self::file::{FileStore, FileStoreError};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisStore, RedisStoreBuilder, RedisStoreError};
 pub use self::{
     error::SharedError,
     seal::{Seal, SealError},
