@@ -72,6 +72,8 @@
 //!
 //! - *The leader fetches and stores on a task of its own.* No caller's timeout ends it.
 //! - *The lease outlives the attempt*: of a [lease](Shared::lease) two thirds are for the fetch.
+//! - *The leader keeps its lease*: where something is spent, it looks every few seconds whether the
+//!   store still has it, and writes it down again if the store was emptied.
 //! - *A late success wins* over the lease of a successor that started from the same generation;
 //!   over a later generation it is dropped. *A late failure changes nothing.*
 //! - *A refusal* (`invalid_grant`) makes the leader read the record again: if another process was
