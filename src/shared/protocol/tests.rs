@@ -388,8 +388,8 @@ fn who_fetches_takes_its_lease_back_in_a_store_that_was_emptied() {
         assert_eq!(reclaimed(emptied), Some(expected.clone()));
     }
     // It is there; another one leads by now; another one was faster.
-    let led = self::leased(&record(5, token("a")), OTHER);
-    for other in [&leased, &led, &record(6, token("c"))] {
+    let of_another = self::leased(&record(5, token("a")), OTHER);
+    for other in [&leased, &of_another, &record(6, token("c"))] {
         assert_eq!(reclaimed(Some(other)), None);
     }
     assert_eq!(lead.reclaimed(&leased, None, Duration::ZERO, NOW), None);

@@ -54,14 +54,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
         let less = |left: usize| left.checked_sub(read);
-        match self.allowance.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(_) => {
-                buf.set_filled(before);
-                let told = "it sends more than anybody has asked for";
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, told)))
-            }
+        if self.allowance.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return Poll::Ready(Ok(()));
         }
+        buf.set_filled(before);
+        let told = "it sends more than anybody has asked for";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, told)))
     }
 }
 
