@@ -100,6 +100,7 @@
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `command` | no | `local::TokenCommand`, the source that runs a command |
 //! | `shared` | no | `shared`: one token for many processes, over files or a store of your own |
+//! | `redis` | no | `shared::RedisStore`: the same over Redis or Valkey |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
 //! Without default features the dependency tree has no serde, no TLS and no reqwest.

@@ -72,6 +72,8 @@
 //!
 //! - *The leader fetches and stores on a task of its own.* No caller's timeout ends it.
 //! - *The lease outlives the attempt*: of a [lease](Shared::lease) two thirds are for the fetch.
+//! - *The leader keeps its lease*: where something is spent, it looks every few seconds whether the
+//!   store still has it, and writes it down again if the store was emptied.
 //! - *A late success wins* over the lease of a successor that started from the same generation;
 //!   over a later generation it is dropped. *A late failure changes nothing.*
 //! - *A refusal* (`invalid_grant`) makes the leader read the record again: if another process was
@@ -109,6 +111,8 @@ mod member;
 mod memory;
 mod protocol;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod seal;
 mod store;
 mod time;
@@ -132,6 +136,9 @@ pub use self::file::{FileStore, FileStoreError};
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisStore, RedisStoreBuilder, RedisStoreError};
 pub use self::{
     error::SharedError,
     seal::{Seal, SealError},

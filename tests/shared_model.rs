@@ -396,10 +396,18 @@ proptest! {
             proptest::option::of(10..200_u64),
         ),
         is_emptied_at_a_start: bool,
+        is_slow: bool,
     ) {
         let mut history = History { rotates: true, ..history };
         // Often enough that some exchange is under way whenever something happens.
         history.asks.iter_mut().for_each(|(pause, _)| *pause %= 8);
+        if is_slow {
+            // Longer than a store settles, and within a lease.
+            history.exchanges.iter_mut().for_each(|(before, after)| {
+                *before *= 8;
+                *after *= 8;
+            });
+        }
         if is_emptied_at_a_start && history.away.is_none() {
             history.emptied = history.ends.iter().copied().flatten().next();
         }

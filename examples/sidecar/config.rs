@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{self, Read},
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
@@ -30,6 +30,7 @@ pub(crate) struct File {
     pub(crate) connections: Connections,
     #[serde(default)]
     pub(crate) replay: Replay,
+    pub(crate) store: Option<Store>,
     pub(crate) sources: BTreeMap<String, Source>,
     pub(crate) upstreams: BTreeMap<String, Upstream>,
 }
@@ -49,6 +50,23 @@ pub(crate) struct Connections {
 pub(crate) struct Replay {
     pub(crate) per_request: u32,
     pub(crate) total: u32,
+}
+
+/// Where sidecars share their tokens: one of the first two, and what seals them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) redis: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) root_certificate: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) allow_plaintext: bool,
+    #[serde(default = "quarter_of_a_second")]
+    pub(crate) timeout_millis: u64,
+    pub(crate) seal: Secret,
+    #[serde(default)]
+    pub(crate) also_opens: Vec<Secret>,
 }
 
 /// One of the three, and a policy.
@@ -91,6 +109,10 @@ impl Default for Replay {
 
 fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 8080).into()
+}
+
+fn quarter_of_a_second() -> u64 {
+    250
 }
 
 fn ten_seconds() -> u64 {

@@ -1,7 +1,7 @@
 //! A reverse proxy on this machine that puts the token on: for programs in any language.
 //!
 //! ```text
-//! cargo run --example sidecar --features command,metrics,serde -- --config sidecar.toml
+//! cargo run --example sidecar --features command,metrics,redis,serde -- --config sidecar.toml
 //! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
 //! ```
 //!
@@ -45,6 +45,12 @@
 //! exchanges it. In between, whoever sends the same token is served with what came of it, though
 //! not past the end of a JWT. So let those connect alone who may; also because each token that was
 //! never seen before costs an exchange.
+//!
+//! # Several sidecars
+//!
+//! Sidecars with the same `store`, a directory of this host or a Redis server, share what their
+//! sources of the same name fetch: one of them fetches for all, and a refresh token that the token
+//! service rotates is in the store. While the store is away each fetches for itself.
 //!
 //! # Connections
 //!
@@ -92,6 +98,7 @@ mod path;
 mod plan;
 mod replay;
 mod server;
+mod store;
 mod tokens;
 mod upstream;
 

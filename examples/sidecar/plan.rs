@@ -6,6 +6,7 @@ use crate::{
     activity::Limits,
     admission::Admission,
     config::{File, Replay, shown},
+    store::Store,
     tokens::Tokens,
     upstream::Upstream,
 };
@@ -57,8 +58,14 @@ impl Plan {
             by_path: Vec::new(),
             by_port: Vec::new(),
         };
+        let store = match file.store {
+            Some(store) => {
+                Some(Store::of(store).await.map_err(|error| format!("`store`: {error}"))?)
+            }
+            None => None,
+        };
         for (name, source) in file.sources {
-            let tokens = Tokens::of(&name, source, allow_commands).await;
+            let tokens = Tokens::of(&name, source, store.as_ref(), allow_commands).await;
             let tokens = tokens.map_err(|error| format!("`sources.{name}`: {error}"))?;
             plan.sources.insert(name, tokens);
         }

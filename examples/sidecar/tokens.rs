@@ -7,7 +7,7 @@ use tower_bearer::{
     local::{StoredToken, TokenCommand},
 };
 
-use crate::config::Source;
+use crate::{config::Source, store::Store};
 
 #[derive(Clone)]
 pub(crate) enum Tokens {
@@ -21,6 +21,7 @@ impl Tokens {
     pub(crate) async fn of(
         name: &str,
         source: Source,
+        store: Option<&Store>,
         allow_commands: bool,
     ) -> Result<Self, String> {
         let Source { oauth2, token, command, mut policy } = source;
@@ -35,9 +36,12 @@ impl Tokens {
                 }
                 let endpoint = config.builder().build().map_err(|error| error.to_string())?;
                 if endpoint.takes_subject() {
-                    return Self::of_users(name, endpoint, policy);
+                    return match store {
+                        Some(store) => Self::of_users(name, store.share(name, endpoint), policy),
+                        None => Self::of_users(name, endpoint, policy),
+                    };
                 }
-                Ok(Self::one(name, endpoint, policy))
+                Ok(Self::one_of(name, endpoint, store, policy))
             }
             (None, Some(token), None) => {
                 readable("token", &token).await?;
@@ -50,9 +54,23 @@ impl Tokens {
                     return Err(problem.to_owned());
                 }
                 let (program, args) = command.split_first().ok_or("`command` is empty")?;
-                Ok(Self::one(name, TokenCommand::new(program).args(args), policy))
+                let command = TokenCommand::new(program).args(args);
+                Ok(Self::one_of(name, command, store, policy))
             }
             _ => Err("needs one of `oauth2`, `token` and `command`".to_owned()),
+        }
+    }
+
+    /// Shared, if there is a store for that.
+    fn one_of(
+        name: &str,
+        source: impl TokenSource,
+        store: Option<&Store>,
+        policy: RefreshPolicy,
+    ) -> Self {
+        match store {
+            Some(store) => Self::one(name, store.share(name, source), policy),
+            None => Self::one(name, source, policy),
         }
     }
 
@@ -94,6 +112,6 @@ impl Tokens {
     }
 }
 
-async fn readable(key: &str, secret: &Secret) -> Result<(), String> {
+pub(crate) async fn readable(key: &str, secret: &Secret) -> Result<(), String> {
     secret.read().await.map(drop).map_err(|error| format!("`{key}`: {error}"))
 }

@@ -2,12 +2,17 @@
 //! still waits for it or not.
 
 use std::{
+    convert::Infallible,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, select},
+};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
@@ -86,10 +91,34 @@ impl<S: TokenSource> Member<S> {
         let limit =
             if start.lead.rotates { 4 * self.settings.lease } else { self.settings.lease * 2 / 3 };
         let fetch = AssertUnwindSafe(self.settings.source.fetch(request)).catch_unwind();
-        match timeout(limit, fetch).await {
+        let fetch = pin!(timeout(limit, fetch));
+        let fetched = if start.lead.rotates {
+            let Either::Left((fetched, _)) = select(fetch, pin!(self.keep_lease(start))).await;
+            fetched
+        } else {
+            fetch.await
+        };
+        match fetched {
             Ok(Ok(outcome)) => outcome.map_err(Failed::told),
             Ok(Err(_panic)) => Err(Failed::unknown(CacheError::SourcePanicked)),
             Err(_) => Err(Failed::unknown(CacheError::FetchTimeout(limit))),
+        }
+    }
+
+    /// Sees that the store still has the lease, and writes it down again where the store was emptied:
+    /// else another one would send the same, as soon as the store has settled.
+    async fn keep_lease(&self, start: &Start) -> Infallible {
+        let began = start.seen.reading.asked;
+        loop {
+            sleep(self.guard_interval()).await;
+            let Ok(seen) = self.load(&start.place).await else { continue };
+            let left = self.settings.lease.saturating_sub(began.elapsed());
+            let Some(mine) = &start.seen.record else { continue };
+            let record = start.lead.reclaimed(mine, seen.record.as_ref(), left, seen.now());
+            if let Some(record) = record {
+                // If somebody was faster, the next look sees what he wrote.
+                drop(self.swap(&start.place, &seen.version, &record).await);
+            }
         }
     }
 

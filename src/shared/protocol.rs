@@ -157,7 +157,7 @@ pub(super) fn put_back(
     is_worth_it.then(|| {
         // Nobody leads until those who hold a still newer one have had their time, and whoever
         // fetches just now.
-        let settle = rules.settle.filter(|_| rotates).map(|it| it.max(rules.lease / 2));
+        let settle = rules.settle.filter(|_| rotates);
         Record {
             lease: settle.map(|settle| Lease::of(NOBODY, settle, now)),
             pause_until: None,
@@ -241,6 +241,23 @@ impl Lead {
     /// The token to fetch the next one with.
     pub(super) fn previous(&self) -> Option<Result<AccessToken, InvalidToken>> {
         self.previous.as_ref().map(Stored::for_source)
+    }
+
+    /// What the one who fetches writes where its lease is gone because the store was emptied: its
+    /// record as it was, with what is left of the lease. `mine`: the one that it started from.
+    pub(super) fn reclaimed(
+        &self,
+        mine: &Record,
+        current: Option<&Record>,
+        left: Duration,
+        now: StoreTime,
+    ) -> Option<Record> {
+        let is_gone = current.is_none_or(|current| {
+            let settles = current.lease.is_some_and(|lease| lease.holder == NOBODY);
+            current.generation < self.base || (current.generation == self.base && settles)
+        });
+        let lease = Some(Lease::of(self.me, left, now));
+        (is_gone && !left.is_zero()).then(|| Record { lease, ..mine.clone() })
     }
 
     /// Whether a refusal means that the refresh token is lost.

@@ -112,6 +112,15 @@ impl Seal {
         self
     }
 
+    /// Reads the key that seals, so that a program can say when it starts that it has none.
+    ///
+    /// # Errors
+    ///
+    /// The key cannot be read, or is none.
+    pub async fn check(&self) -> Result<(), SealError> {
+        Key::read(&self.key).await.map(drop)
+    }
+
     pub(super) async fn keys(&self) -> Result<Keys, SealError> {
         let key = Key::read(&self.key).await?;
         let mut old = Vec::new();
@@ -290,6 +299,7 @@ mod tests {
         for text in same {
             assert_eq!(keys(&Seal::new(text)).open("a", &sealed), Ok(record()), "{text}");
         }
+        assert!(block_on(Seal::new(KEY).check()).is_ok());
         let standard = decoded("+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/+/8=").unwrap();
         assert_eq!(decoded("-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_-_8").unwrap(), standard);
     }
@@ -299,6 +309,7 @@ mod tests {
         let hush = "hush".repeat(16);
         for text in [&KEY[..62], &format!("{KEY}00"), "hush", &hush, "AAEC", "é"] {
             let error = block_on(Seal::new(text).keys()).unwrap_err();
+            assert!(block_on(Seal::new(text).check()).is_err());
             let shown = format!("{error} {error:?}");
             assert!(matches!(error, SealError::NoKey(_)) && !error.is_transient());
             assert!(!shown.contains("hush") && !shown.contains("0001"), "{shown}");

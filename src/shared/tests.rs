@@ -443,6 +443,42 @@ async fn a_process_that_starts_at_an_emptied_store_spends_nothing_that_others_ho
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_that_is_emptied_while_one_fetches_lets_nobody_else_fetch() {
+    let (service, store) = (Service::rotating(), MemoryStore::new());
+    let (one, other) = (process(&service, store.clone()), process(&service, store.clone()));
+    let t_1 = one.fetch(first()).await.unwrap();
+    other.fetch(first()).await.unwrap();
+    service.inner.holds.store(true, Relaxed);
+    let slow = tokio::spawn({
+        let request = due(&t_1);
+        async move { one.fetch(request).await }
+    });
+    sleep(SECOND).await;
+    service.inner.holds.store(false, Relaxed);
+    store.clear();
+    let waits = tokio::spawn(async move { other.fetch(rejected(&t_1)).await });
+    // Longer than a store settles; not longer than the lease.
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(service.fetches(), 2);
+    service.inner.release.notify_one();
+    for answer in [slow, waits] {
+        assert_eq!(answer.await.unwrap().unwrap().secret(), "t-2");
+    }
+    assert!(!service.inner.is_revoked.load(Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emptied_store_holds_up_a_renewal_for_ten_seconds_and_no_longer() {
+    let (service, store) = (Service::rotating(), MemoryStore::new());
+    let one = process(&service, store.clone()).lease(Duration::from_secs(120));
+    let t_1 = one.fetch(first()).await.unwrap();
+    store.clear();
+    let began = Instant::now();
+    assert_eq!(one.fetch(rejected(&t_1)).await.unwrap().secret(), "t-2");
+    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn garbage_is_ignored_and_replaced() {
     let sealed_by_another = {
         let (service, store) = (Service::default(), MemoryStore::new());

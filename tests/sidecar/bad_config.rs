@@ -66,7 +66,7 @@ async fn a_secret_that_is_written_out_is_not_repeated() {
 #[tokio::test]
 async fn a_secret_in_a_wrong_place_is_not_shown_wherever_that_is() {
     let fields = ", expected one of `listen`, `hosts`, `drain_seconds`, `connect_seconds`, \
-                  `connections`, `replay`, `sources`, `upstreams`";
+                  `connections`, `replay`, `store`, `sources`, `upstreams`";
     let secret = "hunter3";
     let (s, u) = (SOURCE, UPSTREAM);
     for (config, expected) in [
@@ -259,6 +259,10 @@ async fn the_example_lacks_nothing_but_its_secrets() {
     // What is commented out is right as well: it gets as far as that.
     let settings = example.replace("# [", "[").lines().map(uncommented).collect::<String>();
     let error = told(&settings).await;
+    assert!(error.starts_with("`store`: `password`: "), "{error}");
+    let (before, store) = settings.split_once("[store]\n").expect("there is a store");
+    let (_, after) = store.split_once("\n[").expect("it ends");
+    let error = told(&format!("{before}[{after}")).await;
     assert!(error.starts_with("`sources.gcloud`: `command` runs a program"), "{error}");
 }
 

@@ -10,6 +10,7 @@ mod lifecycle;
 mod loopback;
 #[path = "../dashboard/panels.rs"]
 mod panels;
+mod store;
 mod streaming;
 mod support;
 mod tls;

@@ -181,7 +181,7 @@ fn nothing_is_spent_until_an_emptied_store_has_settled() {
     let put_back = put_back(&rules(true), Some(&settling), Some(&held), after(1)).unwrap();
     assert_eq!(ask_at(&first(), true, Some(&put_back), after(1)), Step::Have(held.token.unwrap()));
     let want = wants(Reason::Due, "a");
-    assert_eq!(ask_at(&want, true, Some(&put_back), after(1)), Step::Wait(LEASE / 2));
+    assert_eq!(ask_at(&want, true, Some(&put_back), after(1)), Step::Wait(SETTLE));
 }
 
 #[test]
@@ -371,4 +371,26 @@ fn a_caller_gets_what_is_left_and_no_refresh_token() {
     let token = stored.for_caller(after(100)).unwrap();
     assert_eq!(token.lifetime(), Some(Duration::from_millis(3_499_999)));
     assert_eq!((token.refresh_in(), token.refresh_token()), (Some(Duration::ZERO), None));
+}
+
+#[test]
+fn who_fetches_takes_its_lease_back_in_a_store_that_was_emptied() {
+    let (lead, leased) = lead(true, &record(5, token("a")), NOW);
+    let left = Duration::from_secs(7);
+    let reclaimed = |current| lead.reclaimed(&leased, current, left, NOW);
+    let expected = Record { lease: Some(Lease::of(ME, left, NOW)), ..leased.clone() };
+    let settling =
+        |record: Record| Record { lease: Some(Lease::of(NOBODY, SETTLE, NOW)), ..record };
+    let older = settling(record(4, token("b")));
+    let same = settling(record(5, token("a")));
+    let vacant = vacant();
+    for emptied in [None, Some(&older), Some(&same), Some(&vacant)] {
+        assert_eq!(reclaimed(emptied), Some(expected.clone()));
+    }
+    // It is there; another one leads by now; another one was faster.
+    let of_another = self::leased(&record(5, token("a")), OTHER);
+    for other in [&leased, &of_another, &record(6, token("c"))] {
+        assert_eq!(reclaimed(Some(other)), None);
+    }
+    assert_eq!(lead.reclaimed(&leased, None, Duration::ZERO, NOW), None);
 }

@@ -1,0 +1,107 @@
+//! The bytes of a connection to a Redis server: over TLS or not, and never more than was asked for.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::shared::record::MAX_LEN;
+
+/// More than the answer to one command: a record, and what is around it.
+const ANSWER: usize = MAX_LEN + 4096;
+/// For that many answers there is room at once.
+const ANSWERS: usize = 16;
+
+/// How many bytes the server may still send. Each command permits it one answer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Allowance(Arc<AtomicUsize>);
+
+/// A stream that fails once its allowance is spent: what a server sends unasked, or without end,
+/// never gets into memory.
+pub(super) struct Bounded<T> {
+    inner: T,
+    allowance: Allowance,
+}
+
+impl Allowance {
+    pub(super) fn one_answer_more(&self) {
+        let more = |left: usize| Some(left.saturating_add(ANSWER).min(ANSWERS * ANSWER));
+        // It never says no.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+}
+
+impl<T> Bounded<T> {
+    pub(super) fn new(inner: T, allowance: Allowance) -> Self {
+        Self { inner, allowance }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let read = buf.filled().len() - before;
+        let less = |left: usize| left.checked_sub(read);
+        if self.allowance.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return Poll::Ready(Ok(()));
+        }
+        buf.set_filled(before);
+        let told = "it sends more than anybody has asked for";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, told)))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_sends_unasked_or_without_end_is_cut_off() {
+        let (mut server, client) = duplex(64);
+        let allowance = Allowance::default();
+        let mut client = Bounded::new(client, allowance.clone());
+        tokio::spawn(async move { while server.write_all(&[b'x'; 64]).await.is_ok() {} });
+        assert!(client.read_u8().await.is_err(), "nothing was asked for");
+        allowance.one_answer_more();
+        let mut read = Vec::new();
+        assert!(client.read_to_end(&mut read).await.is_err());
+        assert!((ANSWER - 64..=ANSWER).contains(&read.len()), "{}", read.len());
+        for _ in 0..1000 {
+            allowance.one_answer_more();
+        }
+        assert!(client.read_to_end(&mut read).await.is_err());
+        assert!(read.len() <= (ANSWERS + 1) * ANSWER, "{}", read.len());
+    }
+}
