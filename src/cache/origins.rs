@@ -91,9 +91,14 @@ impl Origins {
         self.known.get(origin).is_some_and(is_trusted)
     }
 
-    /// A caller has seen that the token is no good there.
-    pub(super) fn distrust(&mut self, origin: Option<&Origin>, token: TokenId, now: Instant) {
-        self.standing_mut(origin, now).distrusted = Some(token);
+    /// A caller has seen that the token is no good there. Whether that is new.
+    pub(super) fn distrust(
+        &mut self,
+        origin: Option<&Origin>,
+        token: TokenId,
+        now: Instant,
+    ) -> bool {
+        self.standing_mut(origin, now).distrusted.replace(token) != Some(token)
     }
 
     /// Whether it changes anything that the token is accepted there.

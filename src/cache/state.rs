@@ -158,6 +158,10 @@ impl State {
         let mut effects = Effects::default();
         if let Some(fetched) = self.known(token) {
             let id = fetched.id;
+            // One that was not kept takes the current one's proof.
+            let current = self.current.as_ref().map(|current| current.fetched.id);
+            let trusted = |current| origin.is_some_and(|it| self.origins.is_trusted(it, current));
+            self.version += u64::from(current.is_some_and(|it| it != id && trusted(it)));
             let told = self.origins.accepted(origin, id, now);
             effects.events.extend(told.into_iter().map(Event::AcceptedAgain));
         }
@@ -275,8 +279,8 @@ impl State {
             let backed_off = self.origins.back_off(origin, id, asked_for, now);
             self.tell_backoffs(backed_off, effects);
         }
-        if by == RejectedBy::Caller {
-            self.origins.distrust(origin, id, now);
+        if by == RejectedBy::Caller && self.origins.distrust(origin, id, now) {
+            self.version += 1;
         }
     }
 
@@ -621,5 +625,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
