@@ -347,7 +347,14 @@ impl TokenCache {
 
     /// Asks the state for a token to send there.
     pub(crate) fn ask(&self, origin: Option<&Origin>) -> Asked {
-        self.core.decide(|state, now| state.ask(origin, now))
+        match self.core.decide(|state, now| state.ask(origin, now)) {
+            // Where nobody can wait for a renewal, the suspect token is what there is.
+            Asked::Error(error) => {
+                let current = self.current().map(Granted::once);
+                current.map_or(Asked::Error(error), Asked::Token)
+            }
+            asked => asked,
+        }
     }
 
     /// What the state grants to a request for that origin, with nothing fetched.

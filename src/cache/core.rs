@@ -314,8 +314,8 @@ impl Host for Core {
         self.label()
     }
 
-    fn asks_source(&self) {
-        self.shared.lock().state.asks_source();
+    fn asks_source(&self, id: FlightId) -> bool {
+        self.shared.lock().state.asks_source(id)
     }
 
     fn finished(

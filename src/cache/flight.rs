@@ -41,8 +41,8 @@ pub(super) trait Host: Send + Sync + Sized + 'static {
     /// Whose tokens it fetches.
     fn label(&self) -> &Label;
 
-    /// The source is asked, perhaps not for the first time.
-    fn asks_source(&self);
+    /// The source is asked, perhaps not for the first time; false if the flight was given up.
+    fn asks_source(&self, id: FlightId) -> bool;
 
     /// The flight has ended. What its waiters get; `None` if it was given up before.
     fn finished(
@@ -85,7 +85,7 @@ impl<H: Host> Flight<H> {
     async fn run(self) {
         let host = Arc::clone(&self.host);
         let request = self.start.request.clone().labelled(host.label().clone());
-        let fetch = fetch(&*host, request);
+        let fetch = fetch(&*host, self.start.id, request);
         match AssertUnwindSafe(fetch).catch_unwind().await {
             Ok(outcome) => self.finish(outcome),
             Err(_panic) => self.lose(&CacheError::SourcePanicked),
@@ -118,11 +118,18 @@ impl<H: Host> Drop for Flight<H> {
 // ===== The fetch =====
 
 /// Calls the source until it answers, the policy says that it is enough, or the time is over.
-async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
+async fn fetch<H: Host>(
+    host: &H,
+    id: FlightId,
+    request: TokenRequest,
+) -> Result<Arrival, TokenError> {
     let policy = host.policy();
     let end = Instant::now() + policy.fetch_limit();
     let mut made = 0;
     loop {
+        if !host.asks_source(id) {
+            return Err(CacheError::FlightLost.into());
+        }
         let attempt = timeout_at(end, attempt(host, request.clone())).await;
         let error = match attempt {
             Ok(Ok(arrival)) => return Ok(arrival),
@@ -141,7 +148,6 @@ async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, Toke
 
 async fn attempt<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
     let limit = host.policy().attempt_limit();
-    host.asks_source();
     let (called, called_wall) = (Instant::now(), SystemTime::now());
     match timeout(limit, host.source().fetch(request)).await {
         Ok(fetched) => Ok(Arrival { token: fetched?, called, called_wall }),

@@ -352,9 +352,12 @@ impl State {
 // ===== What becomes of a flight =====
 
 impl State {
-    /// A flight asks the source, perhaps not for the first time.
-    pub(super) fn asks_source(&mut self) {
-        self.attempts += 1;
+    /// A flight asks the source, perhaps not for the first time. Whether it may: one that was given
+    /// up has come to life too late.
+    pub(super) fn asks_source(&mut self, id: FlightId) -> bool {
+        let may_ask = self.flight() == Some(id);
+        self.attempts += u64::from(may_ask);
+        may_ask
     }
 
     /// The flight has ended by itself. The answer is what its waiters get; `None` if it was

@@ -423,7 +423,7 @@ impl Dates {
         let margin = life.mul_f64(0.1).min(10 * S);
         Self {
             due: called + life.saturating_sub(window),
-            expired: called + (life - margin),
+            expired: called + life.saturating_sub(margin),
             end: called + life,
         }
     }
