@@ -15,9 +15,12 @@ mod origins;
 mod policy;
 mod published;
 mod rejection;
+#[cfg(all(test, schedules))]
+mod schedules;
 mod state;
 mod status;
 mod sync;
+mod tasks;
 
 use std::{
     fmt,

@@ -13,14 +13,15 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
 use futures_util::{FutureExt, future::Shared};
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    task::AbortHandle,
-    time::{Instant, sleep, timeout, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{answer::Arrival, effects::Start, names::FlightId, policy::RefreshPolicy};
+use super::{
+    answer::Arrival,
+    effects::Start,
+    names::FlightId,
+    policy::RefreshPolicy,
+    tasks::{AbortHandle, Runtime, sleep, timeout, timeout_at},
+};
 use crate::{
     error::{CacheError, TokenError},
     observe::{self, Label},
@@ -71,7 +72,7 @@ impl<H: Host> Flight<H> {
     }
 
     /// Runs the flight on a task of its own.
-    pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
+    pub(super) fn spawn(self, runtime: &Runtime) -> AbortHandle {
         let reason = self.start.request.reason().name();
         let host = Arc::clone(&self.host);
         runtime.spawn(observe::flight(host.label(), reason, self.run())).abort_handle()

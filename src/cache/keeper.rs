@@ -22,13 +22,12 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
-use super::sync::Single;
-use crate::clock;
+use super::{
+    sync::Single,
+    tasks::{runtime, sleep_until},
+};
 
 /// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
 const IDLE: Duration = Duration::from_secs(86_400);
@@ -57,7 +56,7 @@ pub(super) fn ensure<W: Warm>(kept: &Arc<W>) {
     if kept.keeper().take() {
         let keeper = Keeper { kept: Arc::downgrade(kept), changes: kept.changes() };
         // Without a runtime it is dropped, which gives its place back.
-        if let Ok(runtime) = clock::runtime() {
+        if let Ok(runtime) = runtime() {
             runtime.spawn(keeper.run());
         }
     }
