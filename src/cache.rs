@@ -15,9 +15,12 @@ mod origins;
 mod policy;
 mod published;
 mod rejection;
+#[cfg(all(test, schedules))]
+mod schedules;
 mod state;
 mod status;
 mod sync;
+mod tasks;
 
 use std::{
     fmt,
@@ -348,7 +351,14 @@ impl TokenCache {
 
     /// Asks the state for a token to send to this origin.
     pub(crate) fn ask(&self, origin: Option<&Origin>) -> Asked {
-        self.core.decide(|state, now| state.ask(origin, now))
+        match self.core.decide(|state, now| state.ask(origin, now)) {
+            // Where nobody can wait for a renewal, the suspect token is what there is.
+            Asked::Error(error) => {
+                let current = self.current().map(Granted::once);
+                current.map_or(Asked::Error(error), Asked::Token)
+            }
+            asked => asked,
+        }
     }
 
     /// What the state grants to a request for this origin, without a fetch.

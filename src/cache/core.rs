@@ -4,12 +4,7 @@
 use std::{pin::pin, sync::Arc};
 
 use futures_util::future::{Either, select};
-use tokio::{
-    runtime::Handle,
-    sync::watch,
-    task::AbortHandle,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     answer::{Answer, Arrival, Grant},
@@ -22,9 +17,9 @@ use super::{
     state::{State, Wanted},
     status::Status,
     sync::{Lock, Once, Single},
+    tasks::{AbortHandle, Runtime, runtime, sleep_until, timeout},
 };
 use crate::{
-    clock,
     error::{CacheError, TokenError},
     observe::{self, Label},
     origin::Origin,
@@ -81,7 +76,7 @@ pub(crate) struct Wait {
     /// The flight was not asked for what this caller needs.
     pub(super) ask_again: bool,
     /// Has a timer, in case the wait is polled where there is none.
-    runtime: Handle,
+    runtime: Runtime,
 }
 
 // ===== impl Core =====
@@ -143,7 +138,7 @@ impl Core {
         if !is_first {
             observe::shared_a_flight(self.label());
         }
-        match started.and_then(|()| clock::runtime()) {
+        match started.and_then(|()| runtime()) {
             Ok(runtime) => match change.end {
                 Some((end, flight)) => {
                     Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
@@ -187,7 +182,7 @@ impl Core {
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
         let sleep = {
             // The runtime that polls the request drives the timer too.
-            let runtime = clock::runtime().unwrap_or(wait.runtime);
+            let runtime = runtime().unwrap_or(wait.runtime);
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         };
@@ -226,7 +221,7 @@ impl Core {
 
     fn start(self: &Arc<Self>, flight: Option<Flight<Self>>) -> Result<(), CacheError> {
         let Some(flight) = flight else { return Ok(()) };
-        match clock::runtime() {
+        match runtime() {
             Ok(runtime) => {
                 *self.task.lock() = Some(flight.spawn(&runtime));
                 if self.is_forgotten() {
@@ -246,7 +241,7 @@ impl Core {
     /// an operator has changed the cause.
     fn check_recovery(self: &Arc<Self>) {
         let cooldown = self.shared.lock().state.may_check_recovery(Instant::now());
-        let (Some(cooldown), Ok(runtime)) = (cooldown, clock::runtime()) else { return };
+        let (Some(cooldown), Ok(runtime)) = (cooldown, runtime()) else { return };
         let core = Arc::clone(self);
         runtime.spawn(async move {
             let limit = core.policy.attempt_limit();
@@ -317,8 +312,8 @@ impl Host for Core {
         self.label()
     }
 
-    fn asks_source(&self) {
-        self.shared.lock().state.asks_source();
+    fn asks_source(&self, id: FlightId) -> bool {
+        self.shared.lock().state.asks_source(id)
     }
 
     fn finished(

@@ -13,14 +13,15 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
 use futures_util::{FutureExt, future::Shared};
-use tokio::{
-    runtime::Handle,
-    sync::oneshot,
-    task::AbortHandle,
-    time::{Instant, sleep, timeout, timeout_at},
-};
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{answer::Arrival, effects::Start, names::FlightId, policy::RefreshPolicy};
+use super::{
+    answer::Arrival,
+    effects::Start,
+    names::FlightId,
+    policy::RefreshPolicy,
+    tasks::{AbortHandle, Runtime, sleep, timeout, timeout_at},
+};
 use crate::{
     clock::later::Later,
     error::{CacheError, TokenError},
@@ -42,8 +43,8 @@ pub(super) trait Host: Send + Sync + Sized + 'static {
     /// The name of the cache, for events and metrics.
     fn label(&self) -> &Label;
 
-    /// The flight calls the source, perhaps not for the first time.
-    fn asks_source(&self);
+    /// The flight calls the source, perhaps not for the first time. Returns false if the flight was given up.
+    fn asks_source(&self, id: FlightId) -> bool;
 
     /// The flight has ended. Returns what its waiters get; `None` if it was given up before.
     fn finished(
@@ -73,7 +74,7 @@ impl<H: Host> Flight<H> {
     }
 
     /// Runs the flight on a task of its own.
-    pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
+    pub(super) fn spawn(self, runtime: &Runtime) -> AbortHandle {
         let reason = self.start.request.reason().name();
         let host = Arc::clone(&self.host);
         runtime.spawn(observe::flight(host.label(), reason, self.run())).abort_handle()
@@ -87,7 +88,7 @@ impl<H: Host> Flight<H> {
     async fn run(self) {
         let host = Arc::clone(&self.host);
         let request = self.start.request.clone().labelled(host.label().clone());
-        let fetch = fetch(&*host, request);
+        let fetch = fetch(&*host, self.start.id, request);
         match AssertUnwindSafe(fetch).catch_unwind().await {
             Ok(outcome) => self.finish(outcome),
             Err(_panic) => self.lose(&CacheError::SourcePanicked),
@@ -119,11 +120,18 @@ impl<H: Host> Drop for Flight<H> {
 // ===== The fetch =====
 
 /// Calls the source until it answers, the policy allows no further attempt, or the time is over.
-async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
+async fn fetch<H: Host>(
+    host: &H,
+    id: FlightId,
+    request: TokenRequest,
+) -> Result<Arrival, TokenError> {
     let policy = host.policy();
     let end = Instant::now().later(policy.fetch_limit());
     let mut made = 0_u32;
     loop {
+        if !host.asks_source(id) {
+            return Err(CacheError::FlightLost.into());
+        }
         let attempt = timeout_at(end, attempt(host, request.clone())).await;
         let error = match attempt {
             Ok(Ok(arrival)) => return Ok(arrival),
@@ -142,7 +150,6 @@ async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, Toke
 
 async fn attempt<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
     let limit = host.policy().attempt_limit();
-    host.asks_source();
     let (called, called_wall) = (Instant::now(), SystemTime::now());
     match timeout(limit, host.source().fetch(request)).await {
         Ok(fetched) => Ok(Arrival { token: fetched?, called, called_wall }),

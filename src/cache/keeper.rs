@@ -23,13 +23,13 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::watch, time::Instant};
 
-use super::sync::Single;
-use crate::clock::{self, later::Later};
+use super::{
+    sync::Single,
+    tasks::{runtime, sleep_until},
+};
+use crate::clock::later::Later;
 
 /// How long a keeper sleeps if it has nothing to wait for. It wakes when something changes.
 const IDLE: Duration = Duration::from_secs(86_400);
@@ -58,7 +58,7 @@ pub(super) fn ensure<W: Warm>(kept: &Arc<W>) {
     if kept.keeper().take() {
         let keeper = Keeper { kept: Arc::downgrade(kept), changes: kept.changes() };
         // Without a runtime the keeper is dropped, which gives its place back.
-        if let Ok(runtime) = clock::runtime() {
+        if let Ok(runtime) = runtime() {
             runtime.spawn(keeper.run());
         }
     }

@@ -91,9 +91,14 @@ impl Origins {
         self.known.get(origin).is_some_and(is_trusted)
     }
 
-    /// A caller reports that the token is not valid there.
-    pub(super) fn distrust(&mut self, origin: Option<&Origin>, token: TokenId, now: Instant) {
-        self.standing_mut(origin, now).distrusted = Some(token);
+    /// A caller reports that the token is not valid there. Returns whether that is new.
+    pub(super) fn distrust(
+        &mut self,
+        origin: Option<&Origin>,
+        token: TokenId,
+        now: Instant,
+    ) -> bool {
+        self.standing_mut(origin, now).distrusted.replace(token) != Some(token)
     }
 
     /// Whether an acceptance of the token there changes anything.

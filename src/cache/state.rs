@@ -160,6 +160,11 @@ impl State {
         let mut effects = Effects::default();
         if let Some(fetched) = self.known(token) {
             let id = fetched.id;
+            // One that was not kept takes the current one's proof.
+            let current = self.current.as_ref().map(|current| current.fetched.id);
+            let trusted = |current| origin.is_some_and(|it| self.origins.is_trusted(it, current));
+            let is_replaced = current.is_some_and(|it| it != id && trusted(it));
+            self.version = self.version.wrapping_add(is_replaced.into());
             let told = self.origins.accepted(origin, id, now);
             effects.events.extend(told.into_iter().map(Event::AcceptedAgain));
         }
@@ -277,8 +282,8 @@ impl State {
             let backed_off = self.origins.back_off(origin, id, asked_for, now);
             self.tell_backoffs(backed_off, effects);
         }
-        if by == RejectedBy::Caller {
-            self.origins.distrust(origin, id, now);
+        if by == RejectedBy::Caller && self.origins.distrust(origin, id, now) {
+            self.version = self.version.wrapping_add(1);
         }
     }
 
@@ -351,9 +356,12 @@ impl State {
 // ===== The end of a flight =====
 
 impl State {
-    /// A flight calls the source, perhaps not for the first time.
-    pub(super) fn asks_source(&mut self) {
-        self.attempts = self.attempts.saturating_add(1);
+    /// A flight calls the source, perhaps not for the first time. Returns whether it may: one that
+    /// was given up has resumed too late.
+    pub(super) fn asks_source(&mut self, id: FlightId) -> bool {
+        let may_ask = self.flight() == Some(id);
+        self.attempts = self.attempts.saturating_add(may_ask.into());
+        may_ask
     }
 
     /// The flight has ended by itself. Returns what its waiters get; `None` if it was given up
@@ -623,5 +631,7 @@ impl State {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

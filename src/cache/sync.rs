@@ -1,11 +1,25 @@
 //! All locks and atomics of the cache: a schedule explorer replaces this module.
 
+#[cfg(all(test, schedules))]
+mod explored;
+
+use std::sync::{Arc, OnceLock, PoisonError, atomic::Ordering};
+#[cfg(not(all(test, schedules)))]
 use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64},
 };
 
+#[cfg(not(all(test, schedules)))]
 use arc_swap::ArcSwapOption;
+#[cfg(all(test, schedules))]
+use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+#[cfg(all(test, schedules))]
+use self::explored::ArcSwapOption;
 
 /// A short lock. It is never poisoned: what it guards is whole between any two statements that may
 /// panic.

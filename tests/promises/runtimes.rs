@@ -79,6 +79,30 @@ fn a_renewal_that_is_first_polled_outside_of_a_runtime_fails_or_waits_and_does_n
 }
 
 #[test]
+fn where_nobody_can_wait_for_a_renewal_the_suspect_token_is_used() {
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    let runtime = a_runtime();
+    let renewal = runtime.block_on(async {
+        assert!(cache.get().now_or_never().is_none());
+        desk.next().await.answer("a");
+        settle().await;
+        cache.reject(Rejection::new(token("a")));
+        assert!(cache.get().now_or_never().is_none(), "who can wait does");
+        desk.next().await
+    });
+    let suspect = cache.get().now_or_never().expect("there is nothing to wait with");
+    assert_eq!(suspect.unwrap().secret(), "a");
+    let api = Api::new();
+    let stack = layer(&cache).layer(api.clone());
+    assert_eq!(called(&stack).now_or_never().unwrap().unwrap().status(), 200);
+    renewal.answer("b");
+    runtime.block_on(settle());
+    assert_eq!(called(&stack).now_or_never().unwrap().unwrap().status(), 200);
+    assert_eq!(api.tokens(), ["a", "b"]);
+}
+
+#[test]
 fn a_request_that_was_made_on_a_runtime_which_nobody_drives_stops_waiting_by_its_own_clock() {
     let (source, _desk) = manual();
     let stack = layer(&cache(source)).layer(Api::new());
@@ -91,6 +115,34 @@ fn a_request_that_was_made_on_a_runtime_which_nobody_drives_stops_waiting_by_its
         assert!(began.elapsed() <= 31 * S);
     });
     drop(stalled);
+}
+
+#[test]
+fn a_flight_that_was_given_up_before_its_runtime_moved_on_asks_nobody() {
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    let stalled = a_runtime();
+    let waits = {
+        let _inside = stalled.enter();
+        let mut waits = Box::pin(cache.get());
+        assert!((&mut waits).now_or_never().is_none());
+        waits
+    };
+    let driven = paused();
+    let call = driven.block_on(async {
+        let error = cache.get().await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
+        assert!(cache.get().now_or_never().is_none());
+        desk.next().await
+    });
+    stalled.block_on(async {
+        settle().await;
+        desk.assert_idle().await;
+    });
+    drop(waits);
+    call.answer("a");
+    driven.block_on(settle());
+    assert_eq!(cache.current().unwrap().secret(), "a");
 }
 
 #[test]

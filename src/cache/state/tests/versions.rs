@@ -84,3 +84,34 @@ fn a_recovery_changes_the_version() {
     assert_eq!(growth(&mut world, |world| world.state.recovered(from)), 1);
     assert!(world.ask().1.is_some());
 }
+
+#[test]
+fn a_caller_who_rejects_a_token_ends_what_was_granted_there_though_a_renewal_flies_already() {
+    let a = token("a");
+    let mut world = World::holding(&a, 100);
+    world.accept(&a, "api");
+    world.reject(&a, "bad").1.expect("a renewal");
+    assert_eq!(world.granted("api").token.secret(), "a", "it is proven there");
+    let told = rejection(&a, "api");
+    let tell = |world: &mut World| {
+        assert!(world.state.reject(&told, RejectedBy::Caller, world.now).1.start.is_none());
+    };
+    assert_eq!(growth(&mut world, tell), 1);
+    assert!(world.state.granted(Some(&origin("api")), world.now).is_none());
+    assert_eq!(growth(&mut world, tell), 0, "it was told already");
+}
+
+#[test]
+fn a_token_that_was_not_kept_ends_what_the_proof_of_the_current_one_granted() {
+    let a = token("a");
+    let mut world = World::holding(&a, 100);
+    let brief = token("brief").with_lifetime(Duration::ZERO);
+    let (_, effects) = world.state.refresh(world.now);
+    world.finish(&effects.start.expect("a refresh"), Ok(&brief)).unwrap().unwrap();
+    world.accept(&a, "api");
+    world.reject(&a, "bad").1.expect("a renewal");
+    assert_eq!(growth(&mut world, |world| world.accept(&a, "api")), 0);
+    assert_eq!(growth(&mut world, |world| world.accept(&brief, "other")), 0, "it trusted none");
+    assert_eq!(growth(&mut world, |world| world.accept(&brief, "api")), 1);
+    assert!(world.state.granted(Some(&origin("api")), world.now).is_none());
+}
