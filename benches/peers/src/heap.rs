@@ -1,0 +1,56 @@
+//! Counts what is allocated.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed},
+};
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+static IS_WEIGHED: AtomicBool = AtomicBool::new(false);
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: it hands everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        if IS_WEIGHED.load(Relaxed) {
+            let size = layout.size().cast_signed();
+            PEAK.fetch_max(LIVE.fetch_add(size, Relaxed) + size, Relaxed);
+        }
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if IS_WEIGHED.load(Relaxed) {
+            LIVE.fetch_sub(layout.size().cast_signed(), Relaxed);
+        }
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// How often this thread allocates meanwhile.
+pub(crate) fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+/// By how many bytes the heap of all threads grows meanwhile, at its peak.
+pub(crate) async fn peak<T>(work: impl Future<Output = T>) -> (T, usize) {
+    LIVE.store(0, Relaxed);
+    PEAK.store(0, Relaxed);
+    IS_WEIGHED.store(true, Relaxed);
+    let value = work.await;
+    IS_WEIGHED.store(false, Relaxed);
+    (value, PEAK.load(Relaxed).max(0).cast_unsigned())
+}
