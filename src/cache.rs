@@ -104,7 +104,7 @@ impl TokenCache {
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
         let label = Label::new(source.name().map(Arc::from));
-        Self::labelled(source, Arc::new(policy), label)
+        Self::labelled(source, policy.shared(), label)
     }
 
     fn labelled(source: impl TokenSource, policy: Arc<RefreshPolicy>, label: Label) -> Self {
@@ -163,7 +163,7 @@ impl TokenCache {
             None => match self.ask(None) {
                 Asked::Token(granted) => Ok(granted.token),
                 Asked::Error(error) => Err(error),
-                Asked::Wait(wait) => self.wait(wait).await,
+                Asked::Wait(mut wait) => self.wait(&mut wait).await,
             },
         }
     }
@@ -239,10 +239,7 @@ impl TokenCache {
             let (outcome, ask_again) = match asked {
                 Asked::Token(granted) => return Ok(granted.token),
                 Asked::Error(error) => return Err(error),
-                Asked::Wait(wait) => {
-                    let ask_again = wait.ask_again;
-                    (self.core.wait(wait, end).await, ask_again)
-                }
+                Asked::Wait(mut wait) => (self.core.wait(&mut wait, end).await, wait.ask_again),
             };
             match outcome {
                 // That flight's failure is told by whoever asked for it.
@@ -288,7 +285,7 @@ impl TokenCache {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
             // A failure is told, although there may be a token.
-            Asked::Wait(wait) => self.core.wait(wait, end).await,
+            Asked::Wait(mut wait) => self.core.wait(&mut wait, end).await,
         }
     }
 
@@ -358,7 +355,7 @@ impl TokenCache {
     }
 
     /// What [`get`](Self::get) does when it waits.
-    pub(crate) async fn wait(&self, wait: Wait) -> Outcome {
+    pub(crate) async fn wait(&self, wait: &mut Wait) -> Outcome {
         let end = Instant::now() + self.core.policy.wait_limit();
         let outcome = self.core.wait(wait, end).await;
         // A renewal that failed leaves the suspect token: a 401 is one server's opinion.

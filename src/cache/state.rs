@@ -51,12 +51,13 @@ pub(super) struct State {
     current: Option<Current>,
     /// The last token that was fetched, kept or not: it carries the newest refresh token.
     latest: Option<Fetched>,
-    flight: Option<Flight>,
+    /// What is seldom there has a box, so that a cache at rest is small.
+    flight: Option<Box<Flight>>,
     flights: FlightId,
     failures: Failures,
     /// How often the source was asked.
     attempts: u64,
-    cooldown: Option<Cooldown>,
+    cooldown: Option<Box<Cooldown>>,
     /// Before this no flight starts that no caller waits for.
     next_background: Option<Instant>,
     wanted: Wanted,
@@ -238,7 +239,7 @@ impl State {
         let challenge = rejection.and_then(|rejection| rejection.challenge.clone());
         self.version += 1;
         self.flights += 1;
-        self.flight = Some(Flight {
+        self.flight = Some(Box::new(Flight {
             id: self.flights,
             reason,
             started: now,
@@ -246,7 +247,7 @@ impl State {
             demand: rejection.and_then(Rejection::demand),
             renews: rejected.is_some(),
             lost_at: now + self.policy.flight_limit(),
-        });
+        }));
         let previous = self.latest.as_ref().map(|latest| latest.token.clone());
         let request = TokenRequest::from_parts(reason, previous, rejected, challenge);
         Start { id: self.flights, request }
@@ -492,9 +493,9 @@ impl State {
         random: f64,
         effects: &mut Effects,
     ) {
-        let before = self.cooldown.as_ref();
+        let before = self.cooldown.as_deref();
         let cooldown = Cooldown::after((flight.id, error), before, &self.policy, now, random);
-        self.cooldown = Some(cooldown);
+        self.cooldown = Some(Box::new(cooldown));
         effects.spent.extend(self.failures.add(error.clone(), now));
     }
 }
