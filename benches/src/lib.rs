@@ -5,8 +5,11 @@
 //! The *floor* is a service over it that inserts a header that is ready.
 
 pub mod chain;
+pub mod heap;
 pub mod keyed;
+pub mod load;
 pub mod rounds;
+pub mod slow;
 pub mod threads;
 
 use std::{
@@ -46,7 +49,7 @@ pub const URI: &str = "https://api.example.com/v1/invoices?id=1";
 pub const MANY: usize = 1_000;
 
 /// The length of a token, in bytes.
-const TOKEN_LENGTH: usize = 1024;
+pub const TOKEN_LENGTH: usize = 1024;
 
 /// Where the requests go.
 #[must_use]
@@ -145,6 +148,13 @@ impl Tokens {
         let token = self.cache.current().expect("it lives for an hour");
         InsertHeader { inner: Answer, ready_header: token.header_value().clone() }
     }
+}
+
+/// The floor, with a token that no cache has.
+#[must_use]
+pub fn ready_header() -> InsertHeader {
+    let token = token(0).expect("that is a token");
+    InsertHeader { inner: Answer, ready_header: token.header_value().clone() }
 }
 
 /// A URI of each of [`MANY`] origins. [`ORIGIN`] is in the middle of them.

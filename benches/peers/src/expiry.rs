@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval};
-use tower_bearer_benches::rounds::Spread;
+use tower_bearer_benches::{load, rounds::Spread};
 
 use crate::{Peer, api::Api, token_service::TokenService};
 
@@ -32,8 +31,8 @@ struct Round {
     course: Vec<f64>,
 }
 
-pub(crate) const PER_SECOND: u32 = 10_000;
-pub(crate) const FETCH: Duration = Duration::from_millis(200);
+const PER_MILLISECOND: usize = 10;
+const FETCH: Duration = Duration::from_millis(200);
 /// Milliseconds.
 pub(crate) const LONG: f64 = 20.0;
 /// Seconds.
@@ -45,7 +44,6 @@ pub(crate) const AFTER: f64 = 0.7;
 const FRESH: Duration = Duration::from_secs(2);
 /// When a fetch must have begun.
 const LATEST: Duration = Duration::from_secs(4);
-const TICK: Duration = Duration::from_millis(1);
 const ROUNDS: usize = 3;
 
 /// All peers in turn, in each round.
@@ -64,30 +62,21 @@ async fn round(peer: Peer) -> Round {
     let send = peer.with(&tokens, &Api::new()).await.send;
     assert!(send().await.is_success());
     let start = Instant::now();
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut tasks = Vec::new();
     // What never fetches again is looked at in the same part of the run.
     let due = |tokens: &TokenService| match tokens.fetches().get(1) {
         Some((begin, _)) => *begin,
         None if peer.fetches() => start + LATEST,
         None => start + FRESH,
     };
-    while Instant::now() < due(&tokens) + Duration::from_secs_f64(AFTER) {
-        ticks.tick().await;
-        for _ in 0..PER_SECOND / 1000 {
-            let send = send.clone();
-            tasks.push(tokio::spawn(async move {
-                let start = Instant::now();
-                assert!(send().await.is_success());
-                (start, start.elapsed())
-            }));
-        }
-    }
+    let request = || {
+        let answer = send();
+        async { assert!(answer.await.is_success()) }
+    };
+    let goes_on = || Instant::now() < due(&tokens) + Duration::from_secs_f64(AFTER);
+    let sent = load::send(PER_MILLISECOND, request, goes_on).await;
     let due = due(&tokens);
     let mut waits = Vec::new();
-    for task in tasks {
-        let (at, wait) = task.await.expect("a request has failed");
+    for (at, wait) in sent {
         let since = at.saturating_duration_since(due).as_secs_f64()
             - due.saturating_duration_since(at).as_secs_f64();
         if (-BEFORE..AFTER).contains(&since) {

@@ -5,7 +5,6 @@
 mod api;
 mod chart;
 mod expiry;
-mod heap;
 mod peers;
 mod report;
 mod stampede;
@@ -16,15 +15,19 @@ mod warm;
 use std::{fs, io, path::Path};
 
 use tokio::runtime::Builder;
+use tower_bearer_benches::heap::Counting;
 
 use crate::{peers::Peer, report::Measured};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn main() -> io::Result<()> {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     eprintln!("a request that finds a token …");
     let warm = warm::measure(&runtime);
     eprintln!("10,000 tasks and no token …");
-    let stampede = runtime.block_on(stampede::measure());
+    let stampede = stampede::measure(&runtime);
     eprintln!("a token is revoked …");
     let storm = runtime.block_on(storm::measure());
     eprintln!("latency through an expiry …");

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-use tower_bearer_benches::rounds::Spread;
+use tokio::{runtime::Runtime, task::JoinSet};
+use tower_bearer_benches::{heap, rounds::Spread};
 
-use crate::{Peer, api::Api, heap, token_service::TokenService};
+use crate::{Peer, api::Api, token_service::TokenService};
 
 pub(crate) struct Row {
     pub(crate) peer: Peer,
@@ -21,12 +21,12 @@ pub(crate) const FETCH: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 5;
 
 /// All peers in turn, in each round.
-pub(crate) async fn measure() -> Vec<Row> {
+pub(crate) fn measure(runtime: &Runtime) -> Vec<Row> {
     let peers = Peer::ALL.into_iter().filter(|peer| peer.fetches());
     let mut rows: Vec<_> = peers.map(|peer| (peer, Vec::new(), 1)).collect();
     for _ in 0..ROUNDS {
         for (peer, millis, fetches) in &mut rows {
-            let (fetched, done_after) = stampede(*peer).await;
+            let (fetched, done_after) = runtime.block_on(stampede(*peer));
             millis.push(done_after.as_secs_f64() * 1e3);
             *fetches = fetched.max(*fetches);
         }
@@ -34,8 +34,9 @@ pub(crate) async fn measure() -> Vec<Row> {
     let mut measured = Vec::new();
     for (peer, millis, fetches) in rows {
         // What weighs takes time, so this one is not timed.
-        let (_, bytes) = heap::peak(stampede(peer)).await;
-        measured.push(Row { peer, fetches, millis: Spread::of(millis), bytes: bytes / TASKS });
+        let (_, growth) = heap::growth(|| runtime.block_on(stampede(peer)));
+        let bytes = growth.peak / TASKS;
+        measured.push(Row { peer, fetches, millis: Spread::of(millis), bytes });
     }
     measured
 }

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tower_bearer_benches::rounds::{Effort, Rounds, Spread};
+use tower_bearer_benches::{
+    heap,
+    rounds::{Effort, Rounds, Spread},
+};
 
-use crate::{Peer, api::Api, heap, token_service::TokenService};
+use crate::{Peer, api::Api, token_service::TokenService};
 
 pub(crate) struct Row {
     pub(crate) peer: Peer,

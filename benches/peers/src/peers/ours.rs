@@ -9,8 +9,9 @@ use tower_layer::Layer;
 use super::{Auth, Inner, Outer};
 use crate::token_service::TokenService;
 
-/// How long a token lives beyond the time at which it is due.
-const MARGIN: Duration = Duration::from_secs(1);
+/// How long a token lives beyond the time at which it is due. Of whole seconds the cache takes one
+/// away.
+const MARGIN: Duration = Duration::from_millis(1_100);
 
 /// The default: requests are kept, so that one that is rejected can be sent again.
 pub(super) struct CloneBody(BearerAuthLayer);

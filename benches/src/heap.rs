@@ -1,4 +1,4 @@
-//! Counts what is allocated.
+//! Counts what is allocated, in a program whose global allocator is a [`Counting`].
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -6,10 +6,9 @@ use std::{
     sync::atomic::{AtomicBool, AtomicIsize, Ordering::Relaxed},
 };
 
-struct Counting;
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+/// The system's allocator, which counts.
+#[derive(Debug)]
+pub struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
@@ -39,18 +38,29 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// How often this thread allocates meanwhile.
-pub(crate) fn allocations(work: impl FnOnce()) -> usize {
+pub fn allocations(work: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
 }
 
-/// By how many bytes the heap of all threads grows meanwhile, at its peak.
-pub(crate) async fn peak<T>(work: impl Future<Output = T>) -> (T, usize) {
+/// By how many bytes the heap of all threads has grown meanwhile, and by how many it had grown at
+/// its peak.
+pub fn growth<T>(work: impl FnOnce() -> T) -> (T, Growth) {
     LIVE.store(0, Relaxed);
     PEAK.store(0, Relaxed);
     IS_WEIGHED.store(true, Relaxed);
-    let value = work.await;
+    let value = work();
     IS_WEIGHED.store(false, Relaxed);
-    (value, PEAK.load(Relaxed).max(0).cast_unsigned())
+    let bytes = |count: &AtomicIsize| count.load(Relaxed).max(0).cast_unsigned();
+    (value, Growth { left: bytes(&LIVE), peak: bytes(&PEAK) })
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    /// What is left in the end.
+    pub left: usize,
+    /// The most that there was at any time.
+    pub peak: usize,
 }
