@@ -24,9 +24,8 @@ pub(crate) fn measure(runtime: &Runtime) {
     let each = (growth.left - slow.weight()) / CACHES;
     let figure = format!("{each} bytes, {} above the token", each - TOKEN_LENGTH);
     row("10,000 caches, each", &figure, "at most 1024 above the token");
-    let (idle, time) = (processor_time(), Duration::from_secs(1));
-    runtime.block_on(async { sleep(time).await });
-    row("10,000 caches, idle for 1 s", &format!("{:?} of a core", processor_time() - idle), "none");
+    let idle = spent_while_idle(runtime, Duration::from_secs(1));
+    row("10,000 caches, idle for 1 s", &format!("{idle:?} of a core"), "none");
     drop(caches);
     due_at_once(runtime);
 }
@@ -39,11 +38,9 @@ fn due_at_once(runtime: &Runtime) {
     let slow = Slow::with_tokens(Duration::ZERO, LIFETIME, None);
     let caches = runtime.block_on(filled(|| slow.cache_with(policy())));
     let filled = Instant::now();
-    let (idle, time) = (processor_time(), Duration::from_secs(2));
-    runtime.block_on(async { sleep(time).await });
-    let idle = processor_time() - idle;
+    let idle = spent_while_idle(runtime, Duration::from_secs(2));
     row("10,000 kept warm, idle for 2 s", &format!("{idle:?} of a core"), "none");
-    let until_due = LIFETIME.mul_f64(0.8) - filled.elapsed();
+    let until_due = LIFETIME.mul_f64(0.8).saturating_sub(filled.elapsed());
     runtime.block_on(async { sleep(until_due).await });
     let fetches = slow.fetches();
     assert!(fetches.len() >= 2 * CACHES, "a refresh for each");
@@ -76,6 +73,12 @@ fn most_within(times: &[Instant], limit: Duration) -> usize {
         times[nth..].iter().take_while(|later| **later - *time <= limit).count()
     };
     times.iter().enumerate().map(within).max().unwrap_or_default()
+}
+
+fn spent_while_idle(runtime: &Runtime, time: Duration) -> Duration {
+    let before = processor_time();
+    runtime.block_on(async { sleep(time).await });
+    processor_time().saturating_sub(before)
 }
 
 /// What this process has had of all cores. Linux tells it in hundredths of a second.

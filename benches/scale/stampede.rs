@@ -40,8 +40,7 @@ pub(crate) fn measure(runtime: &Runtime, rounds: usize, many: usize) {
     let (_, headers) = growth(|| request(&uri()));
     for tasks in [TASKS, many] {
         let each = bytes(runtime, tasks, wait_for_a_token);
-        let above = each.cast_signed() - floor.cast_signed();
-        let figure = format!("{each} bytes, {above:+} to the floor");
+        let figure = format!("{each} bytes, {} above the floor", each - floor);
         row(&format!("{tasks}: heap at its peak, each"), &figure, "linear");
         let without = format!("{} bytes", each - headers.left);
         row(&format!("{tasks}: without the request's headers"), &without, "at most 1434 bytes");

@@ -23,7 +23,7 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         if IS_WEIGHED.load(Relaxed) {
-            let size = layout.size().cast_signed();
+            let size = size(layout);
             PEAK.fetch_max(LIVE.fetch_add(size, Relaxed) + size, Relaxed);
         }
         unsafe { System.alloc(layout) }
@@ -31,10 +31,15 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if IS_WEIGHED.load(Relaxed) {
-            LIVE.fetch_sub(layout.size().cast_signed(), Relaxed);
+            LIVE.fetch_sub(size(layout), Relaxed);
         }
         unsafe { System.dealloc(block, layout) }
     }
+}
+
+/// No layout is larger than that.
+fn size(layout: Layout) -> isize {
+    isize::try_from(layout.size()).unwrap_or(isize::MAX)
 }
 
 /// How often this thread allocates meanwhile.
@@ -52,7 +57,7 @@ pub fn growth<T>(work: impl FnOnce() -> T) -> (T, Growth) {
     IS_WEIGHED.store(true, Relaxed);
     let value = work();
     IS_WEIGHED.store(false, Relaxed);
-    let bytes = |count: &AtomicIsize| count.load(Relaxed).max(0).cast_unsigned();
+    let bytes = |count: &AtomicIsize| usize::try_from(count.load(Relaxed)).unwrap_or(0);
     (value, Growth { left: bytes(&LIVE), peak: bytes(&PEAK) })
 }
 
