@@ -106,7 +106,7 @@ impl TokenCache {
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
         let label = Label::new(source.name().map(Arc::from));
-        Self::labelled(source, Arc::new(policy), label)
+        Self::labelled(source, policy.shared(), label)
     }
 
     fn labelled(source: impl TokenSource, policy: Arc<RefreshPolicy>, label: Label) -> Self {
@@ -165,7 +165,7 @@ impl TokenCache {
             None => match self.ask(None) {
                 Asked::Token(granted) => Ok(granted.token),
                 Asked::Error(error) => Err(error),
-                Asked::Wait(wait) => self.wait(wait).await,
+                Asked::Wait(mut wait) => self.wait(&mut wait).await,
             },
         }
     }
@@ -241,10 +241,7 @@ impl TokenCache {
             let (outcome, ask_again) = match asked {
                 Asked::Token(granted) => return Ok(granted.token),
                 Asked::Error(error) => return Err(error),
-                Asked::Wait(wait) => {
-                    let ask_again = wait.ask_again;
-                    (self.core.wait(wait, end).await, ask_again)
-                }
+                Asked::Wait(mut wait) => (self.core.wait(&mut wait, end).await, wait.ask_again),
             };
             match outcome {
                 // The caller that asked for that flight reports its failure.
@@ -290,7 +287,7 @@ impl TokenCache {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
             // The caller learns of a failure, even if there is a token.
-            Asked::Wait(wait) => self.core.wait(wait, end).await,
+            Asked::Wait(mut wait) => self.core.wait(&mut wait, end).await,
         }
     }
 
@@ -369,7 +366,7 @@ impl TokenCache {
     }
 
     /// The part of [`get`](Self::get) that waits.
-    pub(crate) async fn wait(&self, wait: Wait) -> Outcome {
+    pub(crate) async fn wait(&self, wait: &mut Wait) -> Outcome {
         let end = Instant::now().later(self.core.policy.wait_limit());
         let outcome = self.core.wait(wait, end).await;
         // After a failed renewal the suspect token is still of use: a 401 is one server's opinion.

@@ -220,6 +220,33 @@ async fn with_a_usable_token_of_its_key_a_request_allocates_nothing_above_a_bare
 }
 
 #[tokio::test]
+async fn to_get_a_usable_token_allocates_nothing() {
+    let cache = cache().await;
+    let before = ALLOCATIONS.get();
+    for _ in 0..3 {
+        black_box(cache.get().now_or_never().expect("it does not wait").unwrap());
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test]
+async fn to_get_the_usable_token_of_a_key_allocates_nothing() {
+    use tower_bearer::{KeyedTokenCache, Subject, TokenKey};
+
+    let user = Subject::new(AccessToken::new("user").unwrap());
+    let key = TokenKey::new().scope("a b").param("tenant", "1").on_behalf_of(user);
+    let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    let tokens = KeyedTokenCache::builder(source).build().unwrap();
+    tokens.get(&key).await.unwrap();
+    let before = ALLOCATIONS.get();
+    for _ in 0..3 {
+        black_box(tokens.get(&key).now_or_never().expect("it does not wait").unwrap());
+    }
+    assert_eq!(ALLOCATIONS.get() - before, 0);
+}
+
+#[tokio::test]
 async fn a_token_on_trial_costs_nothing_more_once_it_is_proven() {
     let cache = cache().await;
     let fresh = TokenCache::new(from_fn(|request: tower_bearer::TokenRequest| async move {

@@ -5,8 +5,11 @@
 //! The *floor* is a service over it that inserts a header that is ready.
 
 pub mod chain;
+pub mod heap;
 pub mod keyed;
+pub mod load;
 pub mod rounds;
+pub mod slow;
 pub mod threads;
 
 use std::{
@@ -46,7 +49,7 @@ pub const URI: &str = "https://api.example.com/v1/invoices?id=1";
 pub const MANY: usize = 1_000;
 
 /// The length of a token, in bytes.
-const TOKEN_LENGTH: usize = 1024;
+pub const TOKEN_LENGTH: usize = 1024;
 
 /// Where the requests go.
 #[must_use]
@@ -147,6 +150,13 @@ impl Tokens {
     }
 }
 
+/// The floor, with a token that no cache has.
+#[must_use]
+pub fn ready_header() -> InsertHeader {
+    let token = token(0).expect("that is a token");
+    InsertHeader { inner: Answer, ready_header: token.header_value().clone() }
+}
+
 /// A URI of each of [`MANY`] origins. [`ORIGIN`] is in the middle of them.
 #[must_use]
 pub fn many_uris() -> Vec<Uri> {
@@ -162,6 +172,9 @@ fn token(nth: usize) -> Result<AccessToken, TokenError> {
     let token = AccessToken::new(format!("{nth:0>TOKEN_LENGTH$}"));
     Ok(token.map_err(TokenError::permanent)?.with_lifetime(Duration::from_secs(3600)))
 }
+
+/// How much of a body may be kept.
+pub const REPLAY_LIMIT: usize = 64 * 1024;
 
 /// Checks that a layer puts the cache's token on a request.
 pub fn check<L>(tokens: &Tokens, layer: &L, uri: &Uri)
@@ -182,7 +195,7 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct Answer;
 
-impl Service<Request<Body>> for Answer {
+impl<B> Service<Request<B>> for Answer {
     type Response = Response<()>;
     type Error = Infallible;
     type Future = Ready<Result<Response<()>, Infallible>>;
@@ -193,7 +206,7 @@ impl Service<Request<Body>> for Answer {
 
     // As in a program of one crate: else the call of it, and a copy of the request, would count.
     #[inline]
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         black_box(request);
         ready(Ok(Response::new(())))
     }
@@ -212,7 +225,7 @@ impl Service<Request<Body>> for InsertHeader {
     type Future = Ready<Result<Response<()>, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
+        Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
     }
 
     #[inline]

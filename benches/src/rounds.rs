@@ -60,11 +60,27 @@ impl<'a> Rounds<'a> {
         }
     }
 
+    /// The nanoseconds of a row.
+    #[must_use]
+    pub fn spread(&self, name: &str) -> Spread {
+        Spread::of(self.row(name).nanos.clone())
+    }
+
+    /// A row's ratio to another, round by round.
+    #[must_use]
+    pub fn ratio(&self, name: &str, floor: &str) -> Spread {
+        let pairs = self.row(name).nanos.iter().zip(&self.row(floor).nanos);
+        Spread::of(pairs.map(|(row, floor)| row / floor).collect())
+    }
+
     /// The nanoseconds of a row's fastest round.
     #[must_use]
     pub fn nanos(&self, name: &str) -> f64 {
-        let row = self.rows.iter().find(|row| row.name == name);
-        row.expect("the row was added").fastest()
+        self.row(name).fastest()
+    }
+
+    fn row(&self, name: &str) -> &Row<'a> {
+        self.rows.iter().find(|row| row.name == name).expect("the row was added")
     }
 }
 
@@ -77,6 +93,27 @@ impl Row<'_> {
 
     fn fastest(&self) -> f64 {
         self.nanos.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Where the middle half of some numbers lies.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    /// A quarter of them is below.
+    pub low: f64,
+    /// The one in the middle.
+    pub median: f64,
+    /// A quarter of them is above.
+    pub high: f64,
+}
+
+impl Spread {
+    /// Of those numbers.
+    #[must_use]
+    pub fn of(mut numbers: Vec<f64>) -> Self {
+        numbers.sort_by(f64::total_cmp);
+        let at = |quarters| numbers[(numbers.len() - 1) * quarters / 4];
+        Self { low: at(1), median: at(2), high: at(3) }
     }
 }
 

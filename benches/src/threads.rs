@@ -1,4 +1,4 @@
-//! Two threads with a clone of one service each.
+//! Two threads with clones of one service.
 
 use std::{
     hint::black_box,
@@ -49,8 +49,17 @@ pub fn measure<const N: usize>(effort: Effort, mut runs: [Run<'_>; N]) -> [Throu
     results
 }
 
-/// A service to be measured: each thread calls a clone of its own.
-pub fn run<'a, S>(runtime: &Handle, service: &'a S) -> Run<'a>
+/// What a thread calls.
+#[derive(Clone, Copy, Debug)]
+pub enum Clones {
+    /// A clone of its own.
+    OneEach,
+    /// A new clone for each request, of the one service that the threads share.
+    OneForEachRequest,
+}
+
+/// A service to be measured.
+pub fn run<'a, S>(runtime: &Handle, service: &'a S, clones: Clones) -> Run<'a>
 where
     S: Service<Request<Body>, Response = Response<()>> + Clone + Send + Sync,
 {
@@ -59,10 +68,15 @@ where
         let (barrier, waited) = (Barrier::new(THREADS as usize), AtomicU64::new(0));
         let thread = || {
             let _inside = runtime.enter();
-            let (mut service, uri) = (service.clone(), uri());
+            let (mut own, uri) = (service.clone(), uri());
             barrier.wait();
             let start = Instant::now();
-            let count = (0..requests).filter(|_| !is_ready(&mut service, &uri)).count();
+            let count = match clones {
+                Clones::OneEach => (0..requests).filter(|_| !is_ready(&mut own, &uri)).count(),
+                Clones::OneForEachRequest => {
+                    (0..requests).filter(|_| !is_ready(&mut service.clone(), &uri)).count()
+                }
+            };
             let end = Instant::now();
             waited.fetch_add(count as u64, Relaxed);
             (start, end)

@@ -171,22 +171,23 @@ impl Core {
         self.change(|state, now| ((), state.accepted(token, origin, now)));
     }
 
-    /// Waits for the end of a flight, until it counts as lost or the caller's time is over.
-    pub(super) async fn wait(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
+    /// Waits for the end of a flight, until it counts as lost or the caller's time is over. The wait
+    /// is lent: a future holds each value that it is given twice, and many may wait.
+    pub(super) async fn wait(self: &Arc<Self>, wait: &mut Wait, end: Instant) -> Outcome {
         let outcome = self.wait_for_end(wait, end).await;
         outcome.map_err(|error| self.label().on(error))
     }
 
-    async fn wait_for_end(self: &Arc<Self>, wait: Wait, end: Instant) -> Outcome {
+    async fn wait_for_end(self: &Arc<Self>, wait: &mut Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
-        let sleep = {
+        let sleep = pin!({
             // The runtime that polls the request drives the timer too.
-            let runtime = runtime().unwrap_or(wait.runtime);
+            let runtime = runtime().unwrap_or_else(|_| wait.runtime.clone());
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
-        };
-        let outcome = match select(wait.end, pin!(sleep)).await {
+        });
+        let outcome = match select(&mut wait.end, sleep).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
             Either::Right(_) if wait.lost_at <= end => {

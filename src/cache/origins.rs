@@ -38,7 +38,8 @@ struct Standing {
     proven: Option<TokenId>,
     /// The token that a caller has rejected there, whatever the layer sees.
     distrusted: Option<TokenId>,
-    backoff: Option<Backoff>,
+    /// It has a box because few have one.
+    backoff: Option<Box<Backoff>>,
     /// When the budget is full again; one renewal is worth [`RENEWAL_REFILL`].
     full_at: Option<Instant>,
     /// The flight that a rejection of this origin waits for.
@@ -157,13 +158,13 @@ impl Origins {
         let nth = before.as_ref().map_or(0, |backoff| backoff.nth).saturating_add(1);
         let pause = renewal_backoff(nth);
         let has_let_one_through = before.is_some_and(|backoff| backoff.has_let_one_through);
-        standing.backoff = Some(Backoff {
+        standing.backoff = Some(Box::new(Backoff {
             nth,
             until: now.later(pause),
             caused_by: token,
             demand,
             has_let_one_through,
-        });
+        }));
         BackedOff { origin: origin.cloned(), nth, pause }
     }
 

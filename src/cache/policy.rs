@@ -3,7 +3,10 @@
 #[cfg(feature = "serde")]
 mod config;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime},
+};
 
 use tokio::time::Instant;
 
@@ -70,7 +73,7 @@ macro_rules! numbers {
         /// [`RefreshPolicy::builder`] makes one, and so does data (feature `serde`).
         /// [`RefreshPolicyBuilder`] documents each number and its default. What you set takes
         /// precedence over what a [`TokenSource`](crate::TokenSource) suggests.
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub struct RefreshPolicy {
             $( pub(super) $name: $type, )*
             $( $opt: Option<Duration>, )*
@@ -239,6 +242,13 @@ impl RefreshPolicy {
         self.attempt_timeout = Some(attempt.min(fetch));
         self.fetch_timeout = Some(fetch);
         self
+    }
+
+    /// The policy to be kept. Most caches have the default one, and share it.
+    pub(super) fn shared(self) -> Arc<Self> {
+        static DEFAULT: LazyLock<Arc<RefreshPolicy>> =
+            LazyLock::new(|| Arc::new(RefreshPolicy::default().for_source(None)));
+        if self == **DEFAULT { Arc::clone(&DEFAULT) } else { Arc::new(self) }
     }
 
     /// How long one call of the source may take.

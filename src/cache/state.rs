@@ -51,12 +51,13 @@ pub(super) struct State {
     current: Option<Current>,
     /// The last token that was fetched, kept or not: it carries the newest refresh token.
     latest: Option<Fetched>,
-    flight: Option<Flight>,
+    /// What is seldom there has a box, so that a cache at rest is small.
+    flight: Option<Box<Flight>>,
     flights: FlightId,
     failures: Failures,
     /// How often the source was called.
     attempts: u64,
-    cooldown: Option<Cooldown>,
+    cooldown: Option<Box<Cooldown>>,
     /// Before this time no flight starts for which no caller waits.
     next_background: Option<Instant>,
     wanted: Wanted,
@@ -245,7 +246,7 @@ impl State {
         let challenge = rejection.and_then(|rejection| rejection.challenge.clone());
         self.version = self.version.wrapping_add(1);
         self.flights = self.flights.wrapping_add(1);
-        self.flight = Some(Flight {
+        self.flight = Some(Box::new(Flight {
             id: self.flights,
             reason,
             started: now,
@@ -253,7 +254,7 @@ impl State {
             demand: rejection.and_then(Rejection::demand),
             renews: rejected.is_some(),
             lost_at: now.later(self.policy.flight_limit()),
-        });
+        }));
         let previous = self.latest.as_ref().map(|latest| latest.token.clone());
         let request = TokenRequest::from_parts(reason, previous, rejected, challenge);
         Start { id: self.flights, request }
@@ -502,9 +503,9 @@ impl State {
         random: f64,
         effects: &mut Effects,
     ) {
-        let before = self.cooldown.as_ref();
+        let before = self.cooldown.as_deref();
         let cooldown = Cooldown::after((flight.id, error), before, &self.policy, now, random);
-        self.cooldown = Some(cooldown);
+        self.cooldown = Some(Box::new(cooldown));
         effects.spent.extend(self.failures.add(error.clone(), now));
     }
 }

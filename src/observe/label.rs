@@ -1,6 +1,9 @@
 //! The name of the cache that an event, a metric or an error is about.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 #[cfg(feature = "metrics")]
 use metrics::{Key, SharedString};
@@ -31,9 +34,16 @@ struct Inner {
 // ===== impl Label =====
 
 impl Label {
-    /// An empty name counts as none.
+    /// An empty name counts as none. All caches without a name share one label.
     pub(crate) fn new(name: Option<Arc<str>>) -> Self {
-        let name = name.filter(|name| !name.is_empty());
+        static NONE: LazyLock<Label> = LazyLock::new(|| Label::made_of(None));
+        match name.filter(|name| !name.is_empty()) {
+            None => NONE.clone(),
+            name => Self::made_of(name),
+        }
+    }
+
+    fn made_of(name: Option<Arc<str>>) -> Self {
         #[cfg(feature = "metrics")]
         let key = |number: &'static str| {
             Key::from_parts(number, vec![metrics::Label::new("source", shared(name.as_ref()))])

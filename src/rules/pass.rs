@@ -246,14 +246,17 @@ impl Target {
 // ===== impl Waiting =====
 
 impl Waiting {
-    pub(crate) async fn pass(self) -> Result<Arc<Pass>, TokenError> {
-        let Self { target, wait, replaces } = self;
-        let token = target.cache.wait(wait).await?;
-        let granted = target.cache.granted(Some(&target.origin));
-        // The token may have expired on arrival. That is no reason to go back to a suspect one.
-        let is_better = |it: &Granted| !it.stamp.is_suspect() || it.token.is_same(&token);
-        let granted = granted.filter(is_better).unwrap_or_else(|| Granted::once(token));
-        Ok(Arc::new(Pass::new(target, granted).replacing(replaces)))
+    /// Waits for the token.
+    #[expect(clippy::manual_async_fn, reason = "its future would hold twice what waits")]
+    pub(crate) fn pass(mut self) -> impl Future<Output = Result<Arc<Pass>, TokenError>> + Send {
+        async move {
+            let token = self.target.cache.wait(&mut self.wait).await?;
+            let granted = self.target.cache.granted(Some(&self.target.origin));
+            // The token may have expired on arrival. That is no reason to go back to a suspect one.
+            let is_better = |it: &Granted| !it.stamp.is_suspect() || it.token.is_same(&token);
+            let granted = granted.filter(is_better).unwrap_or_else(|| Granted::once(token));
+            Ok(Arc::new(Pass::new(self.target, granted).replacing(self.replaces)))
+        }
     }
 }
 

@@ -37,6 +37,25 @@ async fn n_askers_and_an_empty_cache_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ten_thousand_requests_and_no_token_one_fetch() {
+    let (source, mut desk) = manual();
+    let api = Api::new();
+    let stack = layer(&cache(source)).layer(api.clone());
+    let mut requests = JoinSet::new();
+    for _ in 0..10_000 {
+        let stack = stack.clone();
+        requests.spawn(async move { send(&stack, get("/")).await.unwrap().status() });
+    }
+    let call = desk.next().await;
+    desk.assert_idle().await;
+    assert_eq!(api.tokens().len(), 0, "all wait");
+    call.answer("a");
+    assert!(requests.join_all().await.into_iter().all(|status| status == 200));
+    desk.assert_idle().await;
+    assert_eq!(api.tokens(), vec!["a"; 10_000]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn n_requests_in_flight_whose_token_is_rejected_one_fetch_each_replayed_once() {
     let mint = Mint::default();
     let api = Api::new();

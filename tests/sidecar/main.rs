@@ -2,7 +2,6 @@
 
 mod bad_config;
 mod connections;
-mod cost;
 mod dashboard;
 mod forwarding;
 mod lifecycle;

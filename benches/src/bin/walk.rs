@@ -7,15 +7,22 @@
 //! The benchmark's documentation says what a request is. `benches/instructions` runs this under
 //! callgrind, with two numbers of requests: what the program does beside them cancels out.
 
-use std::{env, hint::black_box, process::ExitCode};
+use std::{convert::identity, env, hint::black_box, process::ExitCode};
 
+use futures_util::FutureExt;
 use http::{Request, Response, Uri};
-use tower_bearer_benches::{Answer, Body, Tokens, many_uris, request, runtime, uri, walk};
+use tokio::runtime::Builder;
+use tower_bearer_benches::{
+    Answer, Body, REPLAY_LIMIT, Tokens,
+    keyed::{Users, keyed_request},
+    many_uris, request, uri, walk, walk_with,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
 const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|\
-                     thousand_origins|floor_in_turn|thousand_in_turn> <requests>";
+                     buffer_body|thousand_origins|floor_in_turn|thousand_in_turn|floor_keyed|keyed|\
+                     get> <requests>";
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -24,10 +31,10 @@ fn main() -> ExitCode {
     let (Some(path), Some(requests)) = (path, requests) else { return usage() };
 
     let uri = uri();
-    let runtime = runtime();
+    // No other thread: what it allocates would change what it costs this one to allocate.
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime starts");
     let tokens = Tokens::new(&runtime);
-    // The worker of the runtime is not counted with the requests.
-    drop(runtime);
+    let users = || Users::new(&runtime);
     match path.as_str() {
         "request" => (0..requests).for_each(|_| drop(black_box(request(&uri)))),
         "request_clone" => {
@@ -37,6 +44,17 @@ fn main() -> ExitCode {
         "floor" => send(requests, &uri, tokens.floor()),
         "no_replay" => send(requests, &uri, tokens.layer().no_replay().layer(Answer)),
         "clone_body" => send(requests, &uri, tokens.layer().layer(Answer)),
+        "buffer_body" => {
+            send(requests, &uri, tokens.layer().buffer_body(REPLAY_LIMIT, identity).layer(Answer));
+        }
+        "floor_keyed" => send_keyed(requests, &uri, &users(), tokens.floor()),
+        "keyed" => {
+            let users = users();
+            send_keyed(requests, &uri, &users, users.layer().no_replay().layer(Answer));
+        }
+        "get" => (0..requests).for_each(|_| {
+            assert!(matches!(black_box(tokens.cache.get().now_or_never()), Some(Ok(_))));
+        }),
         "thousand_origins" => {
             send(requests, &uri, tokens.layer_of_many().no_replay().layer(Answer));
         }
@@ -55,6 +73,14 @@ where
     S: Service<Request<Body>, Response = Response<()>>,
 {
     (0..requests).for_each(|_| walk(&mut service, uri));
+}
+
+fn send_keyed<S>(requests: u32, uri: &Uri, users: &Users, mut service: S)
+where
+    S: Service<Request<Body>, Response = Response<()>>,
+{
+    let key = &users.keys[0];
+    (0..requests).for_each(|_| walk_with(&mut service, keyed_request(uri, key)));
 }
 
 /// To each of many origins in turn. The first request to each leaves a pass for the others: it does
