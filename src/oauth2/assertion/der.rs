@@ -1,6 +1,8 @@
 //! As much of DER (X.690) as keys, certificates and signatures need.
 
-use super::algorithm::SigningAlgorithm;
+use zeroize::Zeroizing;
+
+use super::{algorithm::SigningAlgorithm, jwt::Signature};
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const SEQUENCE: u8 = 0x30;
@@ -52,7 +54,8 @@ impl<'a> Reader<'a> {
 
 /// A signature as a JWT has it (RFC 7518 §3.4), of one that may be DER; `None` if it is none of
 /// the algorithm.
-pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Signature> {
+    let signature = Zeroizing::new(signature);
     let size = match algorithm {
         SigningAlgorithm::Es256 => 32,
         SigningAlgorithm::Es384 => 48,
@@ -63,12 +66,13 @@ pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<V
     }
     let mut outer = Reader::new(&signature);
     let mut numbers = outer.sequence()?;
-    let mut fixed = Vec::with_capacity(2 * size);
+    let mut fixed = Zeroizing::new(Vec::with_capacity(2 * size));
     for _ in 0..2 {
         let number = numbers.read(INTEGER)?;
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         let (_, number) = number.split_at_checked(zeros)?;
-        fixed.resize(fixed.len() + size.checked_sub(number.len())?, 0);
+        let missing = size.checked_sub(number.len())?;
+        fixed.extend(std::iter::repeat_n(0, missing));
         fixed.extend_from_slice(number);
     }
     (numbers.is_empty() && outer.is_empty()).then_some(fixed)
@@ -88,6 +92,10 @@ mod tests {
         for cut in rests {
             assert_eq!(Reader::new(cut).any(), None, "{cut:?}");
         }
+    }
+
+    fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
+        super::fixed(algorithm, signature).map(|signature| signature.to_vec())
     }
 
     #[test]
