@@ -8,10 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use base64::{
-    Engine,
-    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
-};
+use crate::spellings::spellings;
 
 /// Of each needle its first and its last bytes are looked for, because a buffer that grows leaves
 /// parts behind.
@@ -161,31 +158,6 @@ pub(crate) fn look_for<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a [u8])
         }
         (state.needles, state.leaks) = (needles, Vec::new());
     });
-}
-
-fn spellings(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let mut spellings = vec![("raw", secret.to_vec())];
-    for skipped in 0..3 {
-        // Whatever stood before it, the characters from here on are the secret's alone.
-        let whole = &secret[skipped..];
-        let whole = &whole[..whole.len() / 3 * 3];
-        for encoded in [BASE64_STANDARD_NO_PAD.encode(whole), BASE64_URL_SAFE_NO_PAD.encode(whole)]
-        {
-            spellings.push(("base64", encoded.into_bytes()));
-        }
-    }
-    if let Ok(text) = std::str::from_utf8(secret) {
-        let escaped = |byte: &u8| match byte {
-            b'*' | b'-' | b'.' | b'_' => char::from(*byte).to_string(),
-            byte if byte.is_ascii_alphanumeric() => char::from(*byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        };
-        let form: String = secret.iter().map(escaped).collect();
-        let json = serde_json::to_string(text).unwrap();
-        spellings.push(("form", form.into_bytes()));
-        spellings.push(("JSON", json.as_bytes()[1..json.len() - 1].to_vec()));
-    }
-    spellings
 }
 
 /// What was given back since the last question, with a secret in it.

@@ -3,6 +3,7 @@
 #[cfg(all(feature = "jwt", feature = "keyed", feature = "reqwest"))]
 mod endpoint;
 mod inspector;
+mod spellings;
 
 use tower_bearer::{
     AccessToken, Reason, Rejection, Secret, TokenCache, TokenError, TokenRequest, TokenSource,
