@@ -117,6 +117,8 @@ mod data;
 mod error;
 mod exchange;
 pub mod guide;
+#[cfg(any(feature = "oauth2", feature = "command"))]
+mod json;
 #[cfg(feature = "keyed")]
 mod key;
 mod layer;

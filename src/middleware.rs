@@ -47,6 +47,12 @@ use crate::{
 /// host. A 401 that then comes from another origin is no rejection of the token. Better turn
 /// redirects off, as above, and decide in your own code whether to follow one.
 ///
+/// # Proxies
+///
+/// A token may go to this machine without TLS (`http://127.0.0.1`), but reqwest uses the proxies of the
+/// environment for that too, and a proxy on another machine would read it. A client for such an API
+/// has to have `no_proxy()`, or the environment a `NO_PROXY`.
+///
 /// # Retries
 ///
 /// `reqwest-retry` belongs above: `.with(RetryTransientMiddleware…).with(auth)`. It retries what

@@ -23,6 +23,17 @@ pub use self::error::{SecretError, SecretErrorKind};
 /// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of them is
 /// dropped. `Debug` names the variable or the file and never shows a value.
 ///
+/// # What is wiped
+///
+/// Every block of memory that this crate allocates for a secret, for a token or for what is made of
+/// them (a header, a body, an assertion, an answer, an error that is not cleaned yet) is overwritten
+/// before it is given back. Not wiped, because others allocate it:
+///
+/// - what hyper writes into and reads from, and with it what TLS encrypts and decrypts;
+/// - what the library of feature `jwt`, which is written in C, allocates: it wipes its keys itself;
+/// - what a function of yours copies before it gives a secret away, and what your own transport keeps;
+/// - the environment, the pages of a file, the stack, and memory that the system swaps out.
+///
 /// ```
 /// use tower_bearer::{BoxError, Secret};
 ///
@@ -241,14 +252,17 @@ fn text(bytes: &[u8]) -> Result<&str, SecretErrorKind> {
 
 #[cfg(any(feature = "oauth2", feature = "command"))]
 fn json(bytes: &[u8], member: &str) -> Result<Zeroizing<String>, SecretErrorKind> {
-    use serde_json::{Map, Value};
+    use std::collections::BTreeMap;
 
-    let mut object: Map<String, Value> =
+    use serde_json::value::RawValue;
+
+    use crate::json;
+
+    // The other members stay where they are: they may be secrets too.
+    let object: BTreeMap<String, &RawValue> =
         serde_json::from_str(text(bytes)?).map_err(|_| SecretErrorKind::NotJson)?;
-    match object.remove(member) {
-        Some(Value::String(value)) => Ok(owned(Zeroizing::new(value).trim())),
-        _ => Err(SecretErrorKind::NoMember),
-    }
+    let value = object.get(member).and_then(|value| json::text(value));
+    Ok(owned(value.ok_or(SecretErrorKind::NoMember)?.trim()))
 }
 
 fn owned(text: &str) -> Zeroizing<String> {

@@ -181,13 +181,7 @@ impl EndpointError {
 
     /// Adds what somebody else's error says, its causes included.
     pub(super) fn with_cause(mut self, cause: &(dyn Error + 'static), redactor: &Redactor) -> Self {
-        let mut text = cause.to_string();
-        let mut next = cause.source();
-        while let Some(cause) = next {
-            text = format!("{text}: {cause}");
-            next = cause.source();
-        }
-        self.inner.detail = Some(redactor.clean(&text));
+        self.inner.detail = Some(redactor.clean_error(cause));
         self
     }
 

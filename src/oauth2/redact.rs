@@ -3,7 +3,11 @@
 
 mod unescape;
 
-use std::ops::Range;
+use std::{
+    error::Error,
+    fmt::{self, Write},
+    ops::Range,
+};
 
 use base64::{
     Engine,
@@ -73,6 +77,21 @@ impl Redactor {
         self.clean_to(MAX_CHARS, text)
     }
 
+    /// The same of what an error says, and its causes.
+    pub(super) fn clean_error(&self, error: &(dyn Error + 'static)) -> String {
+        let mut text = Beginning::default();
+        let mut next = Some(error);
+        let mut mark = "";
+        while let Some(error) = next {
+            // It fails where the text is long enough.
+            if write!(text, "{mark}{error}").is_err() {
+                break;
+            }
+            (next, mark) = (error.source(), ": ");
+        }
+        self.clean(&text.0)
+    }
+
     /// The same with another limit.
     pub(super) fn clean_to(&self, max_chars: usize, text: &str) -> String {
         let (text, is_cut) = start_of(text);
@@ -129,6 +148,30 @@ impl Redactor {
                 is_secret.iter_mut().take(place.end).skip(place.start).for_each(|it| *it = true);
             }
         }
+    }
+}
+
+/// As much of what is written as is looked at, and a little more. It does not grow, because it would
+/// leave copies behind.
+struct Beginning(Zeroizing<String>);
+
+// ===== impl Beginning =====
+
+impl Default for Beginning {
+    fn default() -> Self {
+        Self(Zeroizing::new(String::with_capacity(MAX_TEXT + 4)))
+    }
+}
+
+impl Write for Beginning {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for character in text.chars() {
+            if self.0.len() > MAX_TEXT {
+                return Err(fmt::Error);
+            }
+            self.0.push(character);
+        }
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     destination::Destination,
     overlay::{Overlay, Problem},
     redact::Redactor,
-    text::{Text, check_header},
+    text::{Text, check_header, secret_header},
     transport::Identity,
 };
 use crate::secret::{Secret, SecretError};
@@ -223,7 +223,8 @@ impl Template {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.extend(self.headers.clone());
         for (name, secret) in &placed.headers {
-            headers.append(*name, secret_header(secret));
+            let header = secret_header(secret).expect("checked when it was read");
+            headers.append(*name, header);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(user_pass) = self.user_pass(&placed, *client_auth) {
@@ -277,15 +278,6 @@ impl Template {
         let secret = placed.client_secret.unwrap_or_default();
         client_auth.user_pass(self.client_id.as_deref()?, secret)
     }
-}
-
-/// A header over memory that is wiped.
-#[expect(clippy::expect_used, reason = "it was checked when it was read")]
-fn secret_header(secret: &str) -> HeaderValue {
-    let bytes = Bytes::from_owner(Zeroizing::new(secret.as_bytes().to_vec()));
-    let mut header = HeaderValue::from_maybe_shared(bytes).expect("checked when it was read");
-    header.set_sensitive(true);
-    header
 }
 
 // ===== Bodies =====

@@ -15,7 +15,10 @@ use pin_project_lite::pin_project;
 use reqwest::{Client, Error, Url, redirect::Policy};
 use tower_service::Service;
 
-use crate::{error::BoxError, origin::FinalUri};
+use crate::{
+    error::BoxError,
+    origin::{FinalUri, Origin},
+};
 
 /// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
 /// [`http::Response`], as the other services of a client stack do.
@@ -47,6 +50,13 @@ use crate::{error::BoxError, origin::FinalUri};
 /// it on top. A response that came from another origin all the same has the extension
 /// [`FinalUri`](crate::FinalUri).
 ///
+/// # Proxies
+///
+/// [`ReqwestService::default()`](Self::default) uses those of the environment, but not for plaintext
+/// to this machine: a proxy on another machine would read the token. A client that is
+/// [given](Self::new) goes by its own settings, so if it talks to `http://127.0.0.1`, it has to have
+/// `no_proxy()`, or the environment a `NO_PROXY`.
+///
 /// # Errors
 ///
 /// reqwest's own, with the user info, the query and the fragment taken out of their URL, since
@@ -54,6 +64,8 @@ use crate::{error::BoxError, origin::FinalUri};
 #[derive(Clone, Debug)]
 pub struct ReqwestService {
     client: Client,
+    /// Uses no proxy: for plaintext to this machine, if that is not the client's own matter.
+    direct: Option<Client>,
 }
 
 pin_project! {
@@ -84,7 +96,7 @@ impl ReqwestService {
     /// Wraps a client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, direct: None }
     }
 
     /// The client.
@@ -102,15 +114,19 @@ impl ReqwestService {
 
 impl Default for ReqwestService {
     /// A client of its own, which follows no redirect and has reqwest's defaults for all else:
-    /// TLS by rustls with the system's certificates, and the proxies of the environment.
+    /// TLS by rustls with the system's certificates, and the proxies of the environment
+    /// ([if not to this machine](Self#proxies)).
     ///
     /// # Panics
     ///
     /// As [`reqwest::Client::new`]: if TLS cannot be set up.
     #[expect(clippy::expect_used, reason = "documented: as `reqwest::Client::new`")]
     fn default() -> Self {
-        let client = Client::builder().redirect(Policy::none()).build();
-        Self::new(client.expect("TLS can be set up, as `reqwest::Client::new` expects too"))
+        let builder = || Client::builder().redirect(Policy::none());
+        let [client, direct] = [builder(), builder().no_proxy()].map(|builder| {
+            builder.build().expect("TLS can be set up, as `reqwest::Client::new` expects too")
+        });
+        Self { client, direct: Some(direct) }
     }
 }
 
@@ -135,10 +151,13 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> ReqwestFuture {
+        let origin = Origin::of(request.uri());
+        let is_direct = origin.is_some_and(|origin| !origin.is_https() && origin.is_loopback());
+        let client = self.direct.as_mut().filter(|_| is_direct).unwrap_or(&mut self.client);
         let state = match reqwest::Request::try_from(request.map(reqwest::Body::wrap)) {
             Ok(request) => {
                 let asked = request.url().clone();
-                State::Pending { response: self.client.call(request), asked }
+                State::Pending { response: client.call(request), asked }
             }
             Err(error) => State::Refused { error: Some(error) },
         };

@@ -1,6 +1,7 @@
 //! The answer of a token endpoint (RFC 6749 §5.1 and §5.2), as real ones give it.
 
 mod fields;
+mod form;
 
 use std::time::{Duration, SystemTime};
 

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use http::HeaderValue;
+use zeroize::Zeroizing;
 
 use crate::{
     secret::{Secret, SecretError, SecretErrorKind},
@@ -59,11 +61,19 @@ impl Text {
     }
 }
 
+/// A header over memory that is wiped; `None` if no header may carry the text.
+pub(super) fn secret_header(secret: &str) -> Option<HeaderValue> {
+    let bytes = Bytes::from_owner(Zeroizing::new(secret.as_bytes().to_vec()));
+    let mut header = HeaderValue::from_maybe_shared(bytes).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
 /// Whether a secret can be sent in a header.
 pub(super) fn check_header(secret: &Secret, read: &str) -> Result<(), SecretError> {
-    match HeaderValue::from_str(read) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(secret.error(SecretErrorKind::NotForHeader)),
+    match secret_header(read) {
+        Some(_) => Ok(()),
+        None => Err(secret.error(SecretErrorKind::NotForHeader)),
     }
 }
 

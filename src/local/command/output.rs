@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
-use zeroize::Zeroizing;
 
 use super::CommandErrorKind;
 use crate::{
+    json::Text,
     local::{access_token, after_scheme},
     token::AccessToken,
 };
@@ -95,16 +95,13 @@ fn label_and_token(line: &str) -> Option<(&str, &str)> {
 
 // ===== JSON =====
 
-/// A member that becomes a token and nothing else: wiped in any case.
-type Text = Option<Zeroizing<String>>;
-
 #[derive(Deserialize)]
 struct Flat {
-    iam_token: Text,
+    iam_token: Option<Text>,
     #[serde(rename = "accessToken")]
-    camel_case: Text,
-    access_token: Text,
-    token: Text,
+    camel_case: Option<Text>,
+    access_token: Option<Text>,
+    token: Option<Text>,
     expires_on: Option<Value>,
     #[serde(rename = "expiresOn")]
     expires_on_date: Option<String>,
@@ -117,7 +114,7 @@ struct ExecCredential {
 
 #[derive(Deserialize)]
 struct Status {
-    token: Text,
+    token: Option<Text>,
     #[serde(rename = "expirationTimestamp")]
     expiration: Option<String>,
 }
@@ -142,10 +139,10 @@ impl Status {
 }
 
 fn json_token(
-    token: Option<&Zeroizing<String>>,
+    token: Option<&Text>,
     expiry: Option<SystemTime>,
 ) -> Result<AccessToken, CommandErrorKind> {
-    let token = found(token.ok_or(CommandErrorKind::NoToken)?)?;
+    let token = found(&token.ok_or(CommandErrorKind::NoToken)?.0)?;
     Ok(match expiry {
         Some(expiry) => token.with_expiry(expiry),
         None => token,

@@ -8,6 +8,9 @@ use zeroize::Zeroizing;
 
 use super::{algorithm::SigningAlgorithm, unusable::Unusable};
 
+/// It is as good as the assertion that it ends.
+pub(super) type Signature = Zeroizing<Vec<u8>>;
+
 /// What is said about the signature.
 #[derive(Serialize)]
 pub(super) struct Header<'a> {

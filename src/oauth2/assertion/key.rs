@@ -11,8 +11,11 @@ use aws_lc_rs::{
     },
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     algorithm::{KeyKind, SigningAlgorithm},
+    jwt::Signature,
     unusable::Unusable,
 };
 
@@ -87,20 +90,18 @@ impl Key {
         &self,
         algorithm: SigningAlgorithm,
         message: &[u8],
-    ) -> Result<Vec<u8>, Unusable> {
+    ) -> Result<Signature, Unusable> {
         let random = SystemRandom::new();
         let signature = match self {
             Self::Rsa(key) => {
                 let padding = rsa_padding(algorithm).ok_or(Unusable::WrongKind)?;
-                let mut signature = vec![0; key.public_modulus_len()];
+                let mut signature = Zeroizing::new(vec![0; key.public_modulus_len()]);
                 key.sign(padding, &random, message, &mut signature).map(|()| signature)
             }
             Self::P256(key) | Self::P384(key) => {
-                key.sign(&random, message).map(|signature| signature.as_ref().to_vec())
+                key.sign(&random, message).map(|signature| wiped(signature.as_ref()))
             }
-            Self::Ed25519(key) => {
-                key.try_sign(message).map(|signature| signature.as_ref().to_vec())
-            }
+            Self::Ed25519(key) => key.try_sign(message).map(|signature| wiped(signature.as_ref())),
         };
         signature.map_err(|_| Unusable::Broken)
     }
@@ -148,9 +149,13 @@ pub(super) fn sign_with_secret(
     algorithm: SigningAlgorithm,
     secret: &str,
     message: &[u8],
-) -> Result<Vec<u8>, Unusable> {
+) -> Result<Signature, Unusable> {
     check_secret(algorithm, secret)?;
     let hash = hash(algorithm).ok_or(Unusable::WrongKind)?;
     let tag = hmac::sign(&hmac::Key::new(hash, secret.as_bytes()), message);
-    Ok(tag.as_ref().to_vec())
+    Ok(wiped(tag.as_ref()))
+}
+
+fn wiped(signature: &[u8]) -> Signature {
+    Zeroizing::new(signature.to_vec())
 }

@@ -12,7 +12,7 @@ use super::{
     parse::parse,
     unusable::{Unusable, UnusableCredential},
 };
-use crate::secret::Secret;
+use crate::{json::Text, secret::Secret};
 
 /// What errors call it.
 const SETTING: &str = "google_service_account";
@@ -34,13 +34,13 @@ pub(crate) struct ServiceAccount {
     file: Secret,
 }
 
-/// The members that matter, borrowed, so that no copy of the key is left.
+/// The members that matter.
 #[derive(Deserialize)]
 struct File<'a> {
     #[serde(rename = "type")]
     kind: Option<&'a str>,
     client_email: Option<&'a str>,
-    private_key: Option<&'a str>,
+    private_key: Option<Text>,
     private_key_id: Option<Cow<'a, str>>,
     token_uri: Option<Cow<'a, str>>,
 }
@@ -79,10 +79,9 @@ impl ServiceAccount {
 }
 
 fn signed(text: &str, scope: Option<&str>, url: &str) -> Result<Zeroizing<String>, Unusable> {
-    let text = without_line_ends(text);
-    let file: File<'_> = serde_json::from_str(&text)
+    let file: File<'_> = serde_json::from_str(text)
         .map_err(|error| if error.is_eof() { Unusable::Cut } else { Unusable::NoServiceAccount })?;
-    let (Some(TYPE), Some(email), Some(key)) = (file.kind, file.client_email, file.private_key)
+    let (Some(TYPE), Some(email), Some(key)) = (file.kind, file.client_email, &file.private_key)
     else {
         return Err(Unusable::NoServiceAccount);
     };
@@ -90,7 +89,7 @@ fn signed(text: &str, scope: Option<&str>, url: &str) -> Result<Zeroizing<String
     if !file.token_uri.as_deref().is_none_or(is_known) {
         return Err(Unusable::OtherTokenUri);
     }
-    let parsed = parse(key)?;
+    let parsed = parse(&key.0)?;
     let algorithm = parsed.algorithm(Some(SigningAlgorithm::Rs256), SigningAlgorithm::Rs256)?;
     let header = Header::new(algorithm, HEADER_TYPE, file.private_key_id.as_deref());
     let now = jwt::now();
@@ -106,44 +105,4 @@ fn signed(text: &str, scope: Option<&str>, url: &str) -> Result<Zeroizing<String
     };
     let message = jwt::message(&header, &claims);
     Ok(jwt::signed(&message, &parsed.key.sign(algorithm, message.as_bytes())?))
-}
-
-/// JSON with spaces for the line ends that are written out in it, of which PEM has many: a text
-/// with an escape in it is copied when it is read.
-fn without_line_ends(json: &str) -> Zeroizing<String> {
-    let mut plain = Zeroizing::new(String::with_capacity(json.len()));
-    let mut rest = json;
-    while let Some((before, after)) = rest.split_once('\\') {
-        plain.push_str(before);
-        let escaped = after.chars().next().map_or(0, char::len_utf8);
-        let (escaped, after) = after.split_at(escaped);
-        match escaped {
-            "n" | "r" => plain.push(' '),
-            other => {
-                plain.push('\\');
-                plain.push_str(other);
-            }
-        }
-        rest = after;
-    }
-    plain.push_str(rest);
-    plain
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn line_ends_that_are_written_out_become_spaces_and_other_escapes_stay() {
-        for (json, plain) in [
-            (r#"{"a":"b\nc\r\nd"}"#, r#"{"a":"b c  d"}"#),
-            (r#"{"a":"b\\nc\"\u000a"}"#, r#"{"a":"b\\nc\"\u000a"}"#),
-            ("\\", "\\"),
-            ("é\\é", "é\\é"),
-            ("", ""),
-        ] {
-            assert_eq!(*without_line_ends(json), plain);
-        }
-    }
 }

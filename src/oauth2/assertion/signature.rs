@@ -1,13 +1,17 @@
 //! Signatures that somebody else has made.
 
+use zeroize::Zeroizing;
+
 use super::{
     super::der::{INTEGER, Reader},
     algorithm::SigningAlgorithm,
+    jwt::Signature,
 };
 
 /// A signature as a JWT has it (RFC 7518 §3.4), of one that may be DER; `None` if it is none of
 /// the algorithm.
-pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Signature> {
+    let signature = Zeroizing::new(signature);
     let size: usize = match algorithm {
         SigningAlgorithm::Es256 => 32,
         SigningAlgorithm::Es384 => 48,
@@ -19,7 +23,7 @@ pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<V
     }
     let mut outer = Reader::new(&signature);
     let mut numbers = outer.sequence()?;
-    let mut fixed = Vec::with_capacity(length);
+    let mut fixed = Zeroizing::new(Vec::with_capacity(length));
     for _ in 0..2 {
         let number = numbers.read(INTEGER)?;
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
@@ -33,6 +37,10 @@ pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<V
 #[cfg(test)]
 mod tests {
     use super::{super::super::der::SEQUENCE, *};
+
+    fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Vec<u8>> {
+        super::fixed(algorithm, signature).map(|signature| signature.to_vec())
+    }
 
     #[test]
     fn a_signature_in_der_becomes_two_numbers_of_a_fixed_length() {

@@ -4,15 +4,13 @@ mod nested;
 
 use std::fmt;
 
-use serde::de::{
-    self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
-};
-use serde_json::Value;
-use url::form_urlencoded;
+use serde::de::{self, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess};
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use self::nested::Nested;
-use super::Kind;
+use super::{Kind, form};
+use crate::json::{self, Json};
 
 /// A list of errors, where there is one in the place of a single error.
 const ERROR_LIST: &str = "errors";
@@ -200,8 +198,8 @@ impl Fields {
 
     pub(super) fn from_form(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
         let mut fields = Self::default();
-        for (name, value) in form_urlencoded::parse(body) {
-            let value = Scalar::Text(Zeroizing::new(value.into_owned()));
+        for (name, value) in form::members(body) {
+            let value = Scalar::Text(value);
             if let Some((field, rank)) = names.find(&name) {
                 fields.add(field, rank, value)?;
             }
@@ -224,8 +222,8 @@ impl Fields {
     /// What stands deeper than the members of the answer: only an error does.
     pub(super) fn nested(&self, field: Field) -> Option<&str> {
         self.nested.iter().find_map(|nested| match field {
-            Field::Error => nested.code.as_deref(),
-            Field::ErrorDescription => nested.message.as_deref(),
+            Field::Error => nested.code.as_ref().map(|text| text.as_str()),
+            Field::ErrorDescription => nested.message.as_ref().map(|text| text.as_str()),
             _ => None,
         })
     }
@@ -235,45 +233,38 @@ impl Fields {
         self.has_error_list
     }
 
-    fn add_error_list(&mut self, errors: &Value) {
+    fn add_error_list(&mut self, errors: &Json<'_>) {
         self.has_error_list |= nested::is_said(errors);
         self.nested[1] = Nested::of(errors);
     }
 
     /// An error as the scalar that it should be; what it is instead is remembered.
-    fn error(&mut self, error: &Value) -> Scalar {
+    fn error(&mut self, error: Json<'_>) -> Scalar {
         match error {
-            Value::Null => Scalar::Nothing,
-            Value::Bool(false) => Scalar::False,
-            Value::Number(number) => number.as_f64().map_or(Scalar::Other, Scalar::Number),
-            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
-            Value::Array(errors) if !errors.iter().any(nested::is_said) => Scalar::Nothing,
-            Value::Bool(true) | Value::Array(_) | Value::Object(_) => {
-                self.nested[0] = Nested::of(error);
+            Json::List(_) if !nested::is_said(&error) => Scalar::Nothing,
+            Json::Bool(true) | Json::List(_) | Json::Object(_) => {
+                self.nested[0] = Nested::of(&error);
                 Scalar::Other
             }
+            scalar => Scalar::of(scalar),
         }
     }
 
     /// A scope as a text, whether it is one or a list of its names.
-    fn scope(scope: &Value) -> Scalar {
-        match scope {
-            Value::Null => Scalar::Nothing,
-            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
-            Value::Array(names) => {
-                let names: Option<Vec<_>> = names.iter().map(Value::as_str).collect();
-                names.map_or(Scalar::Other, |names| Scalar::Text(Zeroizing::new(names.join(" "))))
-            }
-            _ => Scalar::Other,
-        }
+    fn scope(scope: Json<'_>) -> Scalar {
+        let Json::List(names) = scope else { return Scalar::of(scope) };
+        let names: Option<Vec<_>> = names.iter().map(|name| json::text(name)).collect();
+        names.map_or(Scalar::Other, |names| {
+            let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
+            Scalar::Text(Zeroizing::new(names.join(" ")))
+        })
     }
 
     /// Claims as a text, whether they are one or an object.
-    fn claims(claims: &Value) -> Scalar {
+    fn claims(written: &str, claims: Json<'_>) -> Scalar {
         match claims {
-            Value::Null => Scalar::Nothing,
-            Value::String(text) => Scalar::Text(Zeroizing::new(text.clone())),
-            Value::Object(_) => Scalar::Text(Zeroizing::new(claims.to_string())),
+            Json::Object(_) => Scalar::Text(without_space(written)),
+            Json::Null | Json::Text(_) => Scalar::of(claims),
             _ => Scalar::Other,
         }
     }
@@ -289,9 +280,36 @@ impl Fields {
     }
 }
 
+/// JSON on one line, whoever wrote it on more.
+fn without_space(json: &str) -> Zeroizing<String> {
+    let mut line = Zeroizing::new(String::with_capacity(json.len()));
+    let (mut in_text, mut is_escaped) = (false, false);
+    for character in json.chars() {
+        in_text ^= character == '"' && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        if in_text || !character.is_ascii_whitespace() {
+            line.push(character);
+        }
+    }
+    line
+}
+
 // ===== impl Scalar =====
 
 impl Scalar {
+    fn of(value: Json<'_>) -> Self {
+        match value {
+            Json::Text(text) => Self::Text(text),
+            Json::Number(written) => {
+                let number = written.parse().ok().filter(|number: &f64| number.is_finite());
+                number.map_or(Self::Other, Self::Number)
+            }
+            Json::Null => Self::Nothing,
+            Json::Bool(false) => Self::False,
+            Json::Bool(true) | Json::List(_) | Json::Object(_) => Self::Other,
+        }
+    }
+
     /// A text that is not empty.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
@@ -349,76 +367,25 @@ impl<'de> de::Visitor<'de> for Members<'_> {
         let mut fields = Fields::default();
         let mut added = Ok(());
         while let Some(name) = object.next_key::<String>()? {
-            if self.0.is_error_list(&name) {
-                fields.add_error_list(&object.next_value()?);
-            } else if let Some((field, rank)) = self.0.find(&name) {
+            let (field, is_error_list) = (self.0.find(&name), self.0.is_error_list(&name));
+            if field.is_none() && !is_error_list {
+                object.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let raw: &RawValue = object.next_value()?;
+            let value = Json::of(raw).ok_or_else(|| A::Error::custom("half a character"))?;
+            if is_error_list {
+                fields.add_error_list(&value);
+            } else if let Some((field, rank)) = field {
                 let value = match field {
-                    Field::Error => fields.error(&object.next_value()?),
-                    Field::Scope => Fields::scope(&object.next_value()?),
-                    Field::Claims => Fields::claims(&object.next_value()?),
-                    _ => object.next_value()?,
+                    Field::Error => fields.error(value),
+                    Field::Scope => Fields::scope(value),
+                    Field::Claims => Fields::claims(raw.get(), value),
+                    _ => Scalar::of(value),
                 };
                 added = added.and_then(|()| fields.add(field, rank, value));
-            } else {
-                object.next_value::<IgnoredAny>()?;
             }
         }
         Ok(added.map(|()| fields))
-    }
-}
-
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(ScalarVisitor)
-    }
-}
-
-struct ScalarVisitor;
-
-impl<'de> de::Visitor<'de> for ScalarVisitor {
-    type Value = Scalar;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
-        Ok(Scalar::Text(Zeroizing::new(text.to_owned())))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Scalar, E> {
-        Ok(Scalar::Text(Zeroizing::new(text)))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "seconds beyond 2^52 are clamped anyway")]
-    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number as f64))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "seconds beyond 2^52 are clamped anyway")]
-    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number as f64))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
-        Ok(Scalar::Number(number))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-        Ok(if value { Scalar::Other } else { Scalar::False })
-    }
-
-    fn visit_unit<E>(self) -> Result<Scalar, E> {
-        Ok(Scalar::Nothing)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Scalar, A::Error> {
-        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Scalar, A::Error> {
-        while array.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Scalar::Other)
     }
 }

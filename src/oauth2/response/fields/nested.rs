@@ -1,6 +1,11 @@
 //! An error that is no text but an object, or a list of whatever services make of errors.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use crate::json::{self, Json};
 
 /// How deep an error may be wrapped.
 const MAX_DEPTH: usize = 8;
@@ -20,68 +25,94 @@ const MESSAGES: [&str; 7] = [
 /// The names under which an error may be wrapped once more.
 const WRAPPERS: [&str; 2] = ["error", "errors"];
 
+type Members<'a> = BTreeMap<String, &'a RawValue>;
+type Text = Zeroizing<String>;
+
 /// What stands deeper than the members of the answer.
 #[derive(Default)]
 pub(super) struct Nested {
-    pub(super) code: Option<String>,
-    pub(super) message: Option<String>,
+    pub(super) code: Option<Text>,
+    pub(super) message: Option<Text>,
 }
 
 // ===== impl Nested =====
 
 impl Nested {
-    pub(super) fn of(value: &Value) -> Self {
+    pub(super) fn of(value: &Json<'_>) -> Self {
         Self::at(value, MAX_DEPTH)
     }
 
     /// The first error that has something to say.
-    fn at(value: &Value, depth: usize) -> Self {
+    fn at(value: &Json<'_>, depth: usize) -> Self {
         let Some(deeper) = depth.checked_sub(1) else { return Self::default() };
         match value {
-            Value::Array(errors) => {
-                let mut errors = errors.iter().map(|error| Self::at(error, deeper));
-                errors.find(Self::is_some).unwrap_or_default()
+            Json::List(errors) => {
+                let mut errors = errors.iter().filter_map(|error| Json::of(error));
+                let found = errors.find_map(|error| Self::at(&error, deeper).some());
+                found.unwrap_or_default()
             }
-            Value::Object(members) => Self::of_object(members, deeper),
-            scalar => Self { code: text(scalar).or_else(|| number(scalar)), message: None },
+            Json::Object(members) => Self::of_object(members, deeper),
+            Json::Text(said) => Self { code: not_blank(said).cloned(), message: None },
+            Json::Number(written) => Self { code: Some(text(written)), message: None },
+            Json::Null | Json::Bool(_) => Self::default(),
         }
     }
 
-    fn of_object(members: &Map<String, Value>, deeper: usize) -> Self {
-        let first = |names: &[&str], read: fn(&Value) -> Option<String>| {
-            names.iter().find_map(|name| members.get(*name).and_then(read))
+    fn of_object(members: &Members<'_>, deeper: usize) -> Self {
+        let first = |names: &[&str], read: fn(&RawValue) -> Option<Text>| {
+            names.iter().find_map(|name| members.get(*name).and_then(|value| read(value)))
         };
-        let code = first(&CODES, text);
-        let mut wrapped = WRAPPERS.iter().filter_map(|name| members.get(*name));
-        let wrapped = wrapped.find(|value| value.is_array() || value.is_object());
-        let wrapped = wrapped.map(|value| Self::at(value, deeper)).unwrap_or_default();
+        let code = first(&CODES, said);
+        let wrapped = WRAPPERS.iter().filter_map(|name| members.get(*name));
+        let mut wrapped = wrapped.filter_map(|value| Json::of(value));
+        let wrapped = wrapped.find(|value| matches!(value, Json::List(_) | Json::Object(_)));
+        let wrapped = wrapped.map(|value| Self::at(&value, deeper)).unwrap_or_default();
         Self {
             code: code.or(wrapped.code).or_else(|| first(&CODES, number)),
-            message: first(&MESSAGES, text).or(wrapped.message),
+            message: first(&MESSAGES, said).or(wrapped.message),
         }
     }
 
-    fn is_some(&self) -> bool {
-        self.code.is_some() || self.message.is_some()
+    fn some(self) -> Option<Self> {
+        (self.code.is_some() || self.message.is_some()).then_some(self)
     }
 }
 
 /// Whether there is an error in it at all, though perhaps one that says nothing.
-pub(super) fn is_said(value: &Value) -> bool {
+pub(super) fn is_said(value: &Json<'_>) -> bool {
+    is_said_at(value, MAX_DEPTH)
+}
+
+fn is_said_at(value: &Json<'_>, depth: usize) -> bool {
+    let Some(deeper) = depth.checked_sub(1) else { return false };
     match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.trim().is_empty(),
-        Value::Array(errors) => errors.iter().any(is_said),
-        Value::Object(members) => !members.is_empty(),
+        Json::Null => false,
+        Json::Bool(value) => *value,
+        Json::Number(written) => written.parse() != Ok(0.0),
+        Json::Text(text) => not_blank(text).is_some(),
+        Json::List(errors) => errors
+            .iter()
+            .filter_map(|error| Json::of(error))
+            .any(|error| is_said_at(&error, deeper)),
+        Json::Object(members) => !members.is_empty(),
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned)
+fn said(value: &RawValue) -> Option<Text> {
+    json::text(value).filter(|text| not_blank(text).is_some())
 }
 
-fn number(value: &Value) -> Option<String> {
-    value.as_number().map(ToString::to_string)
+fn number(value: &RawValue) -> Option<Text> {
+    match Json::of(value) {
+        Some(Json::Number(written)) => Some(text(written)),
+        _ => None,
+    }
+}
+
+fn not_blank(text: &Text) -> Option<&Text> {
+    Some(text).filter(|text| !text.trim().is_empty())
+}
+
+fn text(text: &str) -> Text {
+    Zeroizing::new(text.to_owned())
 }
