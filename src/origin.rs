@@ -237,7 +237,7 @@ pub enum InvalidOrigin {
         "no origin gets the layer's token: name one by `.origin(\"https://api.example.com\")`, or \
          call `.any_https()`"
     )]
-    None,
+    NoneNamed,
     /// The layer requires a subject, and the origin has one token for all of them.
     #[error(
         "the layer requires a subject, and the origin {0} has one token for all requests: give it a \

@@ -41,7 +41,7 @@ pub enum CommandErrorKind {
     TooLong,
     /// It printed nothing, or nothing but white space.
     #[error("printed nothing")]
-    Nothing,
+    NoOutput,
     /// It printed something else than was expected.
     #[error("printed no access token in a format that is known")]
     NoToken,
