@@ -1,5 +1,5 @@
-//! Asks a model behind a secured inference endpoint of `GreenNode` (chat completions as
-//! `OpenAI` has them), and prints its answer as it comes.
+//! Asks a model behind a secured inference endpoint of `GreenNode` (chat completions in the format
+//! of `OpenAI`), and prints its answer as it arrives.
 //!
 //! ```text
 //! GREENNODE_CLIENT_ID=… GREENNODE_CLIENT_SECRET=… GREENNODE_MODEL=… \
@@ -7,7 +7,7 @@
 //!     cargo run --example greennode -- "Why is the sky blue?"
 //! ```
 //!
-//! `GREENNODE_TOKEN_URL` has the token fetched from another place than
+//! Set `GREENNODE_TOKEN_URL` to fetch the token from another URL than
 //! `https://iam.api.greennode.ai/accounts/v2/auth/token`.
 
 mod common;
@@ -25,7 +25,7 @@ use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers}
 
 const NEEDED: [&str; 4] =
     ["GREENNODE_CLIENT_ID", "GREENNODE_CLIENT_SECRET", "GREENNODE_MODEL", "GREENNODE_API_URL"];
-/// More than a line of the answer has, in bytes.
+/// More than the size of a line of the answer, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
 
 #[tokio::main]
@@ -55,7 +55,7 @@ async fn call() -> Result<(), BoxError> {
     print_stream(common::accepted(client.oneshot(request).await?).await?).await
 }
 
-/// Prints the pieces of an answer that comes as server-sent events.
+/// Prints the pieces of an answer that arrives as server-sent events.
 async fn print_stream(mut response: reqwest::Response) -> Result<(), BoxError> {
     let mut unread = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -69,7 +69,7 @@ async fn print_stream(mut response: reqwest::Response) -> Result<(), BoxError> {
             }
         }
         if unread.len() > MAX_LINE {
-            return Err("the answer has a line without end".into());
+            return Err("the answer has a line that is too long".into());
         }
     }
     Err("the answer broke off".into())

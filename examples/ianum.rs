@@ -1,11 +1,11 @@
-//! Calls an API with a token of Ianum Auth, and prints what the API answers.
+//! Calls an API with a token of Ianum Auth, and prints the API's answer.
 //!
 //! ```text
 //! IANUM_CLIENT_ID=gate_… IANUM_CLIENT_SECRET=… IANUM_API_URL=https://… cargo run --example ianum
 //! ```
 //!
-//! The client id may be an alias. The API is called by `GET`. `IANUM_TOKEN_URL` has the token
-//! fetched from another place than `https://api-auth.ianum.com/v1_3/oauth/token`.
+//! The client id may be an alias. The example calls the API by `GET`. Set `IANUM_TOKEN_URL` to
+//! fetch the token from another URL than `https://api-auth.ianum.com/v1_3/oauth/token`.
 
 mod common;
 

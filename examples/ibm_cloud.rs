@@ -1,13 +1,13 @@
-//! Lists the keys of a Key Protect instance: each with its id, its state and its name.
+//! Lists the keys of a Key Protect instance, each with its id, its state and its name.
 //!
 //! ```text
 //! IBMCLOUD_API_KEY=… IBMCLOUD_INSTANCE_ID=… cargo run --example ibm_cloud
 //! ```
 //!
-//! `IBMCLOUD_KEY_FILE=key.json` does instead of the API key: the file that
-//! `ibmcloud iam service-api-key-create … --file key.json` writes. The instance is in us-south
-//! unless `IBMCLOUD_API_URL` is another one's `https://….kms.cloud.ibm.com/api/v2/keys`.
-//! `IBMCLOUD_TOKEN_URL` has the token fetched from another place than
+//! Instead of the API key you can set `IBMCLOUD_KEY_FILE=key.json`: the file that `ibmcloud iam
+//! service-api-key-create … --file key.json` writes. The instance is in us-south unless you set
+//! `IBMCLOUD_API_URL` to another region's `https://….kms.cloud.ibm.com/api/v2/keys`. Set
+//! `IBMCLOUD_TOKEN_URL` to fetch the token from another URL than
 //! `https://iam.cloud.ibm.com/identity/token`.
 
 mod common;
@@ -25,7 +25,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 const US_SOUTH: &str = "https://us-south.kms.cloud.ibm.com/api/v2/keys";
-/// More than a page of keys has, in bytes.
+/// More than the size of a page of keys, in bytes.
 const MAX_LIST: usize = 16 * 1024 * 1024;
 
 #[tokio::main]

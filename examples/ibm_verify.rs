@@ -1,4 +1,4 @@
-//! Calls an API of IBM Security Verify, and prints what it answers.
+//! Calls an API of IBM Security Verify, and prints the answer.
 //!
 //! ```text
 //! IBM_VERIFY_TENANT=tenant.verify.ibm.com IBM_VERIFY_CLIENT_ID=… IBM_VERIFY_CLIENT_SECRET=… \
@@ -6,7 +6,7 @@
 //!     cargo run --example ibm_verify
 //! ```
 //!
-//! The API is called by `GET`. `IBM_VERIFY_TOKEN_URL` has the token fetched from another place than
+//! It calls the API by `GET`. Set `IBM_VERIFY_TOKEN_URL` to fetch the token from another URL than
 //! the tenant's `/v1.0/endpoint/default/token`.
 
 mod common;

@@ -1,7 +1,7 @@
-//! One client for an API that wants another token for each thing: each request says its scope, and
-//! the resource that it is for (RFC 8707), in its extensions.
+//! One client for an API that demands a different token for each purpose: each request names its
+//! scope, and the resource that it is for (RFC 8707), in its extensions.
 //!
-//! The API here is on this machine, and says what the token was for that it got.
+//! The API runs on this machine, and answers with the purpose of the token that it got.
 //!
 //! ```sh
 //! cargo run --example per_request_scope
@@ -30,7 +30,7 @@ async fn main() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::builder(format!("{token_service}/token"))
         .client_id("my-app")
         .client_secret("s3cr3t")
-        .scope("profile") // of a request that says nothing
+        .scope("profile") // for a request without a key
         .build()?;
     let tokens = KeyedTokenCache::builder(endpoint).build()?;
     let client = ServiceBuilder::new()
@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
     let read = TokenKey::new().scope("orders:read");
     let write = TokenKey::new().scope("orders:write");
     let stock = TokenKey::new().scope("stock:read").resource(STOCK);
-    // Twice, so that each token is used again.
+    // Twice, to use each token again.
     for _ in 0..2 {
         for (method, path, key, expected) in [
             ("GET", "/orders", Some(&read), "GET /orders for my-app: orders:read"),

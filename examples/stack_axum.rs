@@ -30,7 +30,7 @@ struct App {
     api_origin: String,
 }
 
-/// Passes a body on to the API, as it streams in, and the API's answer back.
+/// Streams a body on to the API, and the API's answer back.
 async fn store(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -42,9 +42,9 @@ async fn store(
     app.api.oneshot(request).await.map_err(|error| unavailable(&error))
 }
 
-/// That there is no token is this service's trouble, not its caller's.
+/// A missing token is this service's problem, not its caller's.
 fn unavailable(error: &BoxError) -> Response {
-    eprintln!("the API was not reached: {error}");
+    eprintln!("the call of the API failed: {error}");
     match TokenError::find_in(&**error) {
         Some(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         None => StatusCode::BAD_GATEWAY.into_response(),
@@ -68,7 +68,7 @@ async fn main() -> Result<(), BoxError> {
     for name in ["january", "february"] {
         let caller = reqwest::Client::new().post(format!("{origin}/{name}")).body("numbers");
         println!("{}", caller.send().await?.text().await?);
-        // The next call is answered 401 at first, which nobody sees.
+        // The API answers the next call with 401, which the layer hides.
         tokens.revoke();
     }
     println!("{} tokens were fetched", tokens.issued());

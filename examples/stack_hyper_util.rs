@@ -20,7 +20,7 @@ use tower_bearer::{BearerAuthLayer, BoxError};
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
-/// A client that trusts that authority and nobody else. It speaks HTTP/2 where the server does.
+/// A client that trusts only this authority. It speaks HTTP/2 if the server does.
 fn client(authority: CertificateDer<'static>) -> Result<HttpsClient, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(authority)?;
@@ -47,7 +47,7 @@ async fn main() -> Result<(), BoxError> {
     for path in ["/invoices/1", "/invoices/2"] {
         let request = Request::get(format!("{api}{path}")).body(Full::<Bytes>::default())?;
         println!("{}", loopback::text(stack.clone().oneshot(request).await?).await?);
-        // The next call is answered 401 at first, which nobody sees.
+        // The API answers the next call with 401, which the layer hides.
         tokens.revoke();
     }
     println!("{} tokens were fetched", tokens.issued());

@@ -1,20 +1,20 @@
 //! The layer among tower's own: `LoadShed`, `Timeout`, `Buffer`, `Retry`, `ConcurrencyLimit`.
 //!
-//! From the caller to the wire, and why there:
+//! From the caller to the wire, with the reason for each place:
 //!
-//! 1. `LoadShed` first: it turns away whom the queue under it has no place for. Under the layer
-//!    it would turn away a replay, for which a token was just fetched.
-//! 2. `Timeout` for the whole: what the caller waits for, a token and a replay included. When it
-//!    ends, the fetch goes on by itself, for whoever comes next.
-//! 3. `Buffer` above the layer: one queue, and a service that is `Clone` whatever is under it.
-//! 4. `Retry` above the layer, so that each try is given the token of its time. It leaves alone
-//!    what is dealt with already: a 401 (the layer has sent that request again), and an error
-//!    that is a `TokenError` (the cache retries, and cools down when that is no use).
+//! 1. `LoadShed` first: it sheds load when the queue below is full. Below the layer it would shed a
+//!    replay for which the cache has just fetched a token.
+//! 2. `Timeout` for the whole call, including the wait for a token and a replay. When it ends, the
+//!    fetch goes on by itself, for the next caller.
+//! 3. `Buffer` above the layer: one queue, and a service that is `Clone` whatever is below it.
+//! 4. `Retry` above the layer, so that each attempt gets the current token. It leaves alone what
+//!    has been handled already: a 401 (the layer has sent that request again), and an error that is
+//!    a `TokenError` (the cache retries, and cools down when that does not help).
 //! 5. `BearerAuthLayer`.
-//! 6. `ConcurrencyLimit` under the layer: a permit is held while a call is on the wire, not while
-//!    a request waits for its token. So the token transport may share the limit, even a limit
-//!    of one; above the layer, the calls that wait for a token would keep it from being fetched.
-//! 7. `Timeout` for one call on the wire, of which there are two if there is a replay.
+//! 6. `ConcurrencyLimit` below the layer: a call holds a permit while it is on the wire, not while
+//!    a request waits for its token. So the token transport may share the limit, even a limit of
+//!    one. Above the layer, the calls that wait for a token would keep the cache from fetching it.
+//! 7. `Timeout` for one call on the wire. There are two such calls if there is a replay.
 //!
 //! ```sh
 //! cargo run --example stack_layer_order
@@ -31,7 +31,7 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tower::{ServiceBuilder, ServiceExt, retry::Policy};
 use tower_bearer::{BearerAuthLayer, BoxError, oauth2::TokenEndpoint};
 
-/// Tries again, at most so often, what the server could not do just then.
+/// Retries server errors, at most this many times.
 #[derive(Clone)]
 struct ServerErrors(usize);
 

@@ -1,12 +1,12 @@
 //! The layer and tower-http's `FollowRedirect`: the token does not follow to another host,
-//! whichever is above.
+//! whichever of the two is above.
 //!
-//! - `FollowRedirect` *above* the layer is right: every hop is judged like a request of its own.
-//!   A hop to an origin that was not named is refused, or sent without a token if the layer is
-//!   told so; one to an origin with a `.route` gets that origin's token.
-//! - *Below* the layer, its policy takes the header off on the way to another origin, and the
-//!   layer sees the last answer only. There, the 401 of another host must not be taken for a
-//!   rejection of the token: `FinalUri` tells the layer who answered.
+//! - `FollowRedirect` *above* the layer is right: the layer judges every hop like a request of its
+//!   own. It refuses a hop to an origin that you did not name, or sends it without a token if you
+//!   set that. A hop to an origin with a `.route` gets that origin's token.
+//! - *Below* the layer, the policy of `FollowRedirect` removes the header on the way to another
+//!   origin, and the layer sees only the last answer. The layer must not take the 401 of another
+//!   host for a rejection of the token: `FinalUri` tells it which host answered.
 //!
 //! ```sh
 //! cargo run --example stack_redirects
@@ -23,7 +23,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{BearerAuthLayer, BoxError, FinalUri, Refused, TokenCache, UnlistedOrigin};
 use tower_http::follow_redirect::{FollowRedirectLayer, RequestUri};
 
-/// Tells the layer who answered.
+/// Tells the layer which host answered.
 fn with_final_uri<B>(mut response: Response<B>) -> Response<B> {
     if let Some(RequestUri(uri)) = response.extensions().get().cloned() {
         response.extensions_mut().insert(FinalUri(uri));

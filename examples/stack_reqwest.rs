@@ -1,7 +1,7 @@
 //! `reqwest::Client` as the innermost service of a tower stack.
 //!
-//! Turn its redirects off: it follows them below the layer, where nothing can be judged any
-//! more. tower-http's `FollowRedirect` above the layer is better (`stack_redirects`).
+//! Turn its redirects off: it follows them below the layer, which then cannot judge them. Follow
+//! them with tower-http's `FollowRedirect` above the layer instead (`stack_redirects`).
 //!
 //! ```sh
 //! cargo run --example stack_reqwest
@@ -27,7 +27,7 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let endpoint = loopback::endpoint(&format!("{token_origin}/token"))?;
     let stack = ServiceBuilder::new()
-        // A `reqwest::Body` is not `Clone`, so a copy is kept while it streams.
+        // A `reqwest::Body` is not `Clone`, so the layer keeps a copy while it streams.
         .layer(
             BearerAuthLayer::new(endpoint)
                 .origin(&api)?
@@ -38,9 +38,9 @@ async fn main() -> Result<(), BoxError> {
     for text in ["a first report", "a second report"] {
         let request = Request::post(format!("{api}/reports")).body(reqwest::Body::from(text))?;
         let response = stack.clone().oneshot(request).await?;
-        // Back among reqwest's own conveniences: `json`, `text`, `bytes_stream`.
+        // From here on, reqwest's own methods are available: `json`, `text`, `bytes_stream`.
         println!("{}", reqwest::Response::from(response).text().await?);
-        // The next call is answered 401 at first, which nobody sees.
+        // The API answers the next call with 401, which the layer hides.
         tokens.revoke();
     }
     println!("{} tokens were fetched", tokens.issued());

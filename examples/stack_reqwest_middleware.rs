@@ -1,8 +1,8 @@
 //! A `reqwest_middleware::ClientWithMiddleware`, with reqwest-retry above.
 //!
-//! Who retries what: reqwest-retry what failed on the way (connections, 5xx, 429), and each of
-//! its tries is given the token of its moment; the middleware a 401, once, with another token;
-//! the cache a fetch. None of them touches what is another's.
+//! Each part retries something else. reqwest-retry retries what failed on the way (connections,
+//! 5xx, 429), and each of its attempts gets the current token. The middleware retries a 401, once,
+//! with another token. The cache retries a fetch.
 //!
 //! ```sh
 //! cargo run --example stack_reqwest_middleware --features reqwest-middleware
@@ -32,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
     for text in ["a first report", "a second report"] {
         let response = client.post(format!("{api}/reports")).body(text).send().await?;
         println!("{}", response.text().await?);
-        // The next call is answered 401 at first, which nobody sees.
+        // The API answers the next call with 401, which the middleware hides.
         tokens.revoke();
     }
     println!("{} tokens were fetched", tokens.issued());

@@ -1,10 +1,10 @@
 //! A tonic `Channel` over TLS, with a private certificate authority.
 //!
-//! tonic adds scheme and authority below the layer, so the layer is told the origin. It cannot
-//! see whether the channel encrypts: `tls_config` is what makes it do so. A gRPC server says
-//! `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()` the layer sees
-//! it and sends the call again. In a stream that has begun, it comes in the trailers, which only
-//! the caller sees: see the end.
+//! tonic adds scheme and authority below the layer, so `assume_origin` tells the layer the origin.
+//! The layer cannot see whether the channel encrypts: `tls_config` makes it do so. A gRPC server
+//! sends `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()` the layer
+//! sees it and sends the call again. In a stream that has begun, it comes in the trailers, which
+//! only the caller sees: see the end of this example.
 //!
 //! ```sh
 //! cargo run --example stack_tonic
@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
     let token_origin = loopback::serve(loopback::token_service(&tokens)).await?;
     let (api, authority) = loopback::tls::serve(loopback::grpc::server(&tokens)).await?;
 
-    // `with_native_roots()` trusts whom this machine trusts.
+    // `with_native_roots()` trusts the authorities that this machine trusts.
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()));
     let channel = Channel::from_shared(api.clone())?.tls_config(tls)?.connect_lazy();
 
@@ -49,8 +49,8 @@ async fn main() -> Result<(), BoxError> {
     let names = ["Ada", "Grace"].map(str::to_owned);
     println!("streamed, and rejected once: {}", greeter.join(JOIN, stream::iter(names)).await?);
 
-    // A long-lived stream: the token is taken before the call, so that what is rejected is
-    // never newer than what was sent. The next call waits for the new token.
+    // A long-lived stream. Take the token before the call, so that the rejected token is never
+    // newer than the one that was sent. The next call waits for the new token.
     tokens.revoke();
     let carried = cache.get().await?;
     let answers: Result<Vec<String>, _> = greeter.late().await?.try_collect().await;

@@ -4,9 +4,9 @@
 //! export ACCESS_TOKEN=$(cargo run -q --features command --example token -- gcloud)
 //! ```
 //!
-//! Called without arguments, it says where tokens can come from. Whatever goes wrong is said on
-//! standard error: exit code 1 if no token could be had, 2 if it was not even tried. Secrets are
-//! taken from the environment and from files, never from an argument.
+//! Without arguments, it prints its usage. It prints every error on standard error, and exits with
+//! 1 if it could not get a token, and with 2 if it did not try. It takes secrets from the
+//! environment and from files, never from an argument.
 
 #[path = "common/spelling.rs"]
 mod spelling;
@@ -26,18 +26,18 @@ use tower_bearer::{
 
 const USAGE: &str = "\
 usage: token SOURCE
-  env NAME                       the token that is in this environment variable
-  file PATH                      the token that is in this file
-  ibmcloud | gcloud | az [ARG…]  of who is logged in there (*)
-  run PROGRAM [ARG…]             what a program prints (*)
-  exec-plugin PROGRAM [ARG…]     of a credential plugin of Kubernetes (*)
+  env NAME                       the token in this environment variable
+  file PATH                      the token in this file
+  ibmcloud | gcloud | az [ARG…]  the token of the user who is logged in there (*)
+  run PROGRAM [ARG…]             the token that a program prints (*)
+  exec-plugin PROGRAM [ARG…]     the token of a Kubernetes credential plugin (*)
   ibm_cloud                      IBMCLOUD_API_KEY, or IBMCLOUD_KEY_FILE
-  key-file PATH                  the same, with the API key's file
+  key-file PATH                  the same, with the file of the API key
   ibm_verify                     IBM_VERIFY_TENANT, IBM_VERIFY_CLIENT_ID, IBM_VERIFY_CLIENT_SECRET
   greennode                      GREENNODE_CLIENT_ID, GREENNODE_CLIENT_SECRET
   ianum                          IANUM_CLIENT_ID, IANUM_CLIENT_SECRET
-(*) needs `--features command`. IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL and
-IANUM_TOKEN_URL have the token fetched from another place.";
+(*) needs `--features command`. Set IBMCLOUD_TOKEN_URL, IBM_VERIFY_TOKEN_URL, GREENNODE_TOKEN_URL or
+IANUM_TOKEN_URL to fetch the token from another URL.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The cache makes one type of all sources, and tries again.
+/// All sources become one type in a cache, which also retries.
 fn source(args: &[OsString]) -> Result<TokenCache, String> {
     let (kind, args) = args.split_first().ok_or(USAGE)?;
     match (kind.to_str().ok_or(USAGE)?, args) {
@@ -128,7 +128,7 @@ fn command(kind: &str, args: &[OsString]) -> Result<TokenCache, String> {
 fn command(kind: &str, _: &[OsString]) -> Result<TokenCache, String> {
     Err(match kind {
         "ibmcloud" | "gcloud" | "az" | "run" | "exec-plugin" => {
-            format!("{kind} is a command, which needs `cargo run --features command …`")
+            format!("{kind} runs a command, which needs `cargo run --features command …`")
         }
         _ => USAGE.to_owned(),
     })

@@ -1,5 +1,5 @@
-//! The token cache: holds the current token, decides when the next is due, and makes many
-//! askers share one fetch.
+//! The token cache: holds the current token, decides when the next one is due, and shares one fetch
+//! among many callers.
 
 mod answer;
 mod cooldown;
@@ -51,15 +51,14 @@ use crate::{
     token::AccessToken,
 };
 
-/// Keeps a token and renews it. Every clone shares the one token.
+/// Keeps a token and renews it. All clones share the one token.
 ///
-/// Use it under a [`BearerAuthLayer`](crate::BearerAuthLayer), or alone where a program wants
-/// just a token.
+/// Use it under a [`BearerAuthLayer`](crate::BearerAuthLayer), or alone in a program that needs
+/// only a token.
 ///
-/// A fetch runs on a task of its own on the tokio runtime of whoever asked first, so whoever
-/// asked may be dropped or cancelled. A *flight* is one fetch with its attempts, which all callers
-/// share. With a usable token nothing of this is touched: reading it takes no lock, allocates
-/// nothing and starts no task.
+/// A *flight* is one fetch with its attempts, which all callers share. It runs on a task of its
+/// own, on the tokio runtime of the first caller, so that cancelling a caller does not end it.
+/// Reading a usable token takes no lock, allocates nothing and starts no task.
 ///
 /// ```
 /// use std::time::Duration;
@@ -80,10 +79,9 @@ use crate::{
 ///
 /// # Failure
 ///
-/// A failed fetch and a rejection take nothing away: a token that has not expired is handed
-/// out until a newer one is here. After a failure the source cools down (see
-/// [`RefreshPolicyBuilder`]): callers who ask meanwhile, while there is no token, get the last
-/// error at once.
+/// Neither a failed fetch nor a rejection removes a token that has not expired: callers get it
+/// until a newer one is here. After a failure the source cools down (see [`RefreshPolicyBuilder`]).
+/// During the cooldown, callers without a token get the last error at once.
 #[derive(Clone)]
 pub struct TokenCache {
     core: Arc<Core>,
@@ -98,9 +96,9 @@ impl TokenCache {
         Self::with_policy(source, RefreshPolicy::default())
     }
 
-    /// A cache that goes by that policy. One that is
-    /// [kept warm](crate::RefreshPolicyBuilder::keep_warm) fetches from now on, if this is called
-    /// on a tokio runtime.
+    /// A cache with this policy. If the policy [keeps it
+    /// warm](crate::RefreshPolicyBuilder::keep_warm) and you call this on a tokio runtime, the
+    /// cache starts to fetch at once.
     #[must_use]
     pub fn with_policy(source: impl TokenSource, policy: RefreshPolicy) -> Self {
         let policy = policy.for_source(source.attempt_timeout());
@@ -114,14 +112,14 @@ impl TokenCache {
         Self { core }
     }
 
-    /// Names the cache, for all its handles: so that two clients of one token service can be told
-    /// apart. The name is in every event (field `source`), every metric (label `source`), the
+    /// Names the cache, for all its handles, so that you can tell two clients of one token service
+    /// apart. The name appears in every event (field `source`), every metric (label `source`), the
     /// [`Status`], and at the beginning of each [error](TokenError::source_name).
     ///
-    /// A cache keeps its first name; an empty one is none. Without a name it has that of its
-    /// [source](TokenSource::name), and without that it is `default` in events and metrics. A
-    /// name is a word or two from a closed set, and no secret: each is a time series of its own.
-    /// A cache whose policy keeps it warm may begin to fetch before it has its name: name it, and
+    /// A cache keeps its first name; an empty name does not count. A cache without a name has that
+    /// of its [source](TokenSource::name), or else `default` in events and metrics. Choose one or
+    /// two words from a closed set, and no secret: each name is a time series of its own. A cache
+    /// whose policy keeps it warm may start to fetch before it has its name: name it first, and
     /// then call [`keep_warm`](Self::keep_warm).
     ///
     /// ```
@@ -149,15 +147,15 @@ impl TokenCache {
         self.label().name()
     }
 
-    /// The token, fetched if there is none. Many callers at once cause one fetch.
+    /// Returns the token, and fetches one if there is none. Many callers at once cause one fetch.
     ///
-    /// A token that is due is returned at once, and refreshed in the background. A token that
-    /// was rejected is returned only if no renewal is under way.
+    /// If the token is due, this returns it at once and refreshes it in the background. It returns
+    /// a rejected token only if no renewal is in progress.
     ///
     /// # Errors
     ///
-    /// The error of the source, while there is no token and the source cools down or its fetch
-    /// has failed; a [`CacheError`] if the wait took too long or there is no tokio runtime.
+    /// The error of the source, if there is no token and the source cools down or its fetch has
+    /// failed; a [`CacheError`] if the wait took too long or there is no tokio runtime.
     pub async fn get(&self) -> Result<AccessToken, TokenError> {
         match self.ready() {
             Some(token) => Ok(token),
@@ -169,14 +167,15 @@ impl TokenCache {
         }
     }
 
-    /// Fetches a first token in the background, without waiting for it: so that no request has to.
+    /// Starts to fetch a first token in the background, so that no request has to wait for it.
     ///
-    /// After a failure it is tried again when the source has cooled down, until there is a token
-    /// or the last handle is dropped. Nothing happens if there is a usable token already. Outside
-    /// of a tokio runtime the cache begins as soon as it is asked anything on one.
+    /// After a failure the cache tries again when the source has cooled down, until there is a
+    /// token or the last handle is dropped. If there is a usable token already, this does nothing.
+    /// Outside a tokio runtime, the cache starts as soon as you ask it for anything on one.
     ///
-    /// This is for one token. A program that is to have one at any time, such as a service with a
-    /// readiness probe, calls [`keep_warm`](Self::keep_warm). One that has to know how the first fetch ends calls [`get`](Self::get).
+    /// This is for one token. A program that needs a token at any time, such as a service with a
+    /// readiness probe, calls [`keep_warm`](Self::keep_warm). A program that must know how the
+    /// first fetch ends calls [`get`](Self::get).
     ///
     /// ```
     /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
@@ -196,10 +195,10 @@ impl TokenCache {
         self.core.want(Wanted::First);
     }
 
-    /// Keeps the cache warm from now on: as
-    /// [`RefreshPolicyBuilder::keep_warm`](crate::RefreshPolicyBuilder::keep_warm) does, which
-    /// starts when the cache is made. So a program may make its caches, name them and check the rest
-    /// of its configuration before anything is fetched.
+    /// Keeps the cache warm from now on.
+    /// [`RefreshPolicyBuilder::keep_warm`](crate::RefreshPolicyBuilder::keep_warm) does the same,
+    /// but starts when the cache is made. With this method a program can make its caches, name them
+    /// and check the rest of its configuration before they fetch anything.
     ///
     /// ```
     /// # use tower_bearer::{AccessToken, TokenCache, TokenError, from_fn};
@@ -214,22 +213,21 @@ impl TokenCache {
         self.core.want(Wanted::Always);
     }
 
-    /// The token, if there is one that has not expired. It only looks: nothing is fetched.
+    /// The token, if there is one that has not expired. This never fetches.
     #[must_use]
     pub fn current(&self) -> Option<AccessToken> {
         let published = self.core.published.token().map(|(token, _)| token);
         published.or_else(|| self.core.shared.lock().state.token(Instant::now()).cloned())
     }
 
-    /// A token other than the rejected one: the current one if it is newer, else what the
-    /// flight under way brings, or a new one.
+    /// Returns a token other than the rejected one: the current token if it is newer, else the one
+    /// that the flight in progress returns, or a new one.
     ///
     /// # Errors
     ///
-    /// The error of the source, if it fails or cools down; a [`CacheError`] if the source
-    /// returns the rejected token again, the origin backs off, the challenge says that no new
-    /// token can help, the wait took too long or there is no tokio runtime. The token that was
-    /// rejected stays in use.
+    /// The error of the source, if it fails or cools down; a [`CacheError`] if the source returns
+    /// the rejected token again, the origin backs off, the challenge says that no new token can
+    /// help, the wait took too long or there is no tokio runtime. The rejected token stays in use.
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
         observe::renewing(self.label(), rejection.origin.as_ref());
         self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;
@@ -246,23 +244,23 @@ impl TokenCache {
                 }
             };
             match outcome {
-                // That flight's failure is told by whoever asked for it.
+                // The caller that asked for that flight reports its failure.
                 _ if ask_again && Instant::now() < end => {}
-                // A flight that had begun before the rejection may bring the rejected token:
-                // then the caller asks for another.
+                // A flight that started before the rejection may return the rejected token. The
+                // caller then asks for another one.
                 Ok(token) if token.is_same(&rejection.token) => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// A new token now, although none was rejected and the current one may be good for long: for
-    /// instance because a role was granted that only a new token has.
+    /// Fetches a new token now, although none was rejected and the current one may live for long:
+    /// for instance because a role was granted that only a new token has.
     ///
-    /// Requests go on using the current token meanwhile. Many callers at once cause one fetch; a
-    /// fetch that is under way for another reason counts too. There is at most one fetch for each
+    /// Requests go on using the current token meanwhile. Many callers at once cause one fetch, and
+    /// a fetch in progress for another reason counts too. There is at most one fetch for each
     /// [`background_interval`](RefreshPolicyBuilder::background_interval): a call that comes sooner
-    /// gets the current token. So does one whose source has no newer token to give.
+    /// gets the current token. So does a call for which the source has no newer token.
     ///
     /// # Errors
     ///
@@ -288,19 +286,20 @@ impl TokenCache {
         match self.core.decide(State::refresh) {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
-            // A failure is told, although there may be a token.
+            // The caller learns of a failure, even if there is a token.
             Asked::Wait(wait) => self.core.wait(wait, end).await,
         }
     }
 
-    /// A renewal in the background: [`renew`](Self::renew) without waiting. Requests to that origin
-    /// wait for it, even if the token was accepted there before: tell this what no layer can see.
+    /// Starts a renewal in the background: [`renew`](Self::renew) without waiting. Requests to the
+    /// rejection's origin wait for it, even if the origin accepted the token before. Call this for
+    /// a rejection that no layer can see.
     #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
         self.reject_by(RejectedBy::Caller, &rejection);
     }
 
-    /// The same for a layer that cannot send the rejected request again.
+    /// The same, for a layer that cannot send the rejected request again.
     pub(crate) fn reject_in_background(&self, rejection: &Rejection) {
         self.reject_by(RejectedBy::Layer, rejection);
     }
@@ -316,23 +315,24 @@ impl TokenCache {
         }
     }
 
-    /// Says that a request with this token was accepted there: it is proven, and the renewal
-    /// backoff of that origin is over. If you call [`renew`](Self::renew) or
-    /// [`reject`](Self::reject), call this too, else every renewed token counts as unproven; the
-    /// layer does so by itself.
+    /// Reports that a request with this token was accepted: the token is proven at this origin, and
+    /// the origin's renewal backoff is over. If you call [`renew`](Self::renew) or
+    /// [`reject`](Self::reject), call this too; otherwise every renewed token counts as unproven.
+    /// The layer does so by itself.
     pub fn accepted(&self, token: &AccessToken, origin: Option<&Origin>) {
         self.core.accepted(token, origin);
     }
 
-    /// How the cache is doing now.
+    /// The current status of the cache.
     #[must_use]
     pub fn status(&self) -> Status {
         self.core.leave_keeper();
         self.core.status()
     }
 
-    /// The status now, and then each time that a flight has started or ended; a slow reader
-    /// sees the newest. The stream does not keep the cache alive: it ends with it.
+    /// The current status, and then the status each time that a flight starts or ends. A slow
+    /// reader sees only the newest. The stream does not keep the cache alive: it ends when the
+    /// cache does.
     pub fn subscribe(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
         self.core.leave_keeper();
         let mut changes = self.core.subscribe();
@@ -346,39 +346,39 @@ impl TokenCache {
         stream::unfold(from, next).boxed()
     }
 
-    /// Asks the state for a token to send there.
+    /// Asks the state for a token to send to this origin.
     pub(crate) fn ask(&self, origin: Option<&Origin>) -> Asked {
         self.core.decide(|state, now| state.ask(origin, now))
     }
 
-    /// What the state grants to a request for that origin, with nothing fetched.
+    /// What the state grants to a request for this origin, without a fetch.
     pub(crate) fn granted(&self, origin: Option<&Origin>) -> Option<Granted> {
         let now = Instant::now();
         let grant = self.core.shared.lock().state.granted(origin, now)?;
         Some(Granted::new(grant, now))
     }
 
-    /// What [`get`](Self::get) does when it waits.
+    /// The part of [`get`](Self::get) that waits.
     pub(crate) async fn wait(&self, wait: Wait) -> Outcome {
         let end = Instant::now().later(self.core.policy.wait_limit());
         let outcome = self.core.wait(wait, end).await;
-        // A renewal that failed leaves the suspect token: a 401 is one server's opinion.
+        // After a failed renewal the suspect token is still of use: a 401 is one server's opinion.
         outcome.or_else(|error| self.current().ok_or(error))
     }
 
-    /// Whether what was granted then still holds.
+    /// Whether the grant with this stamp still holds.
     #[inline]
     pub(crate) fn holds(&self, stamp: &Stamp) -> bool {
         self.core.published.holds(stamp)
     }
 
-    /// Whether a flight is under way.
+    /// Whether a flight is in progress.
     #[cfg(feature = "keyed")]
     fn is_fetching(&self) -> bool {
         self.core.shared.lock().state.flight().is_some()
     }
 
-    /// Takes the token away for good: what is in flight is given up, and nothing more is fetched.
+    /// Removes the token for good: gives up the flight in progress, and fetches nothing more.
     #[cfg(feature = "keyed")]
     fn forget(&self) {
         self.core.forget();
@@ -395,13 +395,13 @@ impl TokenCache {
         WeakTokenCache(Arc::downgrade(&self.core))
     }
 
-    /// Tells that a token is used, which was granted so.
+    /// Reports a use of the token whose grant has this stamp.
     #[inline]
     pub(crate) fn observe_use(&self, stamp: &Stamp) {
         stamp.observe_use(|| self.label());
     }
 
-    /// Whose tokens these are, for events and metrics.
+    /// The name of the cache, for events and metrics.
     pub(crate) fn label(&self) -> &Label {
         self.core.label()
     }
@@ -411,7 +411,7 @@ impl TokenCache {
         Arc::ptr_eq(&self.core, &other.core)
     }
 
-    /// Does it while this thread holds the state's lock.
+    /// Runs `work` while this thread holds the state's lock.
     #[cfg(test)]
     pub(crate) fn while_locked<T>(&self, work: impl FnOnce() -> T) -> T {
         let _lock = self.core.shared.lock();

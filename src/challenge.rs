@@ -5,7 +5,7 @@ use http::{
     header::{PROXY_AUTHENTICATE, WWW_AUTHENTICATE},
 };
 
-/// How many bytes of all field lines together are read; what follows is ignored.
+/// How many bytes of all field lines together are read; the rest is ignored.
 const MAX_BYTES: usize = 16 * 1024;
 /// How many challenges, and how many parameters of one, are kept.
 const MAX_ENTRIES: usize = 32;
@@ -36,13 +36,14 @@ pub struct Challenge {
 // ===== impl Challenge =====
 
 impl Challenge {
-    /// A challenge of that scheme, without parameters.
+    /// A challenge with this scheme and no parameters.
     #[must_use]
     pub fn new(scheme: impl Into<String>) -> Self {
         Self { scheme: scheme.into(), params: Vec::new(), token68: None }
     }
 
-    /// Adds a parameter, its name in lower case. If a name comes twice, the first one counts.
+    /// Adds a parameter, with its name in lower case. If a name occurs twice, the first value
+    /// counts.
     #[must_use]
     pub fn with_param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.push(name.into(), value.into());
@@ -51,9 +52,9 @@ impl Challenge {
 
     /// Reads every `WWW-Authenticate` line, in order.
     ///
-    /// It never fails: it skips what is malformed up to the next comma, and understands what
-    /// real servers send (missing commas, spaces around `=`, bytes beyond ASCII). It reads at
-    /// most 16 KiB, 32 challenges and 32 parameters of each.
+    /// It never fails: it skips malformed input up to the next comma, and accepts what real servers
+    /// send (missing commas, spaces around `=`, bytes beyond ASCII). It reads at most 16 KiB, 32
+    /// challenges and 32 parameters of each.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Vec<Self> {
         Self::from_lines(headers.get_all(WWW_AUTHENTICATE))
@@ -83,13 +84,13 @@ impl Challenge {
         &self.scheme
     }
 
-    /// Whether the scheme is this one, in any case (RFC 9110 §11.1).
+    /// Whether the challenge has this scheme, in any case (RFC 9110 §11.1).
     #[must_use]
     pub fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    /// The value of a parameter, unquoted; its name in any case.
+    /// The value of a parameter, unquoted. The case of the name does not matter.
     #[must_use]
     pub fn param(&self, name: &str) -> Option<&str> {
         let found = self.params.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
@@ -101,25 +102,25 @@ impl Challenge {
         self.params.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The token68 (RFC 9110 §11.2), as `Negotiate` uses it.
+    /// The token68 (RFC 9110 §11.2), which `Negotiate` uses.
     #[must_use]
     pub fn token68(&self) -> Option<&str> {
         self.token68.as_deref()
     }
 
-    /// The challenge that speaks for a client which has a bearer token: the first `Bearer` one that
-    /// a new token may satisfy, else the first `Bearer` one, else the first `DPoP` one (RFC 9449
-    /// §7.1), else the first. `None` if there is none, as many servers have it in their 401.
+    /// The challenge that decides for a client with a bearer token: the first `Bearer` one that a
+    /// new token may satisfy, else the first `Bearer` one, else the first `DPoP` one (RFC 9449
+    /// §7.1), else the first. `None` if there is none, as in the 401 of many servers.
     ///
-    /// It is what the layer puts into the [`Rejection`](crate::Rejection) of a token, and what a
-    /// program does that sees a rejection itself:
+    /// The layer puts it into the [`Rejection`](crate::Rejection) of a token. A program that sees a
+    /// rejection itself does the same:
     ///
     /// ```
     /// use http::{HeaderMap, header::WWW_AUTHENTICATE};
     /// use tower_bearer::{AccessToken, Challenge, Rejection, TokenCache, TokenError, from_fn};
     /// # use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     ///
-    /// /// A token to send a rejected request again with, if one can help.
+    /// /// Another token for a rejected request, if one can help.
     /// async fn renewed(
     ///     cache: &TokenCache,
     ///     rejected: AccessToken,
@@ -128,7 +129,7 @@ impl Challenge {
     ///     let mut rejection = Rejection::new(rejected);
     ///     if let Some(challenge) = Challenge::decisive(Challenge::from_headers(headers)) {
     ///         if challenge.unsatisfiable().is_some() {
-    ///             return None; // `renew` would say so too, as an error
+    ///             return None; // `renew` would return an error that says so
     ///         }
     ///         rejection = rejection.with_challenge(challenge);
     ///     }
@@ -163,19 +164,20 @@ impl Challenge {
     }
 
     /// Why another token of the same kind would be rejected like the old one, if the challenge says
-    /// so: what it asks for instead, as a short text for a log. `None` if a new token may help.
+    /// so: a short text for a log, which says what the API asks for instead. `None` if a new token
+    /// may help.
     ///
     /// | challenge | why a new token does not satisfy it |
     /// | --- | --- |
-    /// | `Bearer error="insufficient_scope"` | the token is good, but was granted too little (RFC 6750 §3.1) |
+    /// | `Bearer error="insufficient_scope"` | the token is valid, but was granted too little (RFC 6750 §3.1) |
     /// | `Bearer error="invalid_request"` | the request is malformed (RFC 6750 §3.1) |
-    /// | `Bearer error="insufficient_user_authentication"` | the user has to log in again, or better (RFC 9470 §3) |
+    /// | `Bearer error="insufficient_user_authentication"` | the user has to log in again, or more strongly (RFC 9470 §3) |
     /// | `DPoP` | the token has to be bound to a key (RFC 9449 §7.1) |
     ///
-    /// Anything else is worth a new token: `invalid_token`, an error that no RFC knows, none at
-    /// all, another scheme. [`TokenCache::renew`](crate::TokenCache::renew) goes by it, unless the
-    /// source [can satisfy](crate::TokenSource::can_satisfy) the challenge: one that asks the user
-    /// for more, say.
+    /// Every other challenge is worth a new token: `invalid_token`, an error that no RFC defines,
+    /// no error at all, another scheme. [`TokenCache::renew`](crate::TokenCache::renew) follows
+    /// this, unless the source [can satisfy](crate::TokenSource::can_satisfy) the challenge, for
+    /// instance because it asks the user for more.
     #[must_use]
     pub fn unsatisfiable(&self) -> Option<&'static str> {
         if self.is("dpop") {
@@ -197,12 +199,12 @@ impl Challenge {
 
 // ===== impl Parser =====
 
-/// Walks one field line. Each step consumes at least a byte, so that it is linear.
+/// Walks one field line. Each step consumes at least a byte, so the walk takes linear time.
 struct Parser<'a, 'b> {
     /// What has not been read yet.
     input: &'a [u8],
     challenges: &'b mut Vec<Challenge>,
-    /// Whether this line has a challenge that parameters belong to.
+    /// Whether this line has a challenge to which parameters belong.
     open: bool,
 }
 
@@ -230,7 +232,7 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// Opens a challenge; false once there are enough of them.
+    /// Opens a challenge; `false` once there are enough.
     fn scheme(&mut self, scheme: &[u8]) -> bool {
         if self.challenges.len() == MAX_ENTRIES {
             return false;
@@ -242,7 +244,7 @@ impl<'a> Parser<'a, '_> {
         true
     }
 
-    /// A token68, if one stands here and nothing else before the next comma.
+    /// A token68, if one stands here and nothing else follows before the next comma.
     fn token68(&mut self) -> Option<String> {
         let before = self.input;
         self.skip_space();
@@ -273,8 +275,8 @@ impl<'a> Parser<'a, '_> {
         }
     }
 
-    /// A quoted-string (RFC 9110 §5.6.4), after its first quote; one that is never closed ends
-    /// with the line.
+    /// A quoted-string (RFC 9110 §5.6.4), after its first quote. One that is never closed ends with
+    /// the line.
     fn quoted(&mut self, opened: &'a [u8]) -> Vec<u8> {
         let mut value = Vec::new();
         let mut bytes = opened.iter();
@@ -322,7 +324,7 @@ pub(crate) fn is_tchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// UTF-8 where it is that, else Latin-1: nothing is lost.
+/// UTF-8 if it is valid, else Latin-1: no byte is lost.
 fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),

@@ -1,9 +1,8 @@
 //! The clock that a request looks at, coarse and cheap, with no lock and no system call; and the
 //! runtime that has the timers.
 //!
-//! A precise reading costs a request as much as all the work of this crate, so whoever decides
-//! how long a token may be used does so on tokio's clock, and leaves a [`Moment`] that is cheap
-//! to compare with. Each use looks at the clock itself. A flag that a timer sets would be
+//! A precise reading costs as much as all other work of this crate for a request. So the cache decides on
+//! tokio's clock how long a token may be used, and leaves a [`Moment`] that is cheap to compare with. Each use looks at the clock itself. A flag that a timer sets would be
 //! cheaper still, but a runtime that stalls keeps such a flag set past the expiry.
 
 pub(crate) mod later;

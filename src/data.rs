@@ -1,4 +1,4 @@
-//! How every configuration is read (feature `serde`): its errors name the key and show no value
+//! How the crate reads configuration (feature `serde`). Its errors name the key and show no value
 //! that may be a secret.
 
 #[cfg(feature = "oauth2")]
@@ -21,8 +21,8 @@ pub(crate) use secret::{Either, SecretOrText, TextOrSecret};
 
 /// Reads a value, and names the key in the error.
 ///
-/// It goes by way of a tree, because a format's own errors quote what they are about, in which
-/// there may be a secret.
+/// It goes through a tree, because a format's own errors quote the value that they are about, which
+/// may be a secret.
 pub(crate) fn keyed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: DeserializeOwned,
@@ -35,7 +35,7 @@ where
 fn placed(error: &serde_path_to_error::Error<Problem>) -> String {
     let problem = error.inner();
     let mut path: Vec<_> = error.path().iter().collect();
-    // A key that is wrong itself has no place yet.
+    // If the key itself is wrong, the error names the place around it.
     if problem.hides_key || matches!(path.last(), Some(Segment::Unknown)) {
         path.pop();
     }
@@ -46,14 +46,14 @@ fn placed(error: &serde_path_to_error::Error<Problem>) -> String {
         place += &segment.to_string();
     }
     let problem = problem.to_string();
-    // serde names a key that is missing or unknown itself.
+    // serde itself names a key that is missing or unknown.
     if place.is_empty() || problem.contains(&format!("field `{place}`")) {
         return problem;
     }
     format!("`{place}`: {problem}")
 }
 
-/// A value as it is written in data.
+/// A value as configuration writes it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Written<T>(pub(crate) T);
 

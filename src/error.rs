@@ -1,4 +1,4 @@
-//! Why there is no token, whether the failure may pass, and when to ask again.
+//! Why there is no token, whether the failure may pass by itself, and when to ask again.
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
@@ -6,14 +6,14 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 use crate::key::{InvalidTokenKey, NoSubject, Unusable};
 use crate::origin::Origin;
 
-/// Any error, as tower's own middleware has it.
+/// A boxed error, the same type as `tower::BoxError`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A token could not be fetched.
+/// The source or the cache could not provide a token.
 ///
-/// It is cheap to clone, so that every waiter of a flight gets it. It displays as its cause
-/// does, after the [name](Self::source_name) of the cache, if that has one. Find it in whatever
-/// error a stack gave you with [`find_in`](Self::find_in), and recover the cause itself with
+/// It is cheap to clone: all callers that wait for one fetch get the same error. Its text is that
+/// of its cause, after the [name](Self::source_name) of the cache if it has one. Find it in any
+/// error that a stack returns with [`find_in`](Self::find_in), and recover its cause with
 /// [`downcast_ref`](Self::downcast_ref).
 ///
 /// ```
@@ -37,7 +37,7 @@ pub struct TokenError {
 // ===== impl TokenError =====
 
 impl TokenError {
-    /// A failure that may pass by itself: the fetch is tried again soon.
+    /// A failure that may pass by itself: the cache tries again soon.
     #[must_use]
     pub fn transient(cause: impl Into<BoxError>) -> Self {
         Self::new(cause.into(), true)
@@ -49,37 +49,36 @@ impl TokenError {
         Self::new(cause.into(), false)
     }
 
-    /// Adds how long the token service asked to be left alone (RFC 9110 §10.2.3).
+    /// Adds how long the token service asked its clients to wait (RFC 9110 §10.2.3).
     ///
-    /// Any duration may be given; the cache heeds five minutes of it at most, if the
-    /// [`RefreshPolicy`](crate::RefreshPolicy) does not say otherwise.
+    /// Any duration is valid. The cache waits at most five minutes, unless the
+    /// [`RefreshPolicy`](crate::RefreshPolicy) says otherwise.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
         self
     }
 
-    /// Says that the failure is about the source itself, so that a fetch for any other key would
-    /// fail too.
+    /// Marks the failure as one of the source itself: a fetch for any other key would fail too.
     ///
-    /// A failure that may pass by itself is taken for that unless it says otherwise.
+    /// This is the default for a transient failure.
     #[must_use]
     pub fn for_all_keys(mut self) -> Self {
         self.key_only = false;
         self
     }
 
-    /// Says that the failure is about what the token was asked for or on whose behalf, and says
-    /// nothing about other keys.
+    /// Marks the failure as one of this key, of what the fetch asked for or on whose behalf: it
+    /// says nothing about other keys.
     ///
-    /// A permanent failure is taken for that unless it says otherwise.
+    /// This is the default for a permanent failure.
     #[must_use]
     pub fn for_this_key(mut self) -> Self {
         self.key_only = true;
         self
     }
 
-    /// Whether the failure says nothing about what other keys would get.
+    /// Whether the failure concerns this key alone, and says nothing about other keys.
     ///
     /// ```
     /// use tower_bearer::TokenError;
@@ -99,55 +98,57 @@ impl TokenError {
         self.transient
     }
 
-    /// How long the token service asked to be left alone.
+    /// How long the token service asked its clients to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The error of this type in another error or in its causes, however many layers have wrapped it.
+    /// Finds a `TokenError` in another error or in its causes, however many layers have wrapped it.
     ///
-    /// A stack above the layer seldom hands out the layer's own error: tower's `Buffer`, a tonic
-    /// `Status`, or a chain of reqwest-middleware and reqwest-retry stand around it, and a
-    /// `downcast_ref` sees the outermost alone.
+    /// A stack seldom returns the layer's own error: tower's `Buffer`, a tonic `Status`, or a chain
+    /// of reqwest-middleware and reqwest-retry wraps it, and `downcast_ref` sees only the outermost
+    /// error.
     ///
     /// ```
     /// use tower_bearer::{BoxError, TokenError};
     ///
-    /// // What an outer layer made of it.
+    /// // An outer layer has wrapped the error.
     /// let error: BoxError = std::io::Error::other(TokenError::permanent("no such role")).into();
     /// let token_error = TokenError::find_in(&*error).unwrap();
     /// assert!(!token_error.is_transient());
     /// ```
     ///
-    /// A wrapper that passes `source` on to the error in it, instead of handing that error out,
-    /// hides it: `anyhow!(error)` and `anyhow::Error::from_boxed` do so with a [`BoxError`]. Wrap that
-    /// first: `.map_err(std::io::Error::other).context("calling the API")?`.
+    /// A wrapper hides the error if its `source` skips the wrapped error and returns that error's
+    /// own source: `anyhow!(error)` and `anyhow::Error::from_boxed` do so with a [`BoxError`]. Wrap
+    /// the error before you pass it on: `.map_err(std::io::Error::other).context("calling the
+    /// API")?`.
     #[must_use]
     pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find_in(error)
     }
 
-    /// The [name](crate::TokenCache::named) of the cache or the source that has no token: with it
-    /// the error's text begins. If its source asks a cache too, the name of that one follows.
+    /// The [name](crate::TokenCache::named) of the cache or the source that has no token. The
+    /// error's text begins with it. If the source asks another cache, the name of that cache
+    /// follows.
     #[must_use]
     pub fn source_name(&self) -> Option<&str> {
         self.source_name.as_deref()
     }
 
-    /// The cause, if it is of this type: for instance a [`CacheError`].
+    /// The cause, if it is of type `E`: for instance a [`CacheError`].
     #[must_use]
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.cause.downcast_ref()
     }
 
-    /// The cause itself, for whoever says by other means whose it is.
+    /// The cause alone, for events: they name the source in a field.
     #[cfg(feature = "tracing")]
     pub(crate) fn cause(&self) -> &(dyn Error + Send + Sync) {
         &*self.cause
     }
 
-    /// Says whose tokens cannot be had.
+    /// Adds the name of the source.
     pub(crate) fn named(mut self, name: &Arc<str>) -> Self {
         self.source_name = Some(match &self.source_name {
             Some(below) => format!("{name}: {below}").into(),
@@ -196,45 +197,48 @@ impl Error for TokenError {
 
 // ===== impl CacheError =====
 
-/// Why a [`TokenCache`](crate::TokenCache) has no token to give, where the source did not say.
+/// Why a [`TokenCache`](crate::TokenCache) has no token, where the reason is not an error of the
+/// source.
 ///
 /// It is the cause of a [`TokenError`]: `error.downcast_ref::<CacheError>()`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// There is no tokio runtime, with its timer, to fetch a token on.
+    /// No tokio runtime with a timer is running here, so the cache cannot fetch.
     #[error(
-        "no tokio runtime with a timer to fetch an access token on: call this from inside one \
-         (`#[tokio::main]`, or a runtime built with `enable_all()`)"
+        "no tokio runtime with a timer is running here, so no access token can be fetched: call \
+         this from inside one (`#[tokio::main]`, or a runtime built with `enable_all()`)"
     )]
     NoRuntime,
-    /// One attempt, or all of them together, took too long.
+    /// One attempt, or all attempts together, took too long.
     #[error(
         "the token source did not answer within {0:?}: if it needs longer, set the policy's \
          `attempt_timeout` and `fetch_timeout`"
     )]
     FetchTimeout(Duration),
-    /// The caller waited as long as the policy lets it; the flight goes on.
-    #[error("no access token within {0:?}, which is how long the policy lets a caller wait")]
+    /// The caller waited as long as the policy allows. The flight goes on.
+    #[error(
+        "no access token within {0:?}: if callers may wait longer, set the policy's `max_wait`"
+    )]
     WaitTimeout(Duration),
     /// The source panicked.
     #[error("the token source panicked")]
     SourcePanicked,
-    /// The runtime that the flight was on has shut down, or nobody drives it.
-    #[error("the runtime that was fetching the access token is gone or stands still")]
+    /// The flight's runtime has shut down or is not running.
+    #[error("the runtime that was fetching the access token has shut down or is not running")]
     FlightLost,
-    /// The origin has rejected fresh tokens, or has caused too many renewals: its next one has
-    /// to wait.
+    /// The origin rejected fresh tokens, or caused too many renewals, so its next renewal must
+    /// wait.
     #[error("the API rejects fresh access tokens: its next renewal may start in {0:?}")]
     RenewalBackoff(Duration),
-    /// The source answered a renewal with the token that had been rejected.
-    #[error("the token source returned the very access token that was rejected")]
+    /// The source answered a renewal with the rejected token.
+    #[error("the token source returned the same access token that was rejected")]
     SameToken,
-    /// The token was forgotten, by `KeyedTokenCache::forget` or `forget_subject`.
-    #[error("the access token was forgotten by `KeyedTokenCache::forget`")]
+    /// `KeyedTokenCache::forget` or `forget_subject` removed the token.
+    #[error("`KeyedTokenCache::forget` removed the access token")]
     Forgotten,
-    /// A renewal in the background came too soon after another one.
-    #[error("a renewal has only just been made")]
+    /// A background renewal came too soon after another one.
+    #[error("a renewal in the background ran only just now: the next one has to wait")]
     TooSoon,
     /// The challenge says that a new token would be rejected too (RFC 6750 §3.1).
     #[error("the API says that another access token would not help: {0}")]
@@ -257,7 +261,7 @@ impl CacheError {
         !matches!(self, Self::NoRuntime | Self::Unsatisfiable(_) | Self::Forgotten)
     }
 
-    /// The others are about the source, its runtime, or how long it takes.
+    /// The other variants concern the source, its runtime or its time limits.
     fn concerns_key_only(&self) -> bool {
         matches!(self, Self::Unsatisfiable(_) | Self::Forgotten)
     }
@@ -265,19 +269,20 @@ impl CacheError {
 
 // ===== Refused =====
 
-/// A request was not sent, because its destination may not receive a token.
+/// The layer refused a request and did not send it, because no token may go with it.
 ///
 /// Find it in the error of a stack with [`find_in`](Self::find_in).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The origin was not named.
+    /// The request's origin was not named.
     #[error(
         "no access token may go to {0}: name it with `BearerAuthLayer::origin(\"{0}\")`, or let \
          such requests go without a token with `.unlisted_origins(UnlistedOrigin::SendBare)`"
     )]
     NotNamed(Origin),
-    /// The origin was named, but everybody on the way could read the token.
+    /// The origin was named, but its scheme is `http`: everyone on the network path could read the
+    /// token.
     #[error(
         "no access token may go to {0} in plain text: use https, or, if you must, call \
          `BearerAuthLayer::allow_plaintext()`"
@@ -285,8 +290,8 @@ pub enum Refused {
     Plaintext(Origin),
     /// The request's URI does not say where it goes.
     #[error(
-        "the request's URI has no http(s) scheme and authority, so it does not say which access \
-         token it needs: give it an absolute URI, or say what such a one means with \
+        "the request's URI has no http(s) scheme and authority, so the layer cannot tell which \
+         access token it needs: give it an absolute URI, or set the origin of such requests with \
          `BearerAuthLayer::assume_origin(\"https://…\")`"
     )]
     NoOrigin,
@@ -295,27 +300,27 @@ pub enum Refused {
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     #[error(
-        "the request is on behalf of nobody: put a `TokenKey` with `.on_behalf_of(subject)` into \
-         its extensions"
+        "the layer requires a subject, and the request has none: put a `TokenKey` with \
+         `.on_behalf_of(subject)` into its extensions"
     )]
     NoSubject,
     /// The subject of the request's key has expired.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
-    #[error("the token of the user on whose behalf the request is has expired")]
+    #[error("the token of the user on whose behalf the request acts has expired")]
     SubjectExpired,
-    /// The request brings a key, and the layer has one token for all.
+    /// The request brings a key, but the layer has one token for all requests.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     #[error(
-        "the request brings a `TokenKey`, and the layer has one token for all requests: give the \
+        "the request brings a `TokenKey`, but the layer has one token for all requests: give the \
          layer a `KeyedTokenCache`"
     )]
     UnexpectedKey,
-    /// The request's key cannot be used.
+    /// The request's key is invalid.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
-    #[error("the request's token key cannot be used: {0}")]
+    #[error("the request's token key is invalid: {0}")]
     InvalidKey(#[source] InvalidTokenKey),
 }
 
@@ -344,7 +349,7 @@ impl From<Unusable> for TokenError {
 // ===== impl Refused =====
 
 impl Refused {
-    /// The refusal in another error or in its causes, as [`TokenError::find_in`].
+    /// Finds a `Refused` in another error or in its causes, as [`TokenError::find_in`] does.
     #[must_use]
     pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find_in(error)
@@ -353,7 +358,7 @@ impl Refused {
 
 // ===== A chain of causes =====
 
-/// The first error of that type.
+/// The first error of type `E` in the chain.
 pub(crate) fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     let mut next = Some(error);
     while let Some(link) = next {
@@ -365,7 +370,7 @@ pub(crate) fn find_in<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) 
     None
 }
 
-/// The error in one that passes `source` on to it, so that it is no link of the chain itself.
+/// The error that a link wraps but skips in its `source`, so that the chain alone does not show it.
 fn hidden<'a>(link: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = link.downcast_ref::<TokenError>() {
         return Some(&*error.cause);

@@ -1,4 +1,4 @@
-//! One request's walk through the layer, a replay included, without I/O.
+//! One request's walk through the layer, its replay included, without I/O.
 //!
 //! [`Rules`](crate::rules::Rules) admit a request and give it a [`Pass`]. From there on an
 //! exchange says what comes next, and its driver does it:
@@ -24,7 +24,7 @@ use crate::{
     token::AccessToken,
 };
 
-/// One request at the first or the second of its calls, by what it carries.
+/// One request at its first or its second call, with what it carries.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pass: Arc<Pass>,
@@ -33,10 +33,10 @@ pub(crate) struct Exchange {
 /// What to do with a response.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// It is the answer.
+    /// Return it as the answer.
     Answer,
-    /// It rejects the token, and the request can be sent again: wait for the renewal, and tell
-    /// [`Exchange::renewed`] what came of it.
+    /// It rejects the token, and the request can be sent again: wait for the renewal, and pass its
+    /// outcome to [`Exchange::renewed`].
     Renew(Rejection),
 }
 
@@ -45,7 +45,7 @@ pub(crate) enum Next {
 pub(crate) enum Still {
     /// Send it.
     Send,
-    /// Wait for another token: with that the exchange begins anew.
+    /// Wait for another token. The exchange starts again with that one.
     Wait(Waiting),
     /// Fail with this.
     Fail(TokenError),
@@ -58,7 +58,7 @@ impl Exchange {
         Self { pass }
     }
 
-    /// Puts the token on; false if the request brings its own, and so passes untouched.
+    /// Puts the token on; `false` if the request brings its own, and so passes untouched.
     #[inline]
     pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
         self.pass.put(headers)
@@ -69,13 +69,13 @@ impl Exchange {
         self.pass.judges_parts()
     }
 
-    /// Whether such a response says nothing new: it is the answer.
+    /// Whether a response with this status says nothing new and so is the answer.
     #[inline]
     pub(crate) fn takes_for_granted(&self, status: StatusCode) -> bool {
         self.pass.takes_for_granted(status)
     }
 
-    /// Judges the response. `can_replay`: whether what was kept of the request can be sent.
+    /// Judges the response. `can_replay` says whether what was kept of the request can be sent.
     pub(crate) fn answered(
         &self,
         response: &ResponseHead<'_>,
@@ -90,12 +90,13 @@ impl Exchange {
         Next::Answer
     }
 
-    /// The inner service has failed.
+    /// The inner service returned an error.
     pub(crate) fn broken(&self) {
         self.replay_ended(Outcome::Failed);
     }
 
-    /// The renewal has ended. The replay, unless the rejection is the answer.
+    /// Takes the outcome of the renewal. Returns the replay, or `None` if the rejection is the
+    /// answer.
     pub(crate) fn renewed(&self, outcome: Result<AccessToken, TokenError>) -> Option<Self> {
         match outcome {
             Ok(token) => Some(Self::new(Arc::new(self.pass.with(token)))),
@@ -106,7 +107,7 @@ impl Exchange {
         }
     }
 
-    /// Tells that the replay is about to be sent.
+    /// Reports that the replay is about to be sent.
     pub(crate) fn replaying(&self) {
         observe::replaying(self.pass.cache().label(), self.pass.origin());
     }
@@ -129,7 +130,7 @@ impl Exchange {
         &self.pass
     }
 
-    /// A rejection that is the answer renews in the background.
+    /// If the rejection is the answer, the renewal runs in the background.
     #[cold]
     fn rejected(&self, response: &ResponseHead<'_>, can_replay: bool) -> Next {
         let rejection = self.pass.rejection(response);

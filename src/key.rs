@@ -12,13 +12,13 @@ use std::{
 use self::subject::SubjectId;
 pub use self::subject::{NoSubject, Subject};
 
-/// The most bytes that all texts of a key have together.
+/// The most bytes that all texts of a key may have together.
 const MAX_BYTES: usize = 8 * 1024;
-/// The most resources, and the most parameters.
+/// The most resources, and the most parameters, of a key.
 const MAX_ENTRIES: usize = 32;
 
-/// Parameters that say who the client is, which grant it uses or what it redeems: a key never
-/// sets them. What has a method of its own is not a parameter.
+/// Parameters that say who the client is, which grant it uses or what it redeems: a key never sets
+/// them. Nor does it set those that have a method of their own.
 const RESERVED: [&str; 20] = [
     "actor_token",
     "actor_token_type",
@@ -61,12 +61,12 @@ const RESERVED: [&str; 20] = [
 ///
 /// # Bounds
 ///
-/// All texts of a key have 8 KiB at most, and there are 32 resources and 32 parameters at most.
-/// A key beyond that, or with a text that no token endpoint may get, is never used: the layer
-/// refuses its request, and [`check`](Self::check) says why.
+/// The texts of a key have at most 8 KiB together. A key has at most 32 resources and 32
+/// parameters. The layer refuses a request whose key exceeds these bounds or has an invalid text,
+/// and [`check`](Self::check) says why.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct TokenKey {
-    // Shared, so that a key is made once and put into many requests.
+    // Shared, so that one key can go into many requests at the price of a reference count.
     inner: Arc<Inner>,
 }
 
@@ -77,17 +77,17 @@ struct Inner {
     invalid: Option<InvalidTokenKey>,
 }
 
-/// What a token is for, whoever it is on behalf of.
+/// What a token is for, whatever subject it is on behalf of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Purpose {
     scope: Option<Box<str>>,
     audience: Option<Box<str>>,
     resources: Vec<Box<str>>,
-    /// In the order of their names.
+    /// Sorted by name.
     params: Vec<(Box<str>, Box<str>)>,
 }
 
-/// Why no token is fetched for a key.
+/// Why the cache fetches no token for a key.
 #[derive(Clone, Debug)]
 pub(crate) enum Unusable {
     Invalid(InvalidTokenKey),
@@ -101,21 +101,21 @@ pub(crate) struct KeyId {
     subject: Option<SubjectId>,
 }
 
-/// A key as it is looked up in a map: by its id, without making one.
+/// A key to look up in a map by its id, without making that id.
 #[derive(Clone, Copy)]
 pub(crate) struct LookUp<'a>(&'a TokenKey);
 
 // ===== impl TokenKey =====
 
 impl TokenKey {
-    /// The key of a token for nothing in particular: what the source gets by itself.
+    /// The key of a token for nothing in particular: the source asks with its own settings.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The scope to ask for: names with spaces between them (RFC 6749 §3.3). It replaces the
-    /// token endpoint's own.
+    /// Sets the scope to ask for: names with spaces between them (RFC 6749 §3.3). It replaces the
+    /// token endpoint's own scope.
     #[must_use]
     pub fn scope(self, scope: impl Into<String>) -> Self {
         let scope = scope.into();
@@ -125,7 +125,7 @@ impl TokenKey {
         })
     }
 
-    /// The audience to ask for (RFC 8693 §2.1). It replaces the token endpoint's own.
+    /// Sets the audience to ask for (RFC 8693 §2.1). It replaces the token endpoint's own audience.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         let audience = audience.into();
@@ -135,8 +135,8 @@ impl TokenKey {
         })
     }
 
-    /// Adds a resource to ask for: an absolute URI without a fragment (RFC 8707 §2). Call it
-    /// again for more than one. They replace the token endpoint's own.
+    /// Adds a resource to ask for: an absolute URI without a fragment (RFC 8707 §2). Call it once
+    /// for each resource. They replace the token endpoint's own resources.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
         let resource = resource.into();
@@ -146,10 +146,10 @@ impl TokenKey {
         })
     }
 
-    /// Adds a parameter to the token request. It replaces the token endpoint's own of that name;
-    /// of two with one name the last one counts.
+    /// Adds a parameter to the token request. It replaces the token endpoint's own parameter of
+    /// that name. If you set a name twice, the last value counts.
     ///
-    /// A key cannot set the grant, the client, its credentials or what it redeems
+    /// A key cannot set the grant, the client, its credentials or what the grant redeems
     /// (`grant_type`, `client_id`, `assertion`, …): these names are errors.
     #[must_use]
     pub fn param(self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -160,14 +160,14 @@ impl TokenKey {
         self.with(checked, |purpose| purpose.set_param(name, value))
     }
 
-    /// Asks for a token on behalf of that subject.
+    /// Asks for a token on behalf of this subject.
     #[must_use]
     pub fn on_behalf_of(mut self, subject: Subject) -> Self {
         Arc::make_mut(&mut self.inner).subject = Some(subject);
         self
     }
 
-    /// Says at once what makes the key unusable, instead of when it is used.
+    /// Reports what makes the key unusable now, instead of when a request uses it.
     ///
     /// ```
     /// use tower_bearer::{InvalidTokenKey, TokenKey};
@@ -183,7 +183,7 @@ impl TokenKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidTokenKey`] names the first part that no token request may have.
+    /// [`InvalidTokenKey`] names the first part that is invalid.
     pub fn check(self) -> Result<Self, InvalidTokenKey> {
         match &self.inner.invalid {
             Some(error) => Err(error.clone()),
@@ -213,13 +213,13 @@ impl TokenKey {
         self.inner.purpose.params.iter().map(|(name, value)| (&**name, &**value))
     }
 
-    /// On whose behalf the token is.
+    /// The subject on whose behalf the token is.
     #[must_use]
     pub fn subject(&self) -> Option<&Subject> {
         self.inner.subject.as_ref()
     }
 
-    /// Whether a token may be fetched for this key at that time.
+    /// Whether the cache may fetch a token for this key at the time `now`.
     pub(crate) fn usable(&self, now: SystemTime) -> Result<(), Unusable> {
         if let Some(error) = &self.inner.invalid {
             return Err(Unusable::Invalid(error.clone()));
@@ -230,7 +230,7 @@ impl TokenKey {
         }
     }
 
-    /// The same without the subject's token.
+    /// The key without the subject's token.
     pub(crate) fn id(&self) -> KeyId {
         KeyId {
             purpose: self.inner.purpose.clone(),
@@ -242,7 +242,7 @@ impl TokenKey {
         LookUp(self)
     }
 
-    /// Changes the purpose, unless that makes the key unusable: an unusable key grows no further.
+    /// Changes the purpose, unless the key is unusable: an unusable key does not grow.
     fn with(
         mut self,
         checked: Result<(), InvalidTokenKey>,
@@ -280,7 +280,7 @@ impl fmt::Debug for TokenKey {
 // ===== impl KeyId =====
 
 impl KeyId {
-    /// Whether it is on behalf of that subject.
+    /// Whether the key is on behalf of this subject.
     pub(crate) fn is_of(&self, subject: &Subject) -> bool {
         self.subject == Some(subject.id())
     }
@@ -289,8 +289,8 @@ impl KeyId {
 // ===== impl LookUp =====
 
 impl LookUp<'_> {
-    /// Whether that is the id of the key that is looked up. Of one that cannot be used nothing is
-    /// left to tell it from others, so it is none.
+    /// Whether this is the id of the key that is looked up. An unusable key has lost what tells it
+    /// from others, so it matches no id.
     pub(crate) fn is(self, id: &KeyId) -> bool {
         self.0.inner.invalid.is_none()
             && id.purpose == self.0.inner.purpose
@@ -298,7 +298,7 @@ impl LookUp<'_> {
     }
 }
 
-/// As [`KeyId`] does it.
+/// Hashes as [`KeyId`] does.
 impl Hash for LookUp<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.inner.purpose.hash(state);
@@ -332,12 +332,12 @@ fn is_scope_char(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
-/// Whether it is more than nothing, and no control character is in it.
+/// Whether the text is not empty and has no control character.
 fn is_text(text: &str) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control)
 }
 
-/// A scheme, a colon and something, all in printable ASCII (RFC 3986 §3), and no fragment.
+/// A scheme, a colon and more, all in printable ASCII (RFC 3986 §3), without a fragment.
 fn is_absolute_uri(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else { return false };
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -347,7 +347,7 @@ fn is_absolute_uri(text: &str) -> bool {
         && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// As much of a name as an error shows.
+/// The part of a name that an error shows.
 fn shown(name: &str) -> Box<str> {
     name.chars().filter(|it| !it.is_control()).take(64).collect::<String>().into()
 }
@@ -359,18 +359,20 @@ fn shown(name: &str) -> Box<str> {
 #[non_exhaustive]
 pub enum InvalidTokenKey {
     /// The scope is empty, or has a character that no scope may have (RFC 6749 §3.3).
-    #[error("the token key's `scope` is empty or has a character that is no scope's")]
+    #[error("the token key's `scope` is empty or has a character that no scope may have")]
     Scope,
     /// The audience is empty, or has a control character.
     #[error("the token key's `audience` is empty or has a control character")]
     Audience,
-    /// A resource is no absolute URI, or has a fragment (RFC 8707 §2).
-    #[error("a `resource` of the token key is no absolute URI without a fragment (RFC 8707 §2)")]
+    /// A resource is not an absolute URI, or has a fragment (RFC 8707 §2).
+    #[error(
+        "a `resource` of the token key is not an absolute URI without a fragment (RFC 8707 §2)"
+    )]
     Resource,
-    /// A parameter has no name, or one that a key may not set.
+    /// A parameter has no name, or a name that a key may not set.
     #[error("the token key may not set the parameter `{0}`: set it on the token endpoint")]
     Param(Box<str>),
-    /// There is more than the bounds allow.
+    /// The key exceeds the [bounds](TokenKey#bounds).
     #[error("the token key has more than 8 KiB, 32 resources or 32 parameters")]
     TooLarge,
 }

@@ -43,15 +43,15 @@ use crate::{
 ///
 /// # The body
 ///
-/// To send a request again after a rejection, something has to be kept of it. By default that
-/// is a clone, so the body has to be `Clone` (as `Full<Bytes>` and `String` are). For any other
-/// body, [`buffer_body`](Self::buffer_body) keeps a copy while it streams, and
+/// To send a request again after a rejection, the layer must keep it. By default it keeps a clone,
+/// so the body must be `Clone` (as `Full<Bytes>` and `String` are). For any other body,
+/// [`buffer_body`](Self::buffer_body) keeps a copy while it streams, and
 /// [`no_replay`](Self::no_replay) keeps nothing.
 ///
 /// # Order
 ///
-/// Whatever follows redirects or retries belongs above this layer, so that each request that
-/// it makes is judged, and given its token, anew.
+/// Layers that follow redirects or retry belong above this layer, so that this layer judges each of
+/// their requests and gives it the current token.
 #[derive(Clone)]
 pub struct BearerAuthLayer<R = CloneBody> {
     rules: Arc<Rules>,
@@ -61,13 +61,13 @@ pub struct BearerAuthLayer<R = CloneBody> {
 // ===== impl BearerAuthLayer =====
 
 impl BearerAuthLayer {
-    /// A layer with a cache of its own for that source. No origin gets its token yet.
+    /// A layer with its own cache for this source. No origin gets the token yet.
     #[must_use]
     pub fn new(source: impl TokenSource) -> Self {
         Self::from_cache(TokenCache::new(source))
     }
 
-    /// A layer on a cache that others may share.
+    /// A layer over a cache, which other layers may share.
     #[must_use]
     pub fn from_cache(tokens: impl Into<Tokens>) -> Self {
         Self { rules: Arc::new(Rules::new(tokens.into())), replay: CloneBody::new() }
@@ -75,8 +75,8 @@ impl BearerAuthLayer {
 }
 
 impl<R> BearerAuthLayer<R> {
-    /// Names an origin that gets the layer's token: `https://api.example.com`, perhaps with a
-    /// port; a text or an [`Origin`]. It may be called for as many as there are.
+    /// Names an origin that gets the layer's token: `https://api.example.com`, with an
+    /// optional port; a string or an [`Origin`]. Call it once for each origin.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl<R> BearerAuthLayer<R> {
         self.add(origin.try_into().map_err(Into::into)?, None)
     }
 
-    /// Gives another origin another token, so that one client speaks to several APIs: that of a
-    /// cache, or of a source, which gets a cache of its own.
+    /// Gives an origin a token of its own, from another cache, so that one client can call several
+    /// APIs. A source that you pass gets its own cache.
     ///
     /// # Errors
     ///
@@ -102,38 +102,38 @@ impl<R> BearerAuthLayer<R> {
         self.add(origin.try_into().map_err(Into::into)?, Some(tokens.into()))
     }
 
-    /// Every `https` origin that is not named gets the layer's token.
-    ///
-    /// Want this only where something else decides whom the client speaks to: whoever can make
-    /// the program send a request to a server of theirs gets the token.
+    /// Gives the layer's token to every `https` origin that you did not name.
+    /// Use this only if something else restricts where the client can connect: an attacker who can
+    /// make the program send a request to their server gets the token.
+    /// program send a request to their server gets the token.
     #[must_use]
     pub fn any_https(self) -> Self {
         self.with(Rules::any_https)
     }
 
-    /// Lets a named `http` origin that is not this machine get its token too, for anybody on
-    /// the way to read (RFC 6750 §5.3). [`check`](Self::check) finds such origins.
+    /// Lets named `http` origins on other machines get their token too. Everyone on the network
+    /// path can then read it (RFC 6750 §5.3). [`check`](Self::check) finds such origins.
     #[must_use]
     pub fn allow_plaintext(self) -> Self {
         self.with(|rules| rules.allow_plaintext = true)
     }
 
-    /// Says what a URI without scheme and authority means: some clients (tonic's `Channel`)
-    /// add those further down. That origin has to be named as well.
+    /// Sets the origin of URIs without scheme and authority: some clients (tonic's `Channel`) add
+    /// these further down. You must name that origin as well.
     ///
     /// # The layer cannot see whether the client encrypts
     ///
     /// The layer believes that the client speaks TLS to an assumed `https` origin. If the client
-    /// does not, it sends the token **in clear text**, and nobody reports it. For tonic, check
+    /// does not, it sends the token **in clear text**, without an error. For tonic, check
     /// that
     ///
     /// - `tls_config` is set: `.tls_config(ClientTlsConfig::new().with_native_roots())?`. Without
     ///   any of its `tls-…` features tonic speaks plaintext HTTP/2 to `https` URIs. The method
     ///   exists only with such a feature, so this line keeps a program without TLS from compiling.
-    /// - the channel's own URI is this very origin, `https` included. tonic goes by that URI: one
-    ///   that says `http` is plaintext, whatever `Endpoint::origin` and this method were told.
+    /// - the channel's own URI is this same origin, `https` included. tonic connects by that URI:
+    ///   with `http` it speaks plaintext, whatever you gave `Endpoint::origin` and this method.
     ///
-    /// Check for any other client, and for a connector of your own, that it refuses to connect
+    /// For any other client, and for a connector of your own, check that it refuses to connect
     /// without TLS.
     ///
     /// # Errors
@@ -160,8 +160,8 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.requires_subject = true)
     }
 
-    /// Finds mistakes that no single call can see, as the last call of the builder. The order of
-    /// the calls before it does not matter. It finds
+    /// Finds mistakes that no single call can see. Make it the last call of the builder; the order
+    /// of the calls before it does not matter. It finds
     ///
     /// - a layer without any origin,
     /// - an `http` origin of another machine without [`allow_plaintext`](Self::allow_plaintext),
@@ -187,39 +187,40 @@ impl<R> BearerAuthLayer<R> {
     /// ```
     ///
     /// # Errors
-    ///
+    /// [`InvalidOrigin`] says what is wrong, with which origin, and what to do.
     /// [`InvalidOrigin`] says what it is, for which origin, and what to do.
     pub fn check(self) -> Result<Self, InvalidOrigin> {
         self.rules.check()?;
         Ok(self)
     }
 
-    /// Says what happens to a request for an origin that was not named. Default: it is refused.
+    /// Sets what happens to a request for an origin that was not named. Default: the layer refuses
+    /// it.
     #[must_use]
     pub fn unlisted_origins(self, unlisted: UnlistedOrigin) -> Self {
         self.with(|rules| rules.unlisted = unlisted)
     }
 
-    /// Carries the token in another header: `.header("X-Api-Key")?` sends `X-Api-Key: <token>`,
-    /// and [`TokenHeader`] sets another scheme. Default: `Authorization: Bearer <token>`.
+    /// Sends the token in another header: `.header("X-Api-Key")?` sends `X-Api-Key: <token>`, and
+    /// [`TokenHeader`] sets another scheme. Default: `Authorization: Bearer <token>`.
     ///
-    /// All that holds for `Authorization` holds for this header: it goes to the layer's origins
-    /// alone, its value is marked as sensitive, and a request that brings this header itself
-    /// passes untouched. An `Authorization` that the request brings then has no meaning for the
-    /// layer, and stays.
+    /// The rules for `Authorization` hold for this header: it goes only to the layer's origins, its
+    /// value is marked as sensitive, and a request that already has this header passes untouched.
+    /// The layer then leaves an `Authorization` that the request brings as it is, and takes no
+    /// notice of it.
     ///
     /// With `Proxy-Authorization` a rejection is a 407, and its challenges are those of
     /// `Proxy-Authenticate`.
     ///
     /// # Redirects
     ///
-    /// HTTP clients that follow redirects take `Authorization` off before they go to another
-    /// host. They do not do so with headers that they do not know. Turn redirects off in the
-    /// client below (reqwest: `redirect(Policy::none())`), and follow them above this layer.
+    /// HTTP clients that follow redirects remove `Authorization` before they go to another host.
+    /// They do not remove headers that they do not know. Turn redirects off in the client below
+    /// (reqwest: `redirect(Policy::none())`), and follow them above this layer.
     ///
     /// # Errors
     ///
-    /// [`InvalidTokenHeader`] if the text is no header name, or names a header that HTTP itself
+    /// [`InvalidTokenHeader`] if the text is not a header name, or names a header that HTTP itself
     /// uses, like `Host`.
     pub fn header<H>(self, header: H) -> Result<Self, InvalidTokenHeader>
     where
@@ -229,23 +230,24 @@ impl<R> BearerAuthLayer<R> {
         Ok(self.with(|rules| rules.verdicts().header = header))
     }
 
-    /// Keeps a copy of a request's body, of any kind, while it streams, of at most `limit`
-    /// bytes; no frame is delayed. `wrap` makes the body type of the inner service of it:
+    /// Keeps a copy of a request's body, of any type, while it streams, up to `limit` bytes. It
+    /// delays no frame. `wrap` turns the result into the body type of the inner service:
     /// `axum::body::Body::new`, `tonic::body::Body::new`, `reqwest::Body::wrap`, or
-    /// [`std::convert::identity`] if that takes any body.
+    /// [`std::convert::identity`] if the service takes any body.
     #[must_use]
     pub fn buffer_body<F>(self, limit: usize, wrap: F) -> BearerAuthLayer<BufferBody<F>> {
         BearerAuthLayer { rules: self.rules, replay: BufferBody::new(limit, wrap) }
     }
 
-    /// Keeps nothing: a rejection is returned at once, and renews the token in the background.
+    /// Keeps nothing: the layer returns a rejection at once, and renews the token in the
+    /// background.
     #[must_use]
     pub fn no_replay(self) -> BearerAuthLayer<NoReplay> {
         BearerAuthLayer { rules: self.rules, replay: NoReplay::new() }
     }
 
-    /// Says which requests may be sent again. Default: all, because a server that rejects the
-    /// token has not done what was asked.
+    /// Says which requests may be sent again. Default: all, because a server that rejects the token
+    /// has not done what the request asked for.
     #[must_use]
     pub fn replay_if(
         self,
@@ -254,10 +256,10 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.replay_if = Some(Arc::new(judge)))
     }
 
-    /// Says which responses are rejections of the token. Default: those with status 401
-    /// (RFC 6750 §3.1), or 407 where [`header`](Self::header) says `Proxy-Authorization`. This takes
-    /// the place of that rule, so name 401 too, if it is to stay:
-    /// `.rejected_when(|response| matches!(response.status.as_u16(), 401 | 403))`.
+    /// Says which responses reject the token. Default: those with status 401 (RFC 6750 §3.1), or
+    /// 407 where [`header`](Self::header) says `Proxy-Authorization`. Your rule replaces the
+    /// default, so include 401 if you want to keep it: `.rejected_when(|response|
+    /// matches!(response.status.as_u16(), 401 | 403))`.
     #[must_use]
     pub fn rejected_when(
         self,
@@ -266,10 +268,10 @@ impl<R> BearerAuthLayer<R> {
         self.with(|rules| rules.verdicts().rejected_when = Some(Arc::new(judge)))
     }
 
-    /// A response with `grpc-status: 16` (`UNAUTHENTICATED`) in its headers is a rejection too.
-    /// One that comes in trailers is not seen here, and by then the call has counted as
-    /// accepted: tell [`TokenCache::reject`](crate::TokenCache::reject), which fetches once a
-    /// second at most.
+    /// Counts a response with `grpc-status: 16` (`UNAUTHENTICATED`) in its headers as a rejection
+    /// too. The layer does not see a status in trailers: by then the call has counted as accepted.
+    /// Report it to [`TokenCache::reject`](crate::TokenCache::reject), which fetches at most once a
+    /// second.
     #[must_use]
     pub fn grpc(self) -> Self {
         self.with(|rules| rules.verdicts().grpc = true)

@@ -46,44 +46,44 @@
 //! | missing or expired | waits for one fetch, however many requests wait |
 //! | rejected with a 401 | is sent again, once, with a newer token: one fetch for all that were rejected |
 //!
-//! A failed fetch takes nothing away: a token is used until it expires, even after a 401 if no
-//! other can be had. The caller then gets that 401, with its body. Without a token the request
-//! fails with the [`TokenError`] of the last fetch, and nothing is sent; the source cools down
-//! between fetches, and every failure is eventually retried.
+//! A failed fetch does not remove a token: requests use it until it expires, even after a 401 if
+//! there is no other. The caller then gets that 401, with its body. Without a token the request
+//! fails with the [`TokenError`] of the last fetch, and the layer sends nothing. The source cools
+//! down between failed fetches, and every failure is eventually retried.
 //!
-//! A token goes only to the origins that were named, only over TLS or to this machine, and is
-//! never shown: see [`BearerAuthLayer`].
+//! A token goes only to the origins that you named, and only over TLS or to this machine. The crate
+//! never shows it: see [`BearerAuthLayer`].
 //!
 //! # Where tokens come from
 //!
 //! - a token endpoint of OAuth 2.0: [`oauth2::TokenEndpoint`], and [`oauth2::providers`] for
 //!   services that are known by name
 //! - this machine: a variable, a file, a command: [`local`]
-//! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes
-//!   one attempt, and classifies each failure as [`TokenError::transient`] or
-//!   [`TokenError::permanent`]; the cache does all else.
+//! - anything else: an async function ([`from_fn`]) or a [`TokenSource`] of your own. It makes one
+//!   attempt per fetch, and classifies each failure as [`TokenError::transient`] or
+//!   [`TokenError::permanent`]. The cache does the rest.
 //!
-//! Credentials are [`Secret`]s, read anew for each fetch, so that a rotated one needs no
-//! restart.
+//! Credentials are [`Secret`]s. A source reads them again for each fetch, so a rotated credential
+//! needs no restart.
 //!
 //! # The pieces alone
 //!
-//! A [`TokenCache`] is of use without the layer: [`get`](TokenCache::get) for a program that
-//! wants just a token, [`status`](TokenCache::status) for a readiness probe,
-//! [`subscribe`](TokenCache::subscribe) for a long-lived stream that has to know before its
-//! token expires. Its clones share one token, so several stacks can too. The methods of
-//! [`RefreshPolicyBuilder`] set the numbers that it goes by.
+//! A [`TokenCache`] is useful without the layer: [`get`](TokenCache::get) for a program that needs
+//! only a token, [`status`](TokenCache::status) for a readiness probe,
+//! [`subscribe`](TokenCache::subscribe) for a long-lived stream that must know before its token
+//! expires. The clones of a cache share one token, so several stacks can share it too. The methods
+//! of [`RefreshPolicyBuilder`] set the cache's limits and intervals.
 //!
 //! # More
 //!
-//! The [`guide`] has a chapter for each question: choosing or writing a source, the client stacks, keys and
-//! users, fleets, failures, the order of layers, redirects, observability, testing, and migration from
-//! hand-written code.
+//! The [`guide`] has a chapter for each question: choosing or writing a source, the client stacks,
+//! keys and users, fleets, failures, the order of layers, redirects, observability, testing, and
+//! migration from hand-written code.
 //!
 //! # Calling a stack
 //!
-//! A stack takes requests with any body, so where the compiler cannot tell which one is meant
-//! (`api.ready().await?.call(request)`), let the request tell it: `api.clone().oneshot(request)`.
+//! A stack accepts requests with any body. Where the compiler cannot infer which body you mean
+//! (`api.ready().await?.call(request)`), let the request decide: `api.clone().oneshot(request)`.
 //! Clones are cheap.
 //!
 //! # Features
@@ -102,7 +102,7 @@
 //! | `shared` | no | `shared`: one token for many processes, over files or a store of your own |
 //! | `testing` | no | `testing`: a token service and a protected API on loopback |
 //!
-//! Without default features there is no serde, no TLS and no reqwest in the tree.
+//! Without default features the dependency tree has no serde, no TLS and no reqwest.
 //!
 //! [tower]: https://docs.rs/tower
 #![forbid(unsafe_code)]

@@ -5,10 +5,10 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), TokenError> {
-//! // Most of the time: `StoredToken::env("ACCESS_TOKEN")`, or a file that somebody else renews.
+//! // More often: `StoredToken::env("ACCESS_TOKEN")`, or a file that another program renews.
 //! let source = StoredToken::new("Bearer mF_9.B5f-4.1JqM");
 //!
-//! // This is what a `TokenCache` does for you.
+//! // A `TokenCache` does this for you.
 //! let token = source.fetch(TokenRequest::new(Reason::First)).await?;
 //! assert_eq!(token.secret(), "mF_9.B5f-4.1JqM");
 //! # Ok(())
@@ -20,8 +20,8 @@
 //! | in the program | [`StoredToken::new`] |
 //! | in an environment variable | [`StoredToken::env`] |
 //! | in a file, such as Kubernetes' projected service account tokens | [`StoredToken::file`] |
-//! | anywhere else that a [`Secret`](crate::Secret) can be | [`StoredToken::new`] |
-//! | printed by `ibmcloud`, `gcloud`, `az`, an exec plugin of Kubernetes, any program | `TokenCommand` (feature `command`) |
+//! | anywhere else that a [`Secret`](crate::Secret) can read | [`StoredToken::new`] |
+//! | printed by `ibmcloud`, `gcloud`, `az`, a Kubernetes exec plugin, any other program | `TokenCommand` (feature `command`) |
 
 #[cfg(feature = "command")]
 mod command;
@@ -36,13 +36,13 @@ pub use stored::{StoredToken, StoredTokenError};
 
 const SCHEME: &str = "Bearer";
 
-/// A token out of a text that people and programs write in more than one way.
+/// Makes a token from a text that people and programs write in more than one way.
 fn access_token(text: &str) -> Result<AccessToken, InvalidToken> {
     let text = text.trim();
     AccessToken::new(after_scheme(text).unwrap_or(text))
 }
 
-/// What follows `Bearer`, which may be nothing: `"Bearer $NEVER_SET"` is no token.
+/// What follows `Bearer`, possibly nothing: `"Bearer $NEVER_SET"` is no token.
 fn after_scheme(text: &str) -> Option<&str> {
     let (scheme, after) = text.split_at_checked(SCHEME.len())?;
     let ends = after.is_empty() || after.starts_with(char::is_whitespace);

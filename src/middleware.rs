@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// Puts a valid bearer token on every request of a
-/// [`ClientWithMiddleware`](reqwest_middleware::ClientWithMiddleware): the same promises as
-/// those of the layer that it is made from.
+/// [`ClientWithMiddleware`](reqwest_middleware::ClientWithMiddleware). It keeps the promises of the
+/// layer that you make it from.
 ///
 /// ```
 /// use reqwest_middleware::ClientBuilder;
@@ -36,29 +36,29 @@ use crate::{
 /// # client().unwrap();
 /// ```
 ///
-/// A rejected request is sent again if reqwest can clone it
-/// ([`Request::try_clone`]): a streaming body cannot be. A request that brings its own
-/// `Authorization`, or the extension [`SkipAuth`](crate::SkipAuth)
+/// A rejected request is sent again if reqwest can clone it ([`Request::try_clone`]), which it
+/// cannot if the body streams. A request that brings its own `Authorization`, or the extension
+/// [`SkipAuth`](crate::SkipAuth)
 /// ([`with_extension`](reqwest_middleware::RequestBuilder::with_extension)), passes untouched.
 ///
 /// # Redirects
 ///
-/// reqwest follows them by itself, below every middleware, and takes the token off for another
+/// reqwest follows redirects by itself, below every middleware, and removes the token for another
 /// host. A 401 that then comes from another origin is no rejection of the token. Better turn
-/// that off, as above: whether a redirect is followed is then yours to say.
+/// redirects off, as above, and decide in your own code whether to follow one.
 ///
 /// # Retries
 ///
-/// `reqwest-retry` belongs above: `.with(RetryTransientMiddleware…).with(auth)`. It tries
-/// again what failed on the way (connections, 5xx, 429), and each of its attempts gets the
-/// token of its moment; a 401 it leaves alone, and this middleware sends that again once.
+/// `reqwest-retry` belongs above: `.with(RetryTransientMiddleware…).with(auth)`. It retries what
+/// failed on the way (connections, 5xx, 429), and each of its attempts gets the current token. It
+/// leaves a 401 alone, and this middleware sends that request again once.
 ///
 /// # Errors
 ///
-/// [`Error::Middleware`]. [`TokenError::find_in`](crate::TokenError::find_in) tells if no token
-/// could be had, [`Refused::find_in`](crate::Refused::find_in) if none may go there, whatever
-/// middleware stands above. The error itself says only which of the two it is; print its
-/// causes too (`{:#}` of an `anyhow::Error` does).
+/// [`Error::Middleware`]. [`TokenError::find_in`](crate::TokenError::find_in) finds the error if
+/// there is no token, [`Refused::find_in`](crate::Refused::find_in) if the layer refused the
+/// request, whatever middleware stands above. The text of the outer error says only which of the
+/// two it is; print its causes too (`{:#}` of an `anyhow::Error` does).
 #[derive(Clone, Debug)]
 pub struct BearerAuthMiddleware {
     rules: Arc<Rules>,
@@ -101,12 +101,12 @@ impl Middleware for BearerAuthMiddleware {
         let (Some(replay), Some(mut request)) = (exchange.renewed(renewed), kept) else {
             return Ok(response);
         };
-        // It may hold a connection that the second call needs.
+        // The response may hold a connection that the second call needs.
         drop(response);
         replay.put(request.headers_mut());
         replay.replaying();
         let response = chain.run(request, extensions).await.inspect_err(|_| replay.broken())?;
-        // Whatever comes back is the answer.
+        // Whatever the second call returns is the answer.
         answered(&replay, &response, false);
         Ok(response)
     }
@@ -126,14 +126,14 @@ impl BearerAuthMiddleware {
             Admission::Ready(pass) => pass,
             Admission::Waiting(waiting) => waiting.pass().await.map_err(without_token)?,
             Admission::Refused(refused) => {
-                return Err(unsent(refused, "no access token may go where the request goes"));
+                return Err(unsent(refused, "the request was refused and was not sent"));
             }
             Admission::Failed(error) => return Err(without_token(error)),
         };
         Ok(Some(Exchange::new(pass)))
     }
 
-    /// The request once more, without a token, if it may be sent again and reqwest can clone it.
+    /// A copy of the request, without a token, if it may be sent again and reqwest can clone it.
     fn keep(&self, request: &Request, extensions: &Extensions) -> Option<Request> {
         if !self.replays {
             return None;
@@ -153,8 +153,8 @@ fn without_token(error: TokenError) -> Error {
     unsent(error, "the request has no access token and was not sent")
 }
 
-/// Why the request was not sent, as a cause. The errors of reqwest-middleware and reqwest-retry
-/// hand out the causes of the error that they are given, and not that error itself.
+/// Adds why the request was not sent, as a cause: the errors of reqwest-middleware and
+/// reqwest-retry return the causes of the error that they wrap, not that error itself.
 fn unsent(error: impl std::error::Error + Send + Sync + 'static, what: &'static str) -> Error {
     match Error::middleware(error) {
         Error::Middleware(error) => error.context(what).into(),
@@ -179,12 +179,12 @@ fn answered(exchange: &Exchange, response: &Response, can_replay: bool) -> Next 
     exchange.answered(&head, || can_replay)
 }
 
-/// The authority as the URL has it, which is borrowed.
+/// The authority, borrowed from the URL.
 fn destination(url: &Url) -> Destination<'_> {
     Destination::of_parts(url.scheme(), &url[Position::BeforeHost..Position::AfterPort])
 }
 
-/// For a user's rule: a copy is all that can be shown.
+/// A copy for a user's rule, because reqwest has no `Parts` to lend.
 fn request_parts(request: &Request, extensions: &Extensions) -> request::Parts {
     let (mut parts, ()) = http::Request::new(()).into_parts();
     parts.method = request.method().clone();

@@ -86,11 +86,14 @@ mod client_auth;
 mod client_recipe;
 #[cfg(feature = "serde")]
 mod config;
+mod der;
 mod destination;
 mod discovery;
 mod endpoint;
 mod error;
 mod overlay;
+#[cfg(any(feature = "jwt", feature = "reqwest"))]
+mod pem;
 pub mod providers;
 mod redact;
 mod refresh;
@@ -101,6 +104,8 @@ mod response;
 mod text;
 mod token_exchange;
 mod transport;
+#[cfg(any(feature = "jwt", feature = "reqwest"))]
+mod x509;
 
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]

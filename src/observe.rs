@@ -1,8 +1,7 @@
 //! Observability: events (feature `tracing`) and metrics (feature `metrics`).
 //!
-//! The guide has the two tables. Nothing here sees a secret, nothing here is
-//! called under a lock, and labels come from closed sets: names and origins that were
-//! configured, words that stand in `names`.
+//! The guide has a table of each. Nothing here sees a secret, nothing here runs under a lock, and
+//! labels come from closed sets: configured names and origins, and the words in `names`.
 
 #![cfg_attr(
     not(all(feature = "tracing", feature = "metrics")),
@@ -21,13 +20,13 @@ use crate::{
     origin::Origin,
 };
 
-/// The crate's own name, not that of a private module.
+/// The crate's name, not that of a private module.
 #[cfg(feature = "tracing")]
 const TARGET: &str = "tower_bearer";
 
 // ===== Flights =====
 
-/// A future that runs in a span of its own: a flight belongs to nobody who asked.
+/// Runs a future in a span of its own: a flight does not belong to the caller that started it.
 #[cfg(feature = "tracing")]
 pub(crate) fn flight<F: Future>(
     source: &Label,
@@ -53,7 +52,7 @@ pub(crate) fn flight<F: Future>(
     flight
 }
 
-/// One attempt of a flight has failed, and another follows.
+/// An attempt of a flight has failed, and another one follows.
 pub(crate) fn attempt_failed(source: &Label, error: &TokenError, attempt: u32, pause: Duration) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
@@ -66,7 +65,7 @@ pub(crate) fn attempt_failed(source: &Label, error: &TokenError, attempt: u32, p
     );
 }
 
-/// A flight has ended. `cooldown`: how long nothing is fetched then.
+/// A flight has ended. `cooldown` says for how long the cache fetches nothing.
 pub(crate) fn finished(
     source: &Label,
     reason: &'static str,
@@ -106,7 +105,7 @@ pub(crate) fn finished(
     }
 }
 
-/// A flight has brought a token after so many that did not, the first of them so long ago.
+/// A flight has returned a token after this many that did not, the first of them this long ago.
 pub(crate) fn recovered(source: &Label, failures: u64, failing_for: Duration) {
     #[cfg(feature = "tracing")]
     tracing::info!(
@@ -118,7 +117,7 @@ pub(crate) fn recovered(source: &Label, failures: u64, failing_for: Duration) {
     );
 }
 
-/// What a token endpoint said instead of a token: a known code, or `other`.
+/// The error that a token endpoint returned instead of a token: a known code, or `other`.
 #[cfg(feature = "oauth2")]
 pub(crate) fn endpoint_error(source: &Label, code: &'static str) {
     #[cfg(feature = "metrics")]
@@ -126,7 +125,7 @@ pub(crate) fn endpoint_error(source: &Label, code: &'static str) {
         .increment(1);
 }
 
-/// The metadata of an issuer could not be read anew: those that were read last serve.
+/// An issuer's metadata could not be read again. Those that were read last stay in use.
 #[cfg(feature = "oauth2")]
 pub(crate) fn metadata_not_read(source: &Label, error: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
@@ -134,13 +133,13 @@ pub(crate) fn metadata_not_read(source: &Label, error: &dyn std::fmt::Display) {
         target: TARGET,
         source = source.text(),
         %error,
-        "the metadata of the issuer could not be read anew"
+        "the issuer's metadata could not be read again"
     );
 }
 
 // ===== A fleet's store =====
 
-/// The store of a fleet does not answer, and did before.
+/// The store of a fleet has stopped answering.
 #[cfg(feature = "shared")]
 pub(crate) fn store_away(source: &Label, error: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
@@ -148,7 +147,7 @@ pub(crate) fn store_away(source: &Label, error: &dyn std::fmt::Display) {
         target: TARGET,
         source = source.text(),
         %error,
-        "the store that the fleet shares its token by does not answer"
+        "the fleet's token store does not answer"
     );
 }
 
@@ -159,11 +158,11 @@ pub(crate) fn store_back(source: &Label) {
     tracing::info!(
         target: TARGET,
         source = source.text(),
-        "the store that the fleet shares its token by answers again"
+        "the fleet's token store answers again"
     );
 }
 
-/// What a store holds is no record of this fleet, and is going to be replaced.
+/// A store holds something that is not a record of this fleet. The fleet will replace it.
 #[cfg(feature = "shared")]
 pub(crate) fn record_ignored(source: &Label, reason: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
@@ -171,13 +170,13 @@ pub(crate) fn record_ignored(source: &Label, reason: &dyn std::fmt::Display) {
         target: TARGET,
         source = source.text(),
         %reason,
-        "what the store holds in the place of the fleet's token is ignored and replaced"
+        "the fleet's token store holds no valid token: its content is ignored and replaced"
     );
 }
 
 // ===== Refresh tokens =====
 
-/// The work of a task that a fetch has spawned: what its transport logs belongs to that fetch.
+/// Runs a task that a fetch has spawned in the fetch's span: what its transport logs belongs there.
 #[cfg(all(any(feature = "oauth2", feature = "shared"), feature = "tracing"))]
 pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Output> {
     tracing::Instrument::in_current_span(work)
@@ -188,7 +187,7 @@ pub(crate) fn in_current_span<F: Future>(work: F) -> impl Future<Output = F::Out
     work
 }
 
-/// The hook for new refresh tokens has been running for so long, and has not ended.
+/// The hook for new refresh tokens has been running for this long, and has not ended.
 #[cfg(feature = "oauth2")]
 pub(crate) fn hook_hangs(source: &Label, running_for: Duration) {
     #[cfg(feature = "tracing")]
@@ -226,7 +225,7 @@ pub(crate) fn waited(source: &Label, time: Duration) {
     metrics::histogram!(names::WAIT_SECONDS, "source" => source.value()).record(time);
 }
 
-/// A token is used that has so much left, if it ever expires.
+/// A token is used that has this much of its life left, if it ever expires.
 #[inline]
 pub(crate) fn used<'a>(
     source: impl FnOnce() -> &'a Label,
@@ -247,7 +246,7 @@ pub(crate) fn used<'a>(
     }
 }
 
-/// As the macros do it, but for the key of the number, which would take an allocation each time.
+/// Does what the macros do, without the allocation that they need for the metric's key.
 #[cfg(feature = "metrics")]
 static METADATA: metrics::Metadata<'static> =
     metrics::Metadata::new(module_path!(), metrics::Level::INFO, Some(module_path!()));
@@ -259,7 +258,7 @@ fn count_one(number: &metrics::Key) {
 
 // ===== Keys =====
 
-/// The entry of a key was there.
+/// A key had an entry.
 #[cfg(feature = "keyed")]
 #[inline]
 pub(crate) fn key_found(source: &Label) {
@@ -274,7 +273,7 @@ pub(crate) fn key_missed(source: &Label) {
     metrics::counter!(names::KEY_MISSES, "source" => source.value()).increment(1);
 }
 
-/// So many keys have an entry now.
+/// This many keys have an entry now.
 #[cfg(feature = "keyed")]
 pub(crate) fn keys(source: &Label, len: usize) {
     #[cfg(feature = "metrics")]
@@ -282,7 +281,7 @@ pub(crate) fn keys(source: &Label, len: usize) {
     metrics::gauge!(names::KEYS, "source" => source.value()).set(len as f64);
 }
 
-/// An entry has gone.
+/// An entry was dropped.
 #[cfg(feature = "keyed")]
 pub(crate) fn key_evicted(source: &Label, reason: &'static str) {
     #[cfg(feature = "metrics")]
@@ -292,7 +291,7 @@ pub(crate) fn key_evicted(source: &Label, reason: &'static str) {
 
 // ===== Rejections =====
 
-/// A token was rejected, and another one is wanted.
+/// A token was rejected, and a caller wants another one.
 pub(crate) fn renewing(source: &Label, origin: Option<&Origin>) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
@@ -318,7 +317,7 @@ pub(crate) fn renewal_failed(source: &Label, error: &TokenError) {
     metrics::counter!(names::FAILED_RENEWALS, "source" => source.value()).increment(1);
 }
 
-/// An origin has rejected a renewed token that it never accepted: its next renewal waits.
+/// An origin rejected a renewed token that it had never accepted. Its next renewal waits.
 pub(crate) fn backed_off(source: &Label, origin: Option<&Origin>, nth: u32, pause: Duration) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
@@ -333,8 +332,8 @@ pub(crate) fn backed_off(source: &Label, origin: Option<&Origin>, nth: u32, paus
     metrics::counter!(names::RENEWAL_BACKOFFS, "source" => source.value()).increment(1);
 }
 
-/// An origin has accepted a token that was renewed because it had rejected the one before; or,
-/// after so many renewal backoffs, any token.
+/// An origin has accepted the renewed token that replaces one it had rejected; or, after this many
+/// renewal backoffs, any token.
 pub(crate) fn accepted_again(source: &Label, origin: Option<&Origin>, backoffs: u32) {
     #[cfg(feature = "tracing")]
     {
@@ -388,8 +387,8 @@ pub(crate) fn replaying(source: &Label, origin: &Origin) {
     );
 }
 
-/// A request that was sent again has come to its end. `named`: its origin, if that was
-/// configured and so may be a label.
+/// A request that was sent again has ended. `named` is its origin, if that was configured and so
+/// may be a metric label.
 pub(crate) fn replayed(source: &Label, named: Option<&Origin>, outcome: Replay) {
     #[cfg(feature = "metrics")]
     {
@@ -402,7 +401,7 @@ pub(crate) fn replayed(source: &Label, named: Option<&Origin>, outcome: Replay) 
     }
 }
 
-/// A request was not sent, because no token may go where it goes: so it is about no source.
+/// A request was not sent, because no token may go with it. So the event is about no source.
 pub(crate) fn refused(refused: &Refused) {
     #[cfg(feature = "tracing")]
     tracing::warn!(target: TARGET, reason = %refused, "a request was refused");
@@ -417,9 +416,9 @@ fn shown(origin: Option<&Origin>) -> impl std::fmt::Display {
 
 // ===== Names =====
 
-/// Tells the metrics recorder what each number is, and in which unit.
+/// Gives the metrics recorder the help text and the unit of each metric.
 ///
-/// Call it once, after the recorder was installed; an exporter then has a help text for each.
+/// Call it once, after you have installed the recorder. An exporter then prints the help texts.
 #[cfg(feature = "metrics")]
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub fn describe_metrics() {
@@ -428,7 +427,7 @@ pub fn describe_metrics() {
     for (name, text) in names::COUNTERS {
         describe_counter!(name, Unit::Count, text);
     }
-    describe_gauge!(names::KEYS, Unit::Count, "Token keys that have an entry");
+    describe_gauge!(names::KEYS, Unit::Count, "Token keys that have a cache entry");
     for (name, text) in names::HISTOGRAMS {
         describe_histogram!(name, Unit::Seconds, text);
     }

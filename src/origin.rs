@@ -18,10 +18,10 @@ pub(crate) use self::redirect::final_uri;
 
 /// Where a token may go: a scheme (`http` or `https`), a host and a port.
 ///
-/// It is kept in one form: the host in lower case, an IPv6 address as RFC 5952 writes it, and
-/// the port as a number, the scheme's own if none was written. So two that lead to the same
-/// place are equal however they were written. No name is looked up, and a dot at the end of
-/// a name makes another one of it.
+/// An origin has one form: the host in lower case, an IPv6 address as RFC 5952 writes it, and the
+/// port as a number, by default that of the scheme. So two origins that lead to the same place are
+/// equal, however they were written. No name is resolved, and a trailing dot makes a different
+/// name.
 ///
 /// ```
 /// use tower_bearer::Origin;
@@ -40,7 +40,7 @@ pub(crate) use self::redirect::final_uri;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Origin {
     secure: bool,
-    // Shared, so that an origin is cloned for the price of a reference count.
+    // Shared, so that cloning an origin costs a reference count.
     host: Arc<str>,
     port: u16,
 }
@@ -49,7 +49,7 @@ pub struct Origin {
 
 impl Origin {
     /// The origin that a URI names; `None` if it lacks a scheme or an authority, if its scheme is
-    /// another than `http` and `https`, or if its port is no port.
+    /// neither `http` nor `https`, or if its port is invalid.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme()? {
@@ -62,8 +62,8 @@ impl Origin {
         if host.is_empty() {
             return None;
         }
-        // Without digits the port is the scheme's own (RFC 3986 §3.2.3); a number that is no port
-        // must not become it.
+        // Without digits the port is that of the scheme (RFC 3986 §3.2.3). A number that is not a
+        // port must not become it.
         let port = match authority.as_str().rsplit_once(':') {
             Some((_, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 if digits.is_empty() { default_port(secure) } else { digits.parse().ok()? }
@@ -96,7 +96,7 @@ impl Origin {
         &self.host
     }
 
-    /// The port; the scheme's own if none was written.
+    /// The port, by default that of the scheme.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -115,8 +115,8 @@ fn canonical(host: &str) -> Arc<str> {
     }
 }
 
-/// The address that a host is, if it is one. An IPv4 address of another shape than four decimal
-/// numbers is a name here: not everybody reads `0177.1` alike.
+/// The IP address that a host is, if it is one. An IPv4 address in another form than four decimal
+/// numbers counts as a name: programs differ in how they read `0177.1`.
 fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(host) => host.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -145,7 +145,7 @@ impl FromStr for Origin {
     type Err = InvalidOrigin;
 
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
-        // The `http` crate drops a fragment in silence.
+        // The `http` crate silently drops a fragment.
         if text.contains('#') {
             return Err(InvalidOrigin::Extra("a fragment"));
         }
@@ -198,20 +198,20 @@ impl TryFrom<String> for Origin {
 
 // ===== impl InvalidOrigin =====
 
-/// A text that is no origin, or one that cannot be added to the layer.
+/// A text that is not an origin, or an origin that cannot be added to the layer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidOrigin {
-    /// It cannot be read as a URI at all.
-    #[error("the origin is no valid URI: write it like `https://api.example.com`")]
+    /// The text cannot be read as a URI at all.
+    #[error("the origin is not a valid URI: write it like `https://api.example.com`")]
     Unreadable,
-    /// The scheme or the host is missing, or the scheme is another one.
+    /// The scheme or the host is missing, or the scheme is neither `https` nor `http`.
     #[error(
         "the origin needs a scheme, `https` or `http`, and a host: write it like \
          `https://api.example.com`"
     )]
     NoOrigin,
-    /// There is more than an origin holds.
+    /// The text has more than an origin has.
     #[error("the origin has {0}: an origin is a scheme, a host and perhaps a port")]
     Extra(&'static str),
     /// The port is not a number from 1 to 65535.
@@ -220,32 +220,35 @@ pub enum InvalidOrigin {
     /// The host has a `*` in it.
     #[error(
         "the origin has a `*` in its host: name each origin that gets the token, or call \
-         `.any_https()` if every one may have it"
+         `.any_https()` if every https origin may get it"
     )]
     Wildcard,
-    /// The origin is plain `http` to another machine.
+    /// The origin is plain `http` on another machine.
     #[error(
-        "the origin {0} is plain http: everybody on the way could read the token. Use https, or, \
-         if you must, call `.allow_plaintext()`"
+        "the origin {0} is plain http: everyone on the network path could read the token. Use \
+         https, or, if you must, call `.allow_plaintext()`"
     )]
     Plaintext(Origin),
-    /// [`assume_origin`](crate::BearerAuthLayer::assume_origin) got an origin that was not named.
-    #[error("the origin {0} is assumed and gets no token: name it too, by `.origin(\"{0}\")`")]
+    /// [`assume_origin`](crate::BearerAuthLayer::assume_origin) got an origin that was not named
+    /// too.
+    #[error("the origin {0} is assumed but not named: name it too, with `.origin(\"{0}\")`")]
     NotNamed(Origin),
     /// The layer has no origin at all.
     #[error(
-        "no origin gets the layer's token: name one by `.origin(\"https://api.example.com\")`, or \
+        "no origin gets the layer's token: name one with `.origin(\"https://api.example.com\")`, or \
          call `.any_https()`"
     )]
     NoneNamed,
-    /// The layer requires a subject, and the origin has one token for all of them.
+    /// The layer requires a subject, but the origin has one token for all subjects.
     #[error(
-        "the layer requires a subject, and the origin {0} has one token for all requests: give it a \
-         `KeyedTokenCache`"
+        "the layer requires a subject, but the origin {0} has one token for all requests: give it \
+         a `KeyedTokenCache`"
     )]
     NotForSubjects(Origin),
-    /// The origin has a token already, from another cache.
-    #[error("the origin {0} has a token already: give each origin to one `.origin` or `.route`")]
+    /// The origin already has a token, from another cache.
+    #[error(
+        "the origin {0} already has a token: name each origin in one `.origin` or `.route` only"
+    )]
     Taken(Origin),
 }
 

@@ -1,8 +1,8 @@
 //! Every decision about one request and its response: which origin gets which token, what a
 //! rejection is, whether the request may be sent again.
 //!
-//! Nothing here waits or sends: an [`Exchange`](crate::exchange::Exchange) asks, and
-//! [`service`](crate::service) or [`middleware`](crate::middleware) drive that.
+//! Nothing here waits or sends: an [`Exchange`](crate::exchange::Exchange) asks the rules, and
+//! [`service`](crate::service) or [`middleware`](crate::middleware) drives the exchange.
 
 mod destination;
 mod header;
@@ -48,14 +48,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnlistedOrigin {
-    /// It fails with [`Refused`], and nothing is sent.
+    /// The request fails with [`Refused`], and nothing is sent.
     #[default]
     Refuse,
-    /// It is sent without a token.
+    /// The request is sent without a token.
     SendBare,
 }
 
-/// A request extension: this request passes untouched.
+/// A request extension: the layer passes this request through untouched.
 ///
 /// ```
 /// use tower_bearer::SkipAuth;
@@ -66,10 +66,10 @@ pub enum UnlistedOrigin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SkipAuth;
 
-/// A request extension: how many bytes of this request's body may be kept, to send it again
-/// after a rejection. It takes the place of the layer's own limit; 0 means no replay.
+/// A request extension: how many bytes of this request's body the layer may keep, to send it again
+/// after a rejection. It replaces the layer's own limit; 0 means no replay.
 ///
-/// A layer that keeps clones of bodies ([`CloneBody`](crate::CloneBody)) keeps all of the body
+/// A layer that keeps clones of bodies ([`CloneBody`](crate::CloneBody)) keeps the whole body
 /// unless this is 0.
 ///
 /// ```
@@ -83,12 +83,12 @@ pub struct SkipAuth;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayLimit(pub usize);
 
-/// What the layer was told; one for all services and all requests.
+/// The layer's settings, shared by all its services and requests.
 #[derive(Clone)]
 pub(crate) struct Rules {
     tokens: Tokens,
     routes: Routes,
-    /// The slots for `https` origins that are not named, if those get the layer's token.
+    /// The slots for `https` origins that are not named, if these get the layer's token.
     any_https: Option<Slots>,
     pub(crate) allow_plaintext: bool,
     assumed: Option<Assumed>,
@@ -99,7 +99,7 @@ pub(crate) struct Rules {
     id: RulesId,
 }
 
-/// What is looked at of a request.
+/// What the rules look at in a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestHead<'a> {
     pub(crate) destination: Destination<'a>,
@@ -107,7 +107,7 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) extensions: &'a Extensions,
 }
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Debug)]
 pub(crate) enum Admission {
     /// It passes untouched.
@@ -116,18 +116,18 @@ pub(crate) enum Admission {
     Ready(Arc<Pass>),
     /// It waits for a token.
     Waiting(Waiting),
-    /// No token may go there.
+    /// No token may go with it.
     Refused(Refused),
-    /// No token can be had.
+    /// There is no token.
     Failed(TokenError),
 }
 
-/// How much of a request's body may be kept.
+/// How much of a request's body the layer may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// There is to be no replay.
+    /// There is no replay.
     Nothing,
-    /// So many bytes; `None`: as the layer says.
+    /// At most this many bytes; `None`: the layer's own limit.
     UpTo(Option<usize>),
 }
 
@@ -149,7 +149,7 @@ impl Rules {
         }
     }
 
-    /// The token for a request that goes there, where it is known at once.
+    /// The token for a request to this destination, if it is known at once.
     pub(crate) fn ready(
         &self,
         destination: Destination<'_>,
@@ -168,7 +168,7 @@ impl Rules {
         slot.get(|pass| pass.holds() && (!is_shared || pass.is_for(destination)))
     }
 
-    /// The token for a request with that key, where it is known at once.
+    /// The token for a request with this key, if it is known at once.
     #[cfg(feature = "keyed")]
     fn ready_for(&self, key: &TokenKey, destination: Destination<'_>) -> Option<Arc<Pass>> {
         let tokens = match (destination, &self.assumed) {
@@ -184,8 +184,8 @@ impl Rules {
         tokens.ready(key, |pass| pass.is_of(self.id) && pass.is_for(destination) && pass.holds())
     }
 
-    /// Where the pass of such a request is, if one was left there; and whether other origins use
-    /// that place too.
+    /// The slot for the pass of a request to this destination, and whether other origins use that
+    /// slot too.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it returns what only its caller takes apart")]
     fn slot(&self, destination: Destination<'_>) -> Option<(&Slot, bool)> {
@@ -201,7 +201,7 @@ impl Rules {
         }
     }
 
-    /// What becomes of the request.
+    /// Decides what happens to the request.
     #[cold]
     pub(crate) fn admit(&self, request: &RequestHead<'_>) -> Admission {
         let skips = request.extensions.get::<SkipAuth>().is_some();
@@ -218,7 +218,7 @@ impl Rules {
         }
     }
 
-    /// Asks for the token of a request that goes there, and leaves it for the next one.
+    /// Asks the cache for the token of this request, and leaves the pass for the next request.
     fn granted(&self, target: Target, supply: &Supply, destination: Destination<'_>) -> Admission {
         let is_good = |pass: &Pass| pass.is_of(self.id) && pass.is_for(destination) && pass.holds();
         if let Some(pass) = supply.left(is_good) {
@@ -239,7 +239,7 @@ impl Rules {
         }
     }
 
-    /// How much of the request may be kept; `parts` are there if somebody
+    /// How much of the request the layer may keep. `parts` are given if a rule of the user's
     /// [judges](Self::replay_if) requests.
     #[inline]
     pub(crate) fn keep(&self, extensions: &Extensions, parts: Option<&request::Parts>) -> Keep {
@@ -283,7 +283,7 @@ impl Rules {
         Ok((target, supply))
     }
 
-    /// Whether nobody on the way there reads the token, or may.
+    /// Whether no one on the network path can read the token, or the user has allowed it.
     fn may_be_told(&self, origin: &Origin) -> bool {
         origin.is_https() || origin.is_loopback() || self.allow_plaintext
     }
@@ -294,16 +294,16 @@ impl Rules {
     }
 }
 
-/// What the layer's builder changes. Services that exist keep the rules that they were made with.
+/// The layer's builder calls these. Existing services keep the rules that they were made with.
 impl Rules {
-    /// Names an origin, and says where its tokens come from; `None`: where the layer's do.
+    /// Names an origin and sets where its tokens come from; `None`: from the layer's own cache.
     pub(crate) fn add(
         &mut self,
         origin: Origin,
         tokens: Option<Tokens>,
     ) -> Result<(), InvalidOrigin> {
         let tokens = tokens.unwrap_or_else(|| self.tokens.clone());
-        // A pass with the layer's own token may have been left for that origin.
+        // A slot may hold a pass with the layer's own token for that origin.
         self.any_https = self.any_https.take().map(|_| Slots::default());
         self.routes.add(origin, tokens)
     }
@@ -316,7 +316,7 @@ impl Rules {
         self.assumed = Some(Assumed { origin, slot: Slot::default() });
     }
 
-    /// Called before each change: passes that were left elsewhere are for what was before.
+    /// Called before each change: passes that were left elsewhere belong to the old rules.
     pub(crate) fn changing(&mut self) {
         self.id = RulesId::default();
     }
@@ -343,7 +343,7 @@ impl Rules {
         }
     }
 
-    /// How responses are judged; passes that were made for other verdicts are forgotten.
+    /// How responses are judged. Passes that were made for the old verdicts are dropped.
     pub(crate) fn verdicts(&mut self) -> &mut Verdicts {
         *self = self.clone();
         Arc::make_mut(&mut self.verdicts)

@@ -14,14 +14,14 @@ use crate::{error::BoxError, token::Redacted};
 
 pub use self::error::{SecretError, SecretErrorKind};
 
-/// A client secret, an API key, a refresh token: whatever has to be shown to get a token.
+/// A client secret, an API key, a refresh token: any credential that a token request carries.
 ///
-/// Each fetch reads it anew, so that a credential which is rotated in its variable, its file or
-/// its vault needs no restart. Wherever it comes from, an empty one is an error, and so is one
+/// Each fetch reads the secret again, so a credential that is rotated in its variable, its file or
+/// its vault needs no restart. An empty secret is an error, wherever it comes from, and so is one
 /// of more than 64 KiB.
 ///
-/// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of
-/// them goes. `Debug` names the variable or the file and never shows a value.
+/// Clones are cheap and share one copy of a fixed secret, which is wiped when the last of them is
+/// dropped. `Debug` names the variable or the file and never shows a value.
 ///
 /// ```
 /// use tower_bearer::{BoxError, Secret};
@@ -64,45 +64,45 @@ type Function =
 // ===== impl Secret =====
 
 impl Secret {
-    /// A secret that never changes, taken as it is. A `String` that is given away is wiped.
+    /// A secret that never changes, used as it is. The crate wipes a `String` that you pass.
     pub fn new(secret: impl Into<String>) -> Self {
         Kept::Fixed(Zeroizing::new(secret.into())).into()
     }
 
-    /// The value of an environment variable, taken as it is.
+    /// The value of an environment variable, used as it is.
     ///
-    /// What is returned by [`read`](Self::read) is wiped; the environment itself is not.
+    /// The value that [`read`](Self::read) returns is wiped; the environment itself is not.
     pub fn env(name: impl Into<String>) -> Self {
         Kept::Env(name.into()).into()
     }
 
     /// The text of a file, without the white space around it.
     ///
-    /// It has to be a regular file (symbolic links are followed) with UTF-8 in it. A file that
-    /// is replaced by renaming, as Kubernetes does it, is read whole: the old one or the new
-    /// one. One that is rewritten in place while it is read is read again.
+    /// It must be a regular file (symbolic links are followed) that holds UTF-8. If the file is
+    /// replaced by renaming, as Kubernetes does, a read returns the old text or the new text,
+    /// whole. If the file is rewritten in place during a read, it is read again.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Kept::File(path.into()).into()
     }
 
-    /// One member of the JSON object in a file: a text, without the white space around it.
+    /// One member of the JSON object in a file: a string, without the white space around it.
     ///
-    /// The file is read as by [`file`](Self::file). The key file of
-    /// `ibmcloud iam service-api-key-create … --file key.json` is
-    /// `Secret::json_file("key.json", "apikey")`.
+    /// The file is read as by [`file`](Self::file). For the key file of `ibmcloud iam
+    /// service-api-key-create … --file key.json` this is `Secret::json_file("key.json", "apikey")`.
     #[cfg(any(feature = "oauth2", feature = "command"))]
     #[cfg_attr(docsrs, doc(cfg(any(feature = "oauth2", feature = "command"))))]
     pub fn json_file(path: impl Into<PathBuf>, member: impl Into<String>) -> Self {
         Kept::JsonFile { path: path.into(), member: member.into() }.into()
     }
 
-    /// What an async function returns, taken as it is.
+    /// What an async function returns, used as it is.
     ///
-    /// It may return the same until a credential is rotated, or make one anew for each call, such
-    /// as a signed assertion. After a refusal, only the former can have changed.
+    /// It may return the same secret until that is rotated, or make a new one for each call, such
+    /// as a signed assertion. After the token service has refused the secret, the crate can see a
+    /// change only in the first case.
     ///
-    /// `F` is kept and called from any thread, hence its bounds. The text of the error
-    /// that it returns is shown: it must not contain the secret.
+    /// `F` is kept and called from any thread, hence its bounds. The text of its error is shown: it
+    /// must not contain the secret.
     pub fn from_fn<F, Fut>(read: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -111,14 +111,14 @@ impl Secret {
         Kept::Function(Box::new(move || Box::pin(read()))).into()
     }
 
-    /// Reads the secret as it is now. It is wiped when it is dropped.
+    /// Reads the current secret. The value is wiped when it is dropped.
     ///
     /// A file is read on tokio's blocking pool or, without a tokio runtime, on this thread.
     ///
     /// # Errors
     ///
-    /// [`SecretError`] if there is no secret, or none that can be used. It says where and what
-    /// to mend, and shows no value.
+    /// [`SecretError`] if there is no secret, or none that is usable. It says where and what to
+    /// change, and shows no value.
     pub async fn read(&self) -> Result<Zeroizing<String>, SecretError> {
         self.kept
             .value()
@@ -127,13 +127,13 @@ impl Secret {
             .map_err(|kind| SecretError::new(self.place(), kind))
     }
 
-    /// An error about what was read, where more is asked of it than of every secret.
+    /// An error about what was read, for a caller that asks more of it than of every secret.
     #[cfg(feature = "oauth2")]
     pub(crate) fn error(&self, kind: SecretErrorKind) -> SecretError {
         SecretError::new(self.place(), kind)
     }
 
-    /// The secret, if it is one that never changes.
+    /// The secret, if it never changes.
     #[cfg(feature = "oauth2")]
     pub(crate) fn fixed(&self) -> Option<&str> {
         match &*self.kept {
@@ -142,7 +142,7 @@ impl Secret {
         }
     }
 
-    /// Whether a function makes it, perhaps anew each time.
+    /// Whether a function makes it, perhaps a new one each time.
     #[cfg(feature = "oauth2")]
     pub(crate) fn is_made(&self) -> bool {
         matches!(*self.kept, Kept::Function(_))
@@ -201,7 +201,7 @@ impl Kept {
     }
 }
 
-/// Quoted and escaped: a name may be anything that an operating system takes.
+/// Quoted and escaped: a name may contain anything that the operating system accepts.
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -233,7 +233,7 @@ fn variable(value: Option<OsString>) -> Result<Zeroizing<String>, SecretErrorKin
     std::str::from_utf8(&value).map(owned).map_err(|_| SecretErrorKind::NotText)
 }
 
-/// Editors add a line end, some a byte order mark too; neither is part of a secret.
+/// Editors add a line end, some a byte order mark too. Neither is part of a secret.
 fn text(bytes: &[u8]) -> Result<&str, SecretErrorKind> {
     let text = std::str::from_utf8(bytes).map_err(|_| SecretErrorKind::NotText)?;
     Ok(text.trim_start_matches('\u{feff}').trim())

@@ -35,34 +35,34 @@ use crate::{
 ///
 /// # Clone
 ///
-/// The inner service has to be `Clone`, because the response future needs one of its own: for
-/// the replay, and for a request that has to wait for its token, which lets go of the service
-/// that was made ready for it. The clone is polled ready before it is called.
+/// The inner service must be `Clone`, because the response future needs one of its own: for the
+/// replay, and for a request that waits for its token, which releases the service that was made
+/// ready for it. The future polls the clone ready before it calls it.
 ///
 /// # What the compiler says
 ///
 /// `the method … exists for struct BearerAuth<…>, but its trait bounds were not satisfied` means that
-/// the inner service is none for the request that you call it with:
+/// the inner service does not take the request that you call it with:
 ///
 /// | the inner service | do this |
 /// | --- | --- |
 /// | a bare `reqwest::Client`, which takes reqwest's own requests | wrap it: `oauth2::ReqwestService::new(client)` (feature `reqwest`) |
-/// | is not `Clone` | derive it, or put `tower::buffer::Buffer` around |
+/// | is not `Clone` | derive it, or wrap it in `tower::buffer::Buffer` |
 /// | takes requests with another body (hyper-util's `Client<_, Full<Bytes>>` takes `Request<Full<Bytes>>` alone) | give the request that body |
 /// | after [`buffer_body`](crate::BearerAuthLayer::buffer_body), takes another body than `wrap` makes | give it a `wrap` that makes the body that the service takes |
-/// | answers with something else than an `http::Response` | map that with `tower::util::MapResponse` |
+/// | answers with something other than an `http::Response` | map that with `tower::util::MapResponse` |
 /// | has an error that cannot become a `Box<dyn Error + Send + Sync>` | map that with `tower::util::MapErr` |
 ///
-/// Which of these it is the compiler says once the method is written as a function:
-/// `ServiceExt::oneshot(service, request)`. If it cannot tell which body is meant, see
-/// [calling a stack](crate#calling-a-stack).
+/// Write the method as a function, `ServiceExt::oneshot(service, request)`, and the compiler names
+/// the bound that does not hold. If it cannot infer the body, see [calling a
+/// stack](crate#calling-a-stack).
 ///
 /// # Error
 ///
-/// The error is boxed, as in tower's own middleware. If no token could be had it is a
-/// [`TokenError`](crate::TokenError), if none may go there a [`Refused`](crate::Refused), else
-/// it is the inner service's. [`TokenError::find_in`](crate::TokenError::find_in) and
-/// [`Refused::find_in`](crate::Refused::find_in) tell, also above other layers.
+/// The error is boxed, as in tower's own middleware. It is a [`TokenError`](crate::TokenError) if
+/// there is no token, a [`Refused`](crate::Refused) if no token may go with the request, and
+/// otherwise the inner service's error. [`TokenError::find_in`](crate::TokenError::find_in) and
+/// [`Refused::find_in`](crate::Refused::find_in) recover it, also above other layers.
 #[derive(Clone)]
 pub struct BearerAuth<S, R = CloneBody> {
     inner: S,
@@ -78,17 +78,17 @@ impl<S, R> BearerAuth<S, R> {
         Self { inner, rules, recent: Recent::default(), replay }
     }
 
-    /// The inner service.
+    /// A reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// The inner service, to be changed.
+    /// A mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
     }
 
-    /// The inner service alone.
+    /// Takes the inner service out.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -156,7 +156,7 @@ impl<S, R> BearerAuth<S, R> {
         ResponseFuture::detour(Detour::Failed(error))
     }
 
-    /// Gives back what `poll_ready` has reserved: a permit, a place in a queue.
+    /// Releases what `poll_ready` reserved: a permit, a place in a queue.
     fn let_go(&mut self)
     where
         S: Clone,

@@ -8,15 +8,16 @@ use futures_util::future::BoxFuture;
 use crate::key::TokenKey;
 use crate::{challenge::Challenge, error::TokenError, observe::Label, token::AccessToken};
 
-/// Fetches an access token from wherever tokens come from.
+/// Fetches access tokens.
 ///
-/// A source is slow, may fail, and remembers nothing: the [`TokenCache`](crate::TokenCache)
-/// above it keeps the token, makes many askers share one fetch, and tries again. So a source
-/// makes one attempt and says by [`TokenError::transient`] or [`TokenError::permanent`] how
-/// it went. It is `Send + Sync + 'static` because fetches run on tasks of their own.
+/// A source may be slow, may fail, and remembers nothing: the [`TokenCache`](crate::TokenCache)
+/// above it keeps the token, shares one fetch among many callers, and retries. So a source makes
+/// one attempt per call, and reports a failure as [`TokenError::transient`] or
+/// [`TokenError::permanent`]. It is `Send + Sync + 'static` because fetches run on tasks of their
+/// own.
 ///
-/// To choose a source while the program runs, make a [`TokenCache`](crate::TokenCache) of
-/// whichever it is: a cache has one type for all.
+/// To choose a source at run time, make a [`TokenCache`](crate::TokenCache) of it: a cache has one
+/// type for all sources.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,14 +40,14 @@ use crate::{challenge::Challenge, error::TokenError, observe::Label, token::Acce
 /// # Cancellation
 ///
 /// The cache drops the future if it takes longer than
-/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It does not drop it because
-/// somebody who asked has gone.
+/// [`attempt_timeout`](crate::RefreshPolicyBuilder::attempt_timeout). It does not drop it when a
+/// caller goes away.
 pub trait TokenSource: Send + Sync + 'static {
     /// Fetches a token, once.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the source from a token; the cache decides when to ask again.
+    /// [`TokenError`] if there is no token. The cache decides when to try again.
     fn fetch(
         &self,
         request: TokenRequest,
@@ -61,8 +62,8 @@ pub trait TokenSource: Send + Sync + 'static {
     }
 
     /// The name of this source in events, metrics, errors and the [`Status`](crate::Status) of a
-    /// cache that is not [named](crate::TokenCache::named) itself. It is asked for once, and is
-    /// no secret.
+    /// cache that is not [named](crate::TokenCache::named) itself. The cache asks once. The name
+    /// must not be a secret.
     fn name(&self) -> Option<&str> {
         None
     }
@@ -73,16 +74,15 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
-    /// Whether something that the source is configured with has changed since its last
-    /// permanent failure, so that trying again makes sense before the cooldown is over. The
-    /// cache asks once a second at most.
+    /// Whether the source's configuration has changed since its last permanent failure, so that a
+    /// retry makes sense before the cooldown ends. The cache asks at most once a second.
     fn recovered(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }
 
-    /// Whether any number of processes may fetch at once, each with what it was configured with.
-    /// It is not so where a fetch spends something that the next one needs, as the exchange of a
-    /// refresh token does where the service rotates them.
+    /// Whether any number of processes may fetch at once, each with its own copy of the
+    /// configuration. Return `false` if a fetch uses up something that the next one needs, as the
+    /// exchange of a refresh token does where the service rotates them.
     fn is_repeatable(&self) -> bool {
         true
     }
@@ -119,7 +119,7 @@ impl<T: TokenSource> TokenSource for Arc<T> {
 
 // ===== impl TokenRequest =====
 
-/// Why a token is wanted, and what is known from before.
+/// Why the cache wants a token, and what it knows from before.
 #[derive(Clone, Debug)]
 pub struct TokenRequest {
     reason: Reason,
@@ -131,24 +131,24 @@ pub struct TokenRequest {
     key: Option<TokenKey>,
 }
 
-/// Why a token is wanted.
+/// Why the cache wants a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// There has been none yet.
+    /// There has been no token yet.
     First,
-    /// The current one is near its end.
+    /// The current token is near its end.
     Due,
-    /// The last one is past its end.
+    /// The last token has expired.
     Expired,
-    /// An API rejected the current one.
+    /// An API rejected the current token.
     Rejected,
-    /// The program wants another one: [`TokenCache::refresh`](crate::TokenCache::refresh).
+    /// The program asked for a new one: [`TokenCache::refresh`](crate::TokenCache::refresh).
     Requested,
 }
 
 impl Reason {
-    /// Its name in events and metrics.
+    /// The name in events and metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -161,7 +161,7 @@ impl Reason {
 }
 
 impl TokenRequest {
-    /// A request for that reason and nothing else.
+    /// A request with this reason and nothing else.
     #[must_use]
     pub fn new(reason: Reason) -> Self {
         Self {
@@ -189,14 +189,14 @@ impl TokenRequest {
         self
     }
 
-    /// Adds the challenge that the rejection came with.
+    /// Adds the challenge that came with the rejection.
     #[must_use]
     pub fn with_challenge(mut self, challenge: Challenge) -> Self {
         self.challenge = Some(challenge);
         self
     }
 
-    /// Adds what the token is for.
+    /// Adds the key: what the token is for.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     #[must_use]
@@ -205,7 +205,7 @@ impl TokenRequest {
         self
     }
 
-    /// What the cache asks for.
+    /// The request of a cache.
     pub(crate) fn from_parts(
         reason: Reason,
         previous: Option<AccessToken>,
@@ -215,7 +215,7 @@ impl TokenRequest {
         Self { previous, rejected, challenge, ..Self::new(reason) }
     }
 
-    /// Says whose tokens the request is about.
+    /// Adds the label of the cache that asks.
     pub(crate) fn labelled(self, label: Label) -> Self {
         Self { label, ..self }
     }
@@ -225,34 +225,33 @@ impl TokenRequest {
         &self.label
     }
 
-    /// The [name](crate::TokenCache::named) of the cache that wants it.
+    /// The [name](crate::TokenCache::named) of the cache that asks.
     #[must_use]
     pub fn source_name(&self) -> Option<&str> {
         self.label.name()
     }
 
-    /// Why a token is wanted.
+    /// Why the cache wants a token.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// The last token that was fetched, whatever has become of it: it carries the refresh
-    /// token and the scope.
+    /// The last token that was fetched, even if it has expired or was rejected. It carries the
+    /// refresh token and the scope.
     #[must_use]
     pub fn previous(&self) -> Option<&AccessToken> {
         self.previous.as_ref()
     }
 
-    /// The token that was rejected: another one is wanted.
+    /// The token that was rejected. The cache wants a different one.
     #[must_use]
     pub fn rejected(&self) -> Option<&AccessToken> {
         self.rejected.as_ref()
     }
 
-    /// What the token is for, and on whose behalf, if a
-    /// [`KeyedTokenCache`](crate::KeyedTokenCache) asks. A source that cannot heed it must fail:
-    /// another key's token is worse than none.
+    /// What the token is for, and on whose behalf, if a [`KeyedTokenCache`](crate::KeyedTokenCache)
+    /// asks. A source that cannot honour the key must fail: another key's token is worse than none.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     #[must_use]
@@ -260,8 +259,8 @@ impl TokenRequest {
         self.key.as_ref()
     }
 
-    /// The challenge that the rejection came with. Nothing that it names may be fetched: it
-    /// comes from the API, not from the token service.
+    /// The challenge that came with the rejection. Do not fetch anything that it names: it comes
+    /// from the API, not from the token service.
     #[must_use]
     pub fn challenge(&self) -> Option<&Challenge> {
         self.challenge.as_ref()
@@ -270,7 +269,7 @@ impl TokenRequest {
 
 // ===== impl FromFn =====
 
-/// Makes a source of an async function.
+/// Makes a source from an async function.
 pub fn from_fn<F, Fut>(fetch: F) -> FromFn<F>
 where
     F: Fn(TokenRequest) -> Fut + Send + Sync + 'static,
@@ -304,7 +303,7 @@ impl<F> fmt::Debug for FromFn<F> {
 
 // ===== Erasure =====
 
-/// A source whose type is forgotten. A fetch happens once an hour: its box is free.
+/// A source with its type erased. A fetch is rare, so boxing its future costs nothing that counts.
 pub(crate) trait AnySource: Send + Sync {
     fn fetch(&self, request: TokenRequest) -> BoxFuture<'_, Result<AccessToken, TokenError>>;
     fn can_satisfy(&self, challenge: &Challenge) -> bool;
@@ -329,7 +328,7 @@ impl<T: TokenSource> AnySource for T {
 mod tests {
     use super::*;
 
-    /// A source that has something of its own to say on everything.
+    /// A source that overrides every method.
     struct Particular;
 
     impl TokenSource for Particular {

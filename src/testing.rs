@@ -31,28 +31,28 @@
 //! # fn main() {}
 //! ```
 //!
-//! # What can be made to happen
+//! # What you can make happen
 //!
 //! | to test | do |
 //! | --- | --- |
 //! | a token that is revoked before it expires | [`World::revoke_all`], [`World::revoke`] |
 //! | tokens that expire soon | [`TokenService::set_expires_in`] |
 //! | a token service that fails | [`TokenService::fail_next`], [`TokenService::fail`] with a [`Failure`] |
-//! | one that is slow | [`TokenService::set_delay`] |
-//! | something while a token is being fetched | [`TokenService::hold`], [`TokenService::until_fetches`] |
+//! | a slow token service | [`TokenService::set_delay`] |
+//! | something while a fetch is in flight | [`TokenService::hold`], [`TokenService::until_fetches`] |
 //! | something while calls are in flight | [`ProtectedApi::hold`], [`ProtectedApi::until_calls`] |
 //! | a client secret that is rotated | [`TokenService::set_secret`] |
 //! | refresh tokens that are rotated | [`TokenService::log_in`] |
 //! | calls on behalf of users, and whose token the API got | [users](TokenService#users), [`World::subject_of`] |
 //! | a user whose login has ended | [`TokenService::fail_subject`] |
-//! | a provider with a dialect of its own | [`TokenService::endpoint_of`] a [`Dialect`] |
+//! | a provider with its own dialect | [`TokenService::endpoint_of`] a [`Dialect`] |
 //!
-//! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`,
-//! `r-2`, …, in the order in which they are issued. Nothing needs to sleep: what has to be
-//! waited for can be. Those waits have no bound of their own; give your tests one.
+//! Everything is deterministic: access tokens are `t-1`, `t-2`, … and refresh tokens `r-1`, `r-2`,
+//! …, in the order in which they are issued. A test never needs to sleep: it can wait for each of
+//! these events. The waits have no time limit; give your tests one.
 //!
-//! The servers speak HTTP/1.1 on free ports of 127.0.0.1, so that any number of worlds can run
-//! side by side, and end when the [`World`] is dropped.
+//! The servers speak HTTP/1.1 on free ports of 127.0.0.1, so that any number of worlds can run side
+//! by side. They stop when the [`World`] is dropped.
 
 mod api;
 mod counter;
@@ -77,7 +77,7 @@ pub use self::{
     tokens::TokenService,
 };
 
-/// A token service, and an API that takes its tokens.
+/// A token service, and an API that accepts its tokens.
 #[derive(Debug)]
 pub struct World {
     tokens: TokenService,
@@ -88,7 +88,7 @@ pub struct World {
 // ===== impl World =====
 
 impl World {
-    /// Starts both servers, on the runtime that this is called on.
+    /// Starts both servers on the current runtime.
     ///
     /// # Errors
     ///
@@ -96,13 +96,13 @@ impl World {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, and on one whose I/O or time is not enabled.
+    /// Outside a tokio runtime, and on one whose I/O or time driver is not enabled.
     pub async fn start() -> io::Result<Self> {
         Self::with_tokens(IssuedTokens::default()).await
     }
 
-    /// The same with tokens named `{name}-t-1`, `{name}-t-2`, …, so that a stack with more
-    /// than one world shows which of them a token came from. The name is visible ASCII.
+    /// Starts both servers with tokens named `{name}-t-1`, `{name}-t-2`, …, so that a stack with
+    /// more than one world shows which world a token came from. The name must be visible ASCII.
     ///
     /// # Errors
     ///
@@ -134,14 +134,14 @@ impl World {
         &self.api
     }
 
-    /// Revokes every access token that has been issued: the API rejects them from now on.
-    /// Refresh tokens stay.
+    /// Revokes every access token issued so far: the API rejects them from now on. Refresh tokens
+    /// stay valid.
     pub fn revoke_all(&self) {
         self.issued.revoke_all();
     }
 
-    /// The user's token that an access token was issued for. `None` if it is the client's own, or
-    /// unknown. With each answer the [API](ProtectedApi) says it too (`echo-subject`).
+    /// The user's token for which an access token was issued. `None` if it is the client's own, or
+    /// unknown. The [API](ProtectedApi) returns it with each answer too (`echo-subject`).
     #[must_use]
     pub fn subject_of(&self, token: &str) -> Option<String> {
         self.issued.subject_of(token)

@@ -13,16 +13,16 @@ use http::HeaderValue;
 use zeroize::Zeroizing;
 
 pub(crate) const BEARER: &str = "Bearer";
-/// What stands before the secret in [`AccessToken::header_value`].
+/// What precedes the secret in [`AccessToken::header_value`].
 const SCHEME: &str = "Bearer ";
 
-/// A bearer token, ready to be sent, with what its token service said about it.
+/// A bearer token, ready to send, with what its token service said about it.
 ///
-/// The header value is prepared once, so that using the token costs a reference count. All
-/// clones share one copy of the secret, which is wiped when the last of them goes. `Debug`
-/// never shows a secret.
+/// The header value is prepared once, so using the token costs a reference count. All clones share
+/// one copy of the secret, which is wiped when the last of them is dropped. `Debug` never shows a
+/// secret.
 ///
-/// A token carries no clock: a lifetime counts from the moment its fetch began, which the
+/// A token has no clock: its lifetime counts from the moment at which its fetch began, which the
 /// [`TokenCache`](crate::TokenCache) knows.
 ///
 /// ```
@@ -54,9 +54,9 @@ struct Inner {
 // ===== impl AccessToken =====
 
 impl AccessToken {
-    /// Makes a token of a secret: visible ASCII (`%x21-7E`), without the word `Bearer`.
+    /// Makes a token from a secret: visible ASCII (`%x21-7E`), without the word `Bearer`.
     ///
-    /// A `String` that is given away is wiped.
+    /// The crate wipes a `String` that you pass.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl AccessToken {
     ///
     /// # Panics
     ///
-    /// Never: what has passed the check is a header value.
+    /// Never: a secret that passes the check is a header value.
     pub fn new(secret: impl Into<String>) -> Result<Self, InvalidToken> {
         let secret = Zeroizing::new(secret.into());
         InvalidToken::check(&secret)?;
@@ -84,36 +84,37 @@ impl AccessToken {
         })
     }
 
-    /// Says how long the token lives, from the moment its fetch began.
+    /// Sets how long the token lives, from the moment at which its fetch began.
     ///
-    /// Any duration may be given; the cache clamps it. It wins over
+    /// Any duration is valid; the cache clamps it. It takes precedence over
     /// [`with_expiry`](Self::with_expiry), because it needs no common clock.
     #[must_use]
     pub fn with_lifetime(self, lifetime: Duration) -> Self {
         self.with(|inner| inner.lifetime = Some(lifetime))
     }
 
-    /// Says when the token expires, by the wall clock.
+    /// Sets when the token expires, in wall-clock time.
     #[must_use]
     pub fn with_expiry(self, expiry: SystemTime) -> Self {
         self.with(|inner| inner.expiry = Some(expiry))
     }
 
-    /// Says after how long the token is due, from the moment its fetch began: from then on a new
-    /// one is wanted, although this one is still good.
+    /// Sets after how long the token is due, from the moment at which its fetch began. From then on
+    /// the cache wants a new token, although this one is still valid.
     ///
-    /// The cache heeds it where it knows how long the token lives, and the token lives for longer.
-    /// It adds up to the policy's [`due_jitter`](crate::RefreshPolicyBuilder::due_jitter), so that
-    /// a fleet does not refresh at once, and does not refresh sooner than after the
-    /// [`background_interval`](crate::RefreshPolicyBuilder::background_interval). It wins over
-    /// [`with_refresh_on`](Self::with_refresh_on), because it needs no common clock.
+    /// The cache uses this if it knows how long the token lives, and the token lives for longer. It
+    /// adds up to the policy's [`due_jitter`](crate::RefreshPolicyBuilder::due_jitter), so that the
+    /// processes of a fleet do not all refresh at once, and refreshes no sooner than after the
+    /// [`background_interval`](crate::RefreshPolicyBuilder::background_interval). It takes
+    /// precedence over [`with_refresh_on`](Self::with_refresh_on), because it needs no common
+    /// clock.
     #[must_use]
     pub fn with_refresh_in(self, refresh_in: Duration) -> Self {
         self.with(|inner| inner.refresh_in = Some(refresh_in))
     }
 
-    /// Says when the token is due, by the wall clock. The cache does not heed a date that is over
-    /// already when the fetch begins.
+    /// Sets when the token is due, in wall-clock time. The cache ignores a date that has passed
+    /// before the fetch begins.
     #[must_use]
     pub fn with_refresh_on(self, refresh_on: SystemTime) -> Self {
         self.with(|inner| inner.refresh_on = Some(refresh_on))
@@ -147,40 +148,40 @@ impl AccessToken {
         &line[SCHEME.len()..]
     }
 
-    /// `Bearer …`, marked as sensitive: cloning it allocates nothing.
+    /// `Bearer …`, marked as sensitive. Cloning it allocates nothing.
     #[inline]
     #[must_use]
     pub fn header_value(&self) -> &HeaderValue {
         &self.inner.header
     }
 
-    /// The secret behind another scheme or none, in memory of its own. Two threads that clone one header value change one count in
-    /// turn, which costs more than all else that a request does here.
+    /// The secret after another scheme or none, in memory of its own. Two threads that clone one
+    /// header value change one reference count in turn, which costs more than everything else that
+    /// a request does here.
     pub(crate) fn header_copy(&self, scheme: Option<&str>) -> HeaderValue {
         header(scheme, self.secret())
     }
 
-    /// How long the token lives, from the moment its fetch began, if it was said.
+    /// How long the token lives, from the moment at which its fetch began, if that is set.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
         self.inner.lifetime
     }
 
-    /// When the token expires by the wall clock: as said by
-    /// [`with_expiry`](Self::with_expiry), else the `exp` of a JWT (RFC 7519 §4.1.4), which is
-    /// read and not verified.
+    /// When the token expires, in wall-clock time: as set by [`with_expiry`](Self::with_expiry),
+    /// else the `exp` of a JWT (RFC 7519 §4.1.4), which is read and not verified.
     #[must_use]
     pub fn expiry(&self) -> Option<SystemTime> {
         self.inner.expiry.or_else(|| jwt::expiry(self.secret()))
     }
 
-    /// After how long the token is due, if it was said.
+    /// After how long the token is due, if that is set.
     #[must_use]
     pub fn refresh_in(&self) -> Option<Duration> {
         self.inner.refresh_in
     }
 
-    /// When the token is due by the wall clock, if it was said.
+    /// When the token is due, in wall-clock time, if that is set.
     #[must_use]
     pub fn refresh_on(&self) -> Option<SystemTime> {
         self.inner.refresh_on
@@ -198,7 +199,7 @@ impl AccessToken {
         self.inner.scope.as_deref()
     }
 
-    /// Whether both carry the same secret, whatever else is known about them.
+    /// Whether both carry the same secret, whatever else differs.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner) || self.inner.header == other.inner.header
     }
@@ -209,7 +210,7 @@ impl AccessToken {
     }
 }
 
-/// The header value of a secret that was checked.
+/// The header value of a checked secret.
 #[expect(clippy::expect_used, reason = "visible ASCII is a header value")]
 #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 fn header(scheme: Option<&str>, secret: &str) -> HeaderValue {
@@ -241,7 +242,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Stands in `Debug` output where a secret is.
+/// Replaces a secret in `Debug` output.
 pub(crate) struct Redacted;
 
 impl fmt::Debug for Redacted {
@@ -252,17 +253,17 @@ impl fmt::Debug for Redacted {
 
 // ===== impl InvalidToken =====
 
-/// A text that is no bearer token. It says what is wrong and never shows the text.
+/// A text that is not a bearer token. The error says what is wrong and never shows the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidToken {
-    /// There is nothing.
+    /// The text is empty.
     #[error("the access token is empty")]
     Empty,
     /// The text starts with the scheme, which the crate adds itself.
     #[error("the access token starts with `Bearer `: give the token alone")]
     Scheme,
-    /// A character that a header may not carry here.
+    /// The text has a character that a header may not carry here.
     #[error(
         "the access token has {what} at byte {at}: only visible ASCII may be sent \
          (a line end at its end often comes from a file: trim it)"
@@ -270,7 +271,7 @@ pub enum InvalidToken {
     Character {
         /// What kind of character it is.
         what: &'static str,
-        /// Where it stands, in bytes from 0.
+        /// Its position, in bytes from 0.
         at: usize,
     },
 }

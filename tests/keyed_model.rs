@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use proptest::{collection::vec, prelude::*, sample::Index};
+use proptest::{collection::vec, prelude::*, sample::Index, test_runner::RngSeed};
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, yield_now},
@@ -290,7 +290,8 @@ fn answer_with(fetch: Fetch, answer: Answer, last: Option<&AccessToken>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    // The same histories each time; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` make others.
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
 
     #[test]
     fn no_token_answers_for_another_key_and_nobody_waits_for_ever(

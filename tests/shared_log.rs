@@ -88,11 +88,11 @@ async fn a_store_that_is_away_and_garbage_in_it_are_told_once_and_no_secret_is()
     fetch().await.unwrap();
 
     let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let away = " WARN tower_bearer: the store that the fleet shares its token by does not answer \
+    let away = " WARN tower_bearer: the fleet's token store does not answer \
                 source=\"orders\" error=connection refused";
-    let back = " INFO tower_bearer: the store that the fleet shares its token by answers again \
+    let back = " INFO tower_bearer: the fleet's token store answers again \
                 source=\"orders\"";
-    let ignored = " WARN tower_bearer: what the store holds in the place of the fleet's token is \
+    let ignored = " WARN tower_bearer: the fleet's token store holds no valid token: its content is \
                    ignored and replaced source=\"orders\" reason=it is too short";
     let told: Vec<_> = told.lines().map(str::trim_end).collect();
     assert_eq!(told, [away, back, ignored, ignored]);

@@ -1,4 +1,4 @@
-//! What a user's client is told if no token can be had on that user's behalf.
+//! What a user's client gets if there is no token on that user's behalf.
 
 use std::error::Error;
 
@@ -6,13 +6,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tower_bearer::{Refused, oauth2::EndpointError};
 
 /// The parameters of a `Bearer` challenge, for the 401 of a service that acts on behalf of its
-/// users; `None` if it is the service that has trouble, and not the user.
+/// users; `None` if the problem is the service's and not the user's.
 pub(crate) fn params(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(said) = EndpointError::find_in(error) {
         if said.needs_interaction() {
             return Some(interaction(said.claims()));
         }
-        // So a token exchange refuses the user's token (RFC 8693 §2.2.2), and so does Entra.
+        // A token exchange refuses the user's token like this (RFC 8693 §2.2.2), and so does Entra.
         let refuses_user = matches!(said.error(), Some("invalid_request" | "invalid_grant"));
         return (said.concerns_key_only() && refuses_user).then(invalid_token);
     }
@@ -20,13 +20,13 @@ pub(crate) fn params(error: &(dyn Error + 'static)) -> Option<String> {
     has_expired.then(invalid_token)
 }
 
-/// The client needs a new token of the user's (RFC 6750 §3.1).
+/// The client needs a new token of the user (RFC 6750 §3.1).
 fn invalid_token() -> String {
     r#"error="invalid_token""#.to_owned()
 }
 
-/// The user has to log in again and prove something: the claims challenge of Microsoft Entra, whose
-/// client sends the claims along; without claims, the one of RFC 9470 §3.
+/// The user must log in again and prove something. With claims this is the claims challenge of
+/// Microsoft Entra, whose client sends the claims along; without claims, that of RFC 9470 §3.
 fn interaction(claims: Option<&str>) -> String {
     match claims {
         Some(claims) => {

@@ -1,4 +1,4 @@
-//! What the examples have in common, and what is not their point.
+//! What the examples share, beside their point.
 
 mod spelling;
 
@@ -7,11 +7,11 @@ use std::{env, error::Error, iter::successors, process::ExitCode, time::Duration
 use reqwest::{Client, Response, redirect::Policy};
 use tower_bearer::{BoxError, oauth2::ReqwestService};
 
-/// How much is shown of what an API says when it refuses, in bytes.
+/// How much of an API's error to show, in bytes.
 const SHOWN: usize = 500;
 
-/// Makes the call if the variables that it needs are set, and says how that went: exit code 2
-/// and one line if something is missing, 1 if the call fails.
+/// Makes the call if the variables that it needs are set. Exits with 2 and one line if one is
+/// missing, and with 1 if the call fails.
 pub(crate) async fn run(
     needed: &[&str],
     call: impl Future<Output = Result<(), BoxError>>,
@@ -30,8 +30,8 @@ pub(crate) async fn run(
     ExitCode::FAILURE
 }
 
-/// The innermost service. It gives up on a server that stands still, and follows no redirect:
-/// that would be made below the layer, which judges where a token may go.
+/// The innermost service. It gives up on a server that hangs, and follows no redirect: it would do
+/// so below the layer, which judges where a token may go.
 pub(crate) fn http() -> Result<ReqwestService, BoxError> {
     let client = Client::builder()
         .redirect(Policy::none())
@@ -40,7 +40,7 @@ pub(crate) fn http() -> Result<ReqwestService, BoxError> {
     Ok(client.build()?.into())
 }
 
-/// The response if the API has done what was asked, else an error with what it says instead.
+/// The response if the API did what the request asked for, else an error with the API's text.
 pub(crate) async fn accepted(
     response: http::Response<reqwest::Body>,
 ) -> Result<Response, BoxError> {
@@ -49,12 +49,12 @@ pub(crate) async fn accepted(
         return Ok(response);
     }
     let mut said = Vec::new();
-    // The status says enough if the text breaks off.
+    // If the text breaks off, the status says enough.
     while let (true, Ok(Some(chunk))) = (said.len() < SHOWN, response.chunk().await) {
         said.extend_from_slice(&chunk);
     }
     said.truncate(SHOWN);
-    // What would steer a terminal is shown as a space.
+    // Shows control characters, which could steer a terminal, as spaces.
     let said = String::from_utf8_lossy(&said).replace(char::is_control, " ");
     Err(format!("the API answered {}: {}", response.status(), said.trim()).into())
 }

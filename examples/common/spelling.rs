@@ -1,9 +1,9 @@
-//! Variables of the environment that are set, but under another spelling of their name.
+//! Environment variables that are set under another spelling of their name.
 
 use std::env;
 
-/// Names one that is set in the place of one of those that are missing: `IBM_CLOUD_API_KEY` for
-/// `IBMCLOUD_API_KEY`. No value is shown.
+/// Names a variable that is set instead of a missing one: `IBM_CLOUD_API_KEY` for
+/// `IBMCLOUD_API_KEY`. It shows no value.
 pub(crate) fn hint(missing: &[&str]) -> String {
     let plain = |name: &str| name.replace('_', "").to_ascii_uppercase();
     let set: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();

@@ -1,5 +1,5 @@
-//! A token service that knows users, scopes and resources, and an API that says for whom and for
-//! what the token was that it got.
+//! A token service that knows users, scopes and resources, and an API that answers with the user
+//! and the purpose of the token that it got.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,34 +17,34 @@ use serde_json::json;
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// What a user has to prove who needs a second factor, as Microsoft Entra writes it.
+/// What a user must prove if a second factor is required, as Microsoft Entra writes it.
 pub(crate) const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
-/// Where the API wants the user to have logged in with more than a password (RFC 9470 §3).
+/// Says that the user must have logged in with more than a password (RFC 9470 §3).
 pub(crate) const STEP_UP: &str =
     r#"Bearer error="insufficient_user_authentication", acr_values="c1""#;
 
-/// Who is logged in, and which tokens are good for the API.
+/// Who is logged in, and which tokens the API accepts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Accounts(Arc<Mutex<Books>>);
 
 #[derive(Debug, Default)]
 struct Books {
-    /// The user of each token that a login brought, and whether there was a second factor.
+    /// The user of each login's token, and whether there was a second factor.
     logins: HashMap<String, (String, bool)>,
     need_second_factor: HashSet<String>,
-    /// The tokens for the API that are good: for whom, and for what.
+    /// The tokens that the API accepts: for whom, and for what.
     good: HashMap<String, (String, String)>,
     /// For whom each token was fetched, in order.
     fetched: Vec<String>,
-    /// What the API was shown, request by request: tokens, `none` where there was none.
+    /// The tokens that the API got, one for each request; `none` if a request had none.
     shown: Vec<String>,
 }
 
 // ===== impl Accounts =====
 
 impl Accounts {
-    /// The token that the user's client sends along from now on.
+    /// Returns the token that the user's client sends from now on.
     pub(crate) fn log_in(&self, user: &str) -> String {
         self.books().log_in(user, false)
     }
@@ -53,17 +53,17 @@ impl Accounts {
         self.books().log_in(user, true)
     }
 
-    /// What that login brought is no good any more.
+    /// The token of this login is no longer valid.
     pub(crate) fn log_out(&self, login: &str) {
         self.books().logins.remove(login);
     }
 
-    /// From now on a password is not enough for that user.
+    /// From now on a password is not enough for this user.
     pub(crate) fn need_second_factor(&self, user: &str) {
         self.books().need_second_factor.insert(user.to_owned());
     }
 
-    /// The API takes no token of that user that was issued so far.
+    /// The API accepts none of this user's tokens that were issued so far.
     pub(crate) fn revoke(&self, user: &str) {
         self.books().good.retain(|_, (owner, _)| owner != user);
     }
@@ -73,12 +73,12 @@ impl Accounts {
         self.books().fetched.clone()
     }
 
-    /// What the API was shown so far.
+    /// The tokens that the API got so far.
     pub(crate) fn shown(&self) -> Vec<String> {
         self.books().shown.clone()
     }
 
-    /// For whom the token of a request is, and for what, if it is a good one.
+    /// For whom and for what the token of a request is, if it is valid.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Option<(String, String)> {
         let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
@@ -109,7 +109,7 @@ impl Books {
         Ok(token)
     }
 
-    /// For whom a token is asked for.
+    /// The user for whom a request asks.
     fn user(&self, params: &[(String, String)]) -> Result<String, serde_json::Value> {
         match &*said(params, "grant_type") {
             "client_credentials" => Ok("my-app".to_owned()),
@@ -126,7 +126,7 @@ impl Books {
     }
 }
 
-/// The values of a parameter.
+/// The values of a parameter, joined.
 fn said(params: &[(String, String)], name: &str) -> String {
     let values = params.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
     values.collect::<Vec<_>>().join(" ")
@@ -152,8 +152,8 @@ pub(crate) fn token_service(accounts: &Accounts) -> Router {
     Router::new().route("/token", post(answer))
 }
 
-/// An API that says who called what, and what their token is for. It wants more of a login before
-/// anybody comes to `/payments`.
+/// An API that answers with the user and the purpose of the token. It demands a stronger login for
+/// `/payments`.
 pub(crate) fn protected_api(accounts: &Accounts) -> Router {
     let accounts = accounts.clone();
     Router::new().fallback(move |request: Request| async move {

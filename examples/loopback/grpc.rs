@@ -1,5 +1,5 @@
-//! A gRPC service that wants tokens, and a client of it. With a `.proto` file, tonic's build
-//! script writes all of this for you.
+//! A gRPC service that requires tokens, and its client. With a `.proto` file, tonic's build script
+//! writes all of this for you.
 
 use axum::{Router, extract::Request as HttpRequest};
 use bytes::{Buf, BufMut, Bytes};
@@ -16,7 +16,7 @@ use tower_bearer::BoxError;
 
 use super::Tokens;
 
-/// `hello, …`: one message in, one out.
+/// `hello, …`: one message in, one message out.
 pub(crate) const HELLO: &str = "/demo.Greeter/Hello";
 /// Reads every message before it looks at the token, and answers with all of them.
 pub(crate) const JOIN: &str = "/demo.Greeter/Join";
@@ -34,7 +34,7 @@ pub(crate) fn server(tokens: &Tokens) -> Router {
     server_with(move |headers| tokens.check(headers))
 }
 
-/// What `check` says of a good token is told to the client.
+/// The client gets what `check` returns for a valid token.
 pub(crate) fn server_with(
     check: impl Fn(&HeaderMap) -> Option<String> + Clone + Send + Sync + 'static,
 ) -> Router {
@@ -57,7 +57,7 @@ async fn answer(
     path: &str,
     messages: Streaming<String>,
 ) -> Result<Answers, Status> {
-    let check = || check().ok_or_else(|| Status::unauthenticated("the token is no good"));
+    let check = || check().ok_or_else(|| Status::unauthenticated("the token is invalid"));
     match path {
         HELLO | JOIN => {
             let all = messages.try_collect::<Vec<_>>().await?.join(" ");
@@ -98,7 +98,7 @@ where
         self.hello_with(Request::new(name.to_owned())).await
     }
 
-    /// The same with extensions: a `TokenKey` may be among them.
+    /// The same with extensions, among which there may be a `TokenKey`.
     pub(crate) async fn hello_with(&mut self, request: Request<String>) -> Result<String, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static(HELLO);
@@ -169,6 +169,6 @@ impl Decoder for Text {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<String>, Status> {
         let message = buffer.copy_to_bytes(buffer.remaining());
         let text = String::from_utf8(message.into());
-        text.map(Some).map_err(|_| Status::internal("the message is no UTF-8"))
+        text.map(Some).map_err(|_| Status::internal("the message is not UTF-8"))
     }
 }

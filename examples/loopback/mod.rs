@@ -1,5 +1,5 @@
-//! A token service and an API that wants its tokens, both on this machine: so that an example
-//! shows something without an account. Yours are somewhere else, and none of this is needed.
+//! A token service and an API that requires its tokens, both on this machine, so that an example
+//! works without an account. Yours are elsewhere, and you need none of this.
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 pub(crate) mod accounts;
@@ -46,7 +46,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// Tokens that begin with another text than `t`.
+    /// Tokens whose names begin with another text than `t`.
     pub(crate) fn with_prefix(prefix: &'static str) -> Self {
         let (issued, revoked, shown) = Default::default();
         Self(Arc::new(Books { prefix, issued, revoked, shown }))
@@ -56,28 +56,28 @@ impl Tokens {
         format!("{}{}", self.0.prefix, self.0.issued.fetch_add(1, SeqCst) + 1)
     }
 
-    /// How many were issued: one a fetch.
+    /// How many were issued: one for each fetch.
     pub(crate) fn issued(&self) -> usize {
         self.0.issued.load(SeqCst)
     }
 
-    /// Every token that was issued so far is no good any more.
+    /// Revokes every token that was issued so far.
     pub(crate) fn revoke(&self) {
         self.0.revoked.store(self.issued(), SeqCst);
     }
 
-    /// What the API was shown so far, request by request: tokens, `none` where there was none.
+    /// The tokens that the API got so far, one for each request; `none` if a request had none.
     pub(crate) fn shown(&self) -> Vec<String> {
         self.0.shown.borrow().clone()
     }
 
-    /// Waits until the API was shown that many.
+    /// Waits until the API has got this many.
     pub(crate) async fn were_shown(&self, count: usize) {
         let mut shown = self.0.shown.subscribe();
         shown.wait_for(|shown| shown.len() >= count).await.expect("`self` has the sender");
     }
 
-    /// The token of a request, if it is one that counts.
+    /// The token of a request, if it is valid.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Option<String> {
         let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
@@ -88,7 +88,7 @@ impl Tokens {
     }
 }
 
-/// A source that fetches from that token service.
+/// A source that fetches from this token service.
 pub(crate) fn endpoint(token_url: &str) -> Result<TokenEndpoint, InvalidEndpoint> {
     TokenEndpoint::builder(token_url).client_id("my-app").client_secret("s3cr3t").build()
 }
@@ -102,7 +102,8 @@ pub(crate) fn token_service(tokens: &Tokens) -> Router {
     Router::new().route("/token", post(answer))
 }
 
-/// An API that says who called what, if the token is good; else 401, as RFC 6750 §3 has it.
+/// An API that answers with the call and its token if the token is valid, else with 401, as RFC
+/// 6750 §3 says.
 pub(crate) fn protected_api(tokens: &Tokens) -> Router {
     let tokens = tokens.clone();
     Router::new().fallback(move |request: Request| async move { greet(&tokens, request).await })
@@ -123,7 +124,7 @@ async fn greet(tokens: &Tokens, request: Request) -> Response {
     }
 }
 
-/// Serves on a free port until the program ends, and says at which origin.
+/// Serves on a free port until the program ends. Returns the origin.
 pub(crate) async fn serve(router: Router) -> io::Result<String> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let origin = format!("http://{}", listener.local_addr()?);

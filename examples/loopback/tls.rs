@@ -1,4 +1,4 @@
-//! The same over TLS, with a certificate of a private authority.
+//! The same servers over TLS, with a certificate of a private authority.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,7 +12,8 @@ use tokio_rustls::{
 };
 use tower_bearer::BoxError;
 
-/// Serves until the program ends. Says at which origin, and which authority vouches for it.
+/// Serves until the program ends. Returns the origin, and the authority that signed its
+/// certificate.
 pub(crate) async fn serve(router: Router) -> Result<(String, Certificate), BoxError> {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

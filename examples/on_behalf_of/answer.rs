@@ -1,4 +1,4 @@
-//! What the service's own caller is told: what only the user can mend reaches the user.
+//! What the service answers to its own caller: the user learns what only the user can change.
 
 use std::error::Error;
 
@@ -11,20 +11,20 @@ use tower_bearer::{Challenge, NoSubject, TokenError};
 
 use crate::challenge;
 
-/// Where clients of the service let their users log in. A claims challenge of Microsoft Entra has
-/// to name it.
+/// Where clients of the service let their users log in. A claims challenge of Microsoft Entra must
+/// name it.
 const AUTHORIZATION_URI: &str = "https://login.example.com/oauth2/authorize";
 
-/// The client has to come with one bearer token. The log says what it has come with: a client that
-/// has sent no token is told no more (RFC 6750 §3.1).
+/// The client must send exactly one bearer token. The log says what it sent instead. A client that
+/// sent no token learns nothing more (RFC 6750 §3.1).
 pub(crate) fn no_subject(why: &NoSubject) -> Response {
-    tracing::debug!(%why, "a request on behalf of nobody");
+    tracing::debug!(%why, "a request without a subject");
     unauthorized("")
 }
 
-/// The API was not asked.
+/// The service did not call the API.
 pub(crate) fn failed(error: &(dyn Error + 'static)) -> Response {
-    tracing::warn!(error, "the API was not asked");
+    tracing::warn!(error, "the API was not called");
     if let Some(params) = challenge::params(error) {
         return unauthorized(&format!(", {params}"));
     }
@@ -34,8 +34,8 @@ pub(crate) fn failed(error: &(dyn Error + 'static)) -> Response {
     }
 }
 
-/// The API's answer. Its 401 says that the token is no good which this service got, and so is none
-/// of the caller's, unless it is the user who has to do something about it.
+/// The API's answer. A 401 concerns the token that this service fetched, so it is not the caller's
+/// problem, unless the user has to do something about it.
 pub(crate) fn passed_on(response: Response<Body>) -> Response {
     let is_rejection = response.status() == StatusCode::UNAUTHORIZED;
     if is_rejection && !asks_the_user(response.headers()) {
@@ -44,7 +44,7 @@ pub(crate) fn passed_on(response: Response<Body>) -> Response {
     response
 }
 
-/// Whether a challenge asks for another login, of RFC 9470 or of Entra.
+/// Whether a challenge asks for another login, as RFC 9470 or Entra define it.
 fn asks_the_user(headers: &HeaderMap) -> bool {
     Challenge::from_headers(headers).iter().any(|challenge| {
         let error = challenge.param("error");

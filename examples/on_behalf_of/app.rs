@@ -1,11 +1,11 @@
-//! The service, as yours may look.
+//! The service, much as yours may look.
 //!
-//! **It validates nothing.** It takes the bearer token of its caller for the user's and hands it to
-//! the token service, which refuses one that is no good each time that it exchanges it. In between,
-//! whoever brings the same token is served from the cache. So do what any service does that takes
-//! bearer tokens: a middleware above these handlers validates signature, issuer, audience and
-//! expiry (RFC 9068 §4) of each request's token, or asks for them (RFC 7662). No part of
-//! `tower-bearer` does that.
+//! **It validates nothing.** It takes its caller's bearer token for the user's and passes it to the
+//! token service, which refuses an invalid token at each exchange. Between two exchanges, any
+//! caller with the same token is served from the cache. So do what every service does that accepts
+//! bearer tokens: put a middleware above these handlers that validates the signature, issuer,
+//! audience and expiry (RFC 9068 §4) of each request's token, or asks the token service about it
+//! (RFC 7662). No part of `tower-bearer` does that.
 
 use axum::{
     Router,
@@ -27,7 +27,7 @@ use tower_bearer::{
 
 use crate::answer;
 
-/// Every clone shares the users' tokens and one pool of connections.
+/// All clones share the users' tokens and one pool of connections.
 type Api = BearerAuth<Client<HttpConnector, Body>, BufferBody<fn(ReplayBody<Body>) -> Body>>;
 
 #[derive(Clone)]
@@ -37,11 +37,11 @@ struct App {
     tokens: KeyedTokenCache,
 }
 
-/// `GET /{name}` asks the API on behalf of the caller, `POST /logout` forgets the caller's tokens.
+/// `GET /{name}` calls the API on behalf of the caller, `POST /logout` forgets the caller's tokens.
 pub(crate) fn router(tokens: KeyedTokenCache, api_origin: &str) -> Result<Router, InvalidOrigin> {
     let api = BearerAuthLayer::from_cache(&tokens)
         .origin(api_origin)?
-        // A handler that forgets the subject gets an error, not the service's own token.
+        // A handler that omits the subject gets an error, not the service's own token.
         .require_subject()
         .buffer_body(64 * 1024, Body::new as fn(ReplayBody<Body>) -> Body)
         .layer(Client::builder(TokioExecutor::new()).build_http());
@@ -49,7 +49,7 @@ pub(crate) fn router(tokens: KeyedTokenCache, api_origin: &str) -> Result<Router
     Ok(Router::new().route("/{name}", get(ask)).route("/logout", post(log_out)).with_state(app))
 }
 
-/// Asks the API on behalf of the caller.
+/// Calls the API on behalf of the caller.
 async fn ask(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -64,8 +64,8 @@ async fn ask(
     Ok(answer::passed_on(response.map(Body::new)))
 }
 
-/// The tokens that were got for this login go at once, those that are in flight too. What the
-/// login itself is worth is for the token service to say.
+/// Drops the tokens that were fetched for this login at once, also those in flight. Whether the
+/// login itself stays valid is up to the token service.
 async fn log_out(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode, Response> {
     let user = Subject::from_headers(&headers).map_err(|why| answer::no_subject(&why))?;
     app.tokens.forget_subject(&user);

@@ -1,16 +1,17 @@
-//! A service that calls an API on behalf of its users: each request of theirs brings the user's
-//! own token, which is exchanged for one for the API (RFC 8693), and never sent to the API.
+//! A service that calls an API on behalf of its users. Each user's request brings the user's own
+//! token. The service exchanges it for a token for the API (RFC 8693), and never sends it to the
+//! API.
 //!
 //! `app.rs` is the service, and says who must validate the users' tokens. `answer.rs` is what its
-//! callers are told when there is no token. Here is a story with both: the token service and the
-//! API are on this machine, and no account is needed.
+//! callers get when there is no token. This file tells a story with both: the token service and the
+//! API run on this machine, and you need no account.
 //!
 //! ```sh
 //! cargo run --example on_behalf_of
 //! ```
 //!
 //! It exits with 1 if something in the story did not happen. For Microsoft Entra, replace the
-//! endpoint by `providers::entra_on_behalf_of(tenant, client_id, client_secret)`.
+//! endpoint with `providers::entra_on_behalf_of(tenant, client_id, client_secret)`.
 
 mod answer;
 mod app;
@@ -31,16 +32,16 @@ use tower_bearer::{
 
 use loopback::accounts::{self, Accounts, CLAIMS, STEP_UP};
 
-/// What is on this machine, and how it went so far.
+/// What runs on this machine, and how the story went so far.
 struct Story {
     accounts: Accounts,
-    /// Where the service is.
+    /// The origin of the service.
     service: String,
     client: reqwest::Client,
     went_wrong: bool,
 }
 
-/// An answer of the service.
+/// An answer from the service.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -101,7 +102,7 @@ impl Story {
         let bobs = self.get("/orders", Some(&bearer(bob))).await?;
         let both = [anns.text, bobs.text] == ["GET /orders for ann", "GET /orders for bob"];
         let happened = both && self.accounts.fetched()[2..] == ["ann"];
-        self.tell("the API has revoked ann's token: hers is renewed, bob's stays", happened);
+        self.tell("ann's token is revoked: the cache renews it, and keeps bob's", happened);
         Ok(())
     }
 
@@ -116,13 +117,13 @@ impl Story {
             && again.challenge("error").as_deref() == Some("invalid_token");
         let happened = is_told && self.accounts.shown().len() == shown;
         self.tell(
-            "bob has logged out: his old login is told `invalid_token`, the API nothing",
+            "bob has logged out: his old login gets `invalid_token`, the API gets nothing",
             happened,
         );
 
         let anns = self.get("/orders", Some(&bearer(ann))).await?;
         let happened = anns.status == StatusCode::OK && self.accounts.fetched().len() == 3;
-        self.tell("meanwhile ann is served with the token that is here", happened);
+        self.tell("meanwhile ann is served with the cached token", happened);
         Ok(())
     }
 
@@ -134,11 +135,11 @@ impl Story {
         let is_told = answer.status == StatusCode::UNAUTHORIZED
             && answer.challenge("error").as_deref() == Some("insufficient_claims")
             && claims.as_deref() == Some(CLAIMS.as_bytes());
-        self.tell("eve has to prove more: her client is told which `claims`", is_told);
+        self.tell("eve must prove more: her client learns which `claims`", is_told);
 
         let eve = self.accounts.log_in_with_second_factor("eve");
         let answer = self.get("/orders", Some(&bearer(&eve))).await?;
-        self.tell("she has, and is served", answer.text == "GET /orders for eve");
+        self.tell("she does, and is served", answer.text == "GET /orders for eve");
         Ok(())
     }
 
@@ -149,7 +150,7 @@ impl Story {
         let is_told = answer.status == StatusCode::UNAUTHORIZED && passed_on;
         let happened = is_told && self.accounts.fetched().len() == fetched;
         self.tell(
-            "the API wants a step-up for payments: its challenge reaches ann's client",
+            "the API demands a step-up for payments: its challenge reaches ann's client",
             happened,
         );
         Ok(())
@@ -168,7 +169,7 @@ impl Story {
         happened &= before == (self.accounts.fetched().len(), self.accounts.shown().len());
         self.tell("without a bearer token: 401, nothing is fetched, nothing is sent", happened);
         let logins = self.accounts.shown().iter().any(|token| token.starts_with("login"));
-        self.tell("the API has never seen a login of anybody", !logins);
+        self.tell("the API has never seen a user's login", !logins);
         Ok(())
     }
 
@@ -182,7 +183,7 @@ impl Story {
         Ok(Answer { status, headers, text: response.text().await? })
     }
 
-    /// Says what should have happened, and whether it has.
+    /// Prints what should have happened, and whether it has.
     fn tell(&mut self, what: &str, happened: bool) {
         self.went_wrong |= !happened;
         println!("{} {what}", if happened { "yes:" } else { "NO: " });
@@ -190,7 +191,7 @@ impl Story {
 }
 
 impl Answer {
-    /// What its challenge says under that name.
+    /// The challenge's parameter of this name.
     fn challenge(&self, name: &str) -> Option<String> {
         let challenges = Challenge::from_headers(&self.headers);
         challenges.first()?.param(name).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! What the state is asked and answers.
+//! The questions to the state, and its answers.
 
 use std::time::SystemTime;
 
@@ -6,29 +6,29 @@ use tokio::time::Instant;
 
 use crate::{error::TokenError, token::AccessToken};
 
-/// Who says that a token was rejected.
+/// Who reports a rejection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RejectedBy {
-    /// One that waits for the renewal.
+    /// A caller that waits for the renewal.
     Waiter,
     /// A layer that cannot send the request again.
     Layer,
-    /// A caller who has seen more than the layer: until the renewal ends, nobody is to use the
-    /// token there, although it was accepted.
+    /// A caller that has seen more than the layer: until the renewal ends, no request may use the
+    /// token there, although the origin has accepted it.
     Caller,
 }
 
-/// What a caller who wants a token gets.
+/// What a caller that wants a token gets.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// This token.
     Token(Grant),
-    /// The outcome of the flight under way, which counts as lost at this time.
+    /// The outcome of the flight in progress, which counts as lost at this time.
     Wait(Instant),
-    /// The end of that flight, and then the caller asks again: the flight was not asked for
+    /// The end of that flight. The caller then asks again, because the flight was not asked for
     /// what this caller needs.
     WaitAndAskAgain(Instant),
-    /// Nothing, and why.
+    /// No token, and why.
     Error(TokenError),
 }
 
@@ -43,11 +43,11 @@ pub(super) struct Grant {
     /// When the token expires.
     pub(super) expired: Option<Instant>,
     pub(super) suspect: bool,
-    /// Whether the state wants to hear that the token was accepted.
+    /// Whether the state wants to know that the token was accepted.
     pub(super) watched: bool,
 }
 
-/// A token, and when the fetch that brought it was called, by both clocks.
+/// A token, and when the fetch that returned it was called, by both clocks.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) token: AccessToken,

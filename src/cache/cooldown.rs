@@ -1,4 +1,4 @@
-//! The pause after a failed flight, in which nothing is fetched.
+//! The pause after a failed flight, in which the cache fetches nothing.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{clock::later::Later, error::TokenError};
 
-/// The cooldown after the last failure. It may be over; it counts on until a fetch succeeds.
+/// The cooldown after the last failure. It may be over; its count goes on until a fetch succeeds.
 #[derive(Debug)]
 pub(super) struct Cooldown {
     /// The flight that failed: it names the cooldown.
@@ -18,14 +18,14 @@ pub(super) struct Cooldown {
     nth: u32,
     until_without_token: Instant,
     until_with_token: Instant,
-    /// How long the token service asked to be left alone: no recovery ends that.
+    /// How long the token service asked its clients to wait: no recovery ends that.
     asked_until: Instant,
-    /// Before this the source is not asked again whether it has recovered.
+    /// Before this time the source is not asked again whether it has recovered.
     next_check: Option<Instant>,
 }
 
 impl Cooldown {
-    /// The cooldown after this failure; `before` is the one after the failure before it.
+    /// The cooldown after this failure. `before` is the one after the failure before it.
     pub(super) fn after(
         (caused_by, error): (FlightId, &TokenError),
         before: Option<&Self>,
@@ -68,7 +68,7 @@ impl Cooldown {
         matters.then(|| self.next_check.map_or(now, |next| next.max(now)))
     }
 
-    /// The same now, if it may: it counts as done.
+    /// The same, now. If it may be asked, that counts as done.
     pub(super) fn may_check_recovery(&mut self, has_token: bool, now: Instant) -> Option<FlightId> {
         if self.recovery_check_at(has_token, now)? > now {
             return None;
@@ -77,7 +77,7 @@ impl Cooldown {
         self.recoverable()
     }
 
-    /// What the failure was about has changed.
+    /// The cause of the failure has changed.
     pub(super) fn end_early(&mut self) {
         self.until_without_token = self.until_without_token.min(self.asked_until);
         self.until_with_token = self.until_with_token.min(self.asked_until);

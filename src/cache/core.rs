@@ -1,5 +1,5 @@
-//! The cache without its handle: the state under its lock, what is published of it, and the
-//! flights that it starts.
+//! The cache without its handle: the state under its lock, the part of it that is published, and
+//! the flights that it starts.
 
 use std::{pin::pin, sync::Arc};
 
@@ -36,12 +36,12 @@ pub(super) struct Core {
     pub(super) source: Box<dyn AnySource>,
     /// The name of the source.
     label: Label,
-    /// The name of the cache, which counts if there is one.
+    /// The name of the cache, which takes precedence if there is one.
     named: Once<Label>,
     pub(super) policy: Arc<RefreshPolicy>,
     pub(super) published: Published,
     pub(super) shared: Lock<Shared>,
-    /// Says that a flight has started or ended, if anybody wants to hear it.
+    /// Signals that a flight has started or ended, if there is a subscriber.
     changes: Once<watch::Sender<()>>,
     /// The one task that keeps the token warm.
     keeper: Single,
@@ -49,13 +49,13 @@ pub(super) struct Core {
     task: Lock<Option<AbortHandle>>,
 }
 
-/// What the lock guards: the state, and the end of the flight that it says is under way.
+/// What the lock guards: the state, and the end of the flight that the state has in progress.
 pub(super) struct Shared {
     pub(super) state: State,
     end: Option<End>,
 }
 
-/// What a caller who wants a token gets, with the flight to wait for.
+/// What a caller that wants a token gets, with the flight to wait for.
 #[derive(Debug)]
 pub(crate) enum Asked {
     Token(Granted),
@@ -63,8 +63,8 @@ pub(crate) enum Asked {
     Error(TokenError),
 }
 
-/// A token, for how long it may be used without asking, and whether the cache wants to hear
-/// that it was accepted.
+/// A token, how long it may be used without asking again, and whether the cache wants to know that
+/// it was accepted.
 #[derive(Debug)]
 pub(crate) struct Granted {
     pub(crate) token: AccessToken,
@@ -72,7 +72,7 @@ pub(crate) struct Granted {
     pub(crate) watched: bool,
 }
 
-/// A flight that is awaited.
+/// A flight to wait for.
 #[derive(Debug)]
 pub(crate) struct Wait {
     end: End,
@@ -80,7 +80,7 @@ pub(crate) struct Wait {
     lost_at: Instant,
     /// The flight was not asked for what this caller needs.
     pub(super) ask_again: bool,
-    /// Has a timer, should the wait be polled where there is none.
+    /// Has a timer, in case the wait is polled where there is none.
     runtime: Handle,
 }
 
@@ -105,7 +105,7 @@ impl Core {
         }
     }
 
-    /// Whose tokens these are.
+    /// The name of the cache, or else of its source.
     pub(super) fn label(&self) -> &Label {
         self.named.get().unwrap_or(&self.label)
     }
@@ -115,7 +115,7 @@ impl Core {
         self.named.set(name);
     }
 
-    /// Puts a question to the state, and starts the flight that it asks for.
+    /// Asks the state, and starts the flight that the answer needs.
     pub(super) fn decide(
         self: &Arc<Self>,
         question: impl FnOnce(&mut State, Instant) -> (Answer, Effects),
@@ -127,7 +127,7 @@ impl Core {
             keeper::ensure(self);
         }
         let (lost_at, ask_again) = match answer {
-            // To wait takes a timer; to use a token takes nothing.
+            // A wait needs a timer; the use of a token needs nothing.
             Answer::Token(grant) => {
                 let granted = Granted::new(grant, change.now);
                 granted.stamp.observe_use(|| self.label());
@@ -148,14 +148,14 @@ impl Core {
                 Some((end, flight)) => {
                     Asked::Wait(Wait { end, flight, lost_at, ask_again, runtime })
                 }
-                // A flight that is awaited is under way.
+                // A flight to wait for is in progress, so it has an end.
                 None => Asked::Error(self.label().on(CacheError::FlightLost.into())),
             },
             Err(error) => Asked::Error(self.label().on(error.into())),
         }
     }
 
-    /// Leaves a keeper on the runtime that we are on, if there is one and something to keep.
+    /// Leaves a keeper on the current runtime, if there is a runtime and something to keep.
     pub(super) fn leave_keeper(self: &Arc<Self>) {
         let is_kept_warm = self.shared.lock().state.is_kept_warm();
         if is_kept_warm {
@@ -163,11 +163,11 @@ impl Core {
         }
     }
 
-    /// Has the keeper see to it that there is a token.
+    /// Makes the keeper fetch a token when one is wanted.
     pub(super) fn want(self: &Arc<Self>, wanted: Wanted) {
         self.shared.lock().state.want(wanted, Instant::now());
         self.leave_keeper();
-        // There may have been one, asleep.
+        // There may have been a keeper, asleep.
         self.tell();
     }
 
@@ -186,7 +186,7 @@ impl Core {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
         let sleep = {
-            // Where the request is polled somebody drives the timer.
+            // The runtime that polls the request drives the timer too.
             let runtime = clock::runtime().unwrap_or(wait.runtime);
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
@@ -206,7 +206,7 @@ impl Core {
         }
     }
 
-    /// Takes the token away for good, and ends the flight under way.
+    /// Removes the token for good, and ends the flight in progress.
     #[cfg(feature = "keyed")]
     pub(super) fn forget(self: &Arc<Self>) {
         self.change(|state, now| ((), state.forget(now)));
@@ -242,8 +242,8 @@ impl Core {
         }
     }
 
-    /// While the source cools down after a permanent failure: asks it, in the background,
-    /// whether an operator has changed what caused that.
+    /// While the source cools down after a permanent failure: asks it, in the background, whether
+    /// an operator has changed the cause.
     fn check_recovery(self: &Arc<Self>) {
         let cooldown = self.shared.lock().state.may_check_recovery(Instant::now());
         let (Some(cooldown), Ok(runtime)) = (cooldown, clock::runtime()) else { return };
@@ -257,8 +257,8 @@ impl Core {
         });
     }
 
-    /// Changes the state, publishes what came of it, and then, without the lock, tells and drops
-    /// what the transition has left.
+    /// Changes the state and publishes the result. Then, without the lock, reports and drops what
+    /// the transition has left.
     fn change<A>(
         self: &Arc<Self>,
         transition: impl FnOnce(&mut State, Instant) -> (A, Effects),
@@ -291,12 +291,12 @@ impl Core {
         Status { name: self.label().shared(), ..status }
     }
 
-    /// Hears that a flight has started or ended.
+    /// Signals each start and each end of a flight.
     pub(super) fn subscribe(&self) -> watch::Receiver<()> {
         self.changes.get_or_init(|| watch::Sender::new(())).subscribe()
     }
 
-    /// Tells the subscribers that there is something to see.
+    /// Signals a change to the subscribers.
     fn tell(&self) {
         if let Some(changes) = self.changes.get() {
             changes.send_replace(());
@@ -363,12 +363,12 @@ impl Warm for Core {
     }
 }
 
-/// What a change of the state has left to its caller.
+/// What a change of the state leaves to its caller.
 struct Change {
     now: Instant,
     /// A flight to start.
     flight: Option<Flight<Core>>,
-    /// The end of the flight under way.
+    /// The end of the flight in progress.
     end: Option<(End, FlightId)>,
     is_kept_warm: bool,
 }
@@ -381,7 +381,7 @@ impl Granted {
         Self { token: grant.token, stamp, watched: grant.watched }
     }
 
-    /// A token that the state did not keep, for those who waited for it.
+    /// A token that the state did not keep, for the callers that waited for it.
     pub(crate) fn once(token: AccessToken) -> Self {
         Self { token, stamp: Stamp::for_one_use(), watched: true }
     }
@@ -389,7 +389,7 @@ impl Granted {
 
 // ===== impl Waiting =====
 
-/// Measures a wait, also of a caller who gives up.
+/// Measures a wait, even if the caller gives up.
 #[cfg(feature = "metrics")]
 struct Waiting<'a> {
     source: &'a Label,

@@ -1,4 +1,4 @@
-//! What a transition leaves to be done without the lock.
+//! What a transition leaves to do without the lock.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Effects {
     /// A flight to start now.
     pub(super) start: Option<Start>,
-    /// What to tell.
+    /// What to report.
     pub(super) events: Vec<Event>,
     /// Errors to drop: they hold values of the user's types, whose `Drop` may ask the cache.
     pub(super) spent: Vec<TokenError>,
@@ -36,17 +36,17 @@ pub(super) enum Event {
     AcceptedAgain(AcceptedAgain),
 }
 
-/// A flight is over.
+/// A flight has ended.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) reason: Reason,
     pub(super) took: Duration,
     pub(super) error: Option<TokenError>,
-    /// How long nothing is fetched now.
+    /// For how long the cache fetches nothing now.
     pub(super) cooldown: Option<Duration>,
 }
 
-/// How many flights have failed in a row, the first of them so long ago.
+/// How many flights failed in a row, the first of them this long ago.
 #[derive(Debug)]
 pub(super) struct Recovered {
     pub(super) failures: u64,

@@ -1,4 +1,4 @@
-//! The flights that have brought no token.
+//! The flights that returned no token.
 
 use tokio::time::Instant;
 
@@ -8,14 +8,14 @@ use crate::error::TokenError;
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     count: u64,
-    /// How many since a flight has brought a token, and when the first of them ended.
+    /// How many since a flight last returned a token, and when the first of them ended.
     in_a_row: Option<(u64, Instant)>,
     /// Why the last flight failed, until the source answers.
     last: Option<TokenError>,
 }
 
 impl Failures {
-    /// One more. What it returns is the error before, which is to be dropped without the lock.
+    /// Adds one. Returns the error before it, which must be dropped without the lock.
     pub(super) fn add(&mut self, error: TokenError, now: Instant) -> Option<TokenError> {
         self.count = self.count.saturating_add(1);
         let (in_a_row, _) = self.in_a_row.get_or_insert((0, now));
@@ -23,12 +23,12 @@ impl Failures {
         self.last.replace(error)
     }
 
-    /// The source has answered. What it returns is to be dropped without the lock.
+    /// The source has answered. Returns the last error, which must be dropped without the lock.
     pub(super) fn answered(&mut self) -> Option<TokenError> {
         self.last.take()
     }
 
-    /// A flight has brought a token: what is over now, if anything is.
+    /// A flight has returned a token. Returns what is over now, if anything is.
     pub(super) fn end(&mut self, now: Instant) -> Option<Recovered> {
         let (failures, since) = self.in_a_row.take()?;
         Some(Recovered { failures, failing_for: now.saturating_duration_since(since) })

@@ -1,14 +1,14 @@
 //! One fetch, many waiters.
 //!
-//! A flight runs on a task of its own, so that whoever asked may be dropped, and ends in
-//! exactly one of these ways. The [`Host`] hears of each before any waiter does.
+//! A flight runs on a task of its own, so that dropping a caller does not end it. It ends in
+//! exactly one of these ways. The [`Host`] learns of each before any waiter does.
 //!
-//! | what happens | who says so | the waiters get |
+//! | what happens | who reports it | the waiters get |
 //! | --- | --- | --- |
 //! | the source answers, or all attempts are used up | the task | the outcome |
 //! | the source panics | the task, which catches it | an error |
 //! | the runtime shuts down and drops the task, or the token is forgotten | [`Flight`], when it is dropped | an error |
-//! | nobody drives the runtime | a waiter, or the next asker, by its own clock | an error |
+//! | the runtime does not run | a waiter, or the next caller, by its own clock | an error |
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::SystemTime};
 
@@ -31,21 +31,21 @@ use crate::{
 
 pub(super) type Outcome = Result<AccessToken, TokenError>;
 
-/// The end of a flight, to be awaited; every clone is one more waiter.
+/// The end of a flight, to wait for. Every clone is one more waiter.
 pub(super) type End = Shared<oneshot::Receiver<Outcome>>;
 
-/// Whom a flight is for.
+/// What starts a flight and learns of its end.
 pub(super) trait Host: Send + Sync + Sized + 'static {
     fn source(&self) -> &dyn AnySource;
     fn policy(&self) -> &RefreshPolicy;
 
-    /// Whose tokens it fetches.
+    /// The name of the cache, for events and metrics.
     fn label(&self) -> &Label;
 
-    /// The source is asked, perhaps not for the first time.
+    /// The flight calls the source, perhaps not for the first time.
     fn asks_source(&self);
 
-    /// The flight has ended. What its waiters get; `None` if it was given up before.
+    /// The flight has ended. Returns what its waiters get; `None` if it was given up before.
     fn finished(
         self: &Arc<Self>,
         id: FlightId,
@@ -56,7 +56,8 @@ pub(super) trait Host: Send + Sync + Sized + 'static {
     fn lost(self: &Arc<Self>, id: FlightId, why: &CacheError);
 }
 
-/// What the task of a flight carries: dropped before its end, it reports the loss.
+/// What the task of a flight carries. If it is dropped before the flight's end, it reports the
+/// loss.
 pub(super) struct Flight<H: Host> {
     host: Arc<H>,
     start: Start,
@@ -95,7 +96,7 @@ impl<H: Host> Flight<H> {
 
     fn finish(mut self, outcome: Result<Arrival, TokenError>) {
         let outcome = self.host.finished(self.start.id, outcome);
-        // Perhaps nobody waits: then it was a refresh in the background.
+        // A refresh in the background has no waiters.
         if let (Some(waiters), Some(outcome)) = (self.waiters.take(), outcome) {
             drop(waiters.send(outcome));
         }
@@ -117,7 +118,7 @@ impl<H: Host> Drop for Flight<H> {
 
 // ===== The fetch =====
 
-/// Calls the source until it answers, the policy says that it is enough, or the time is over.
+/// Calls the source until it answers, the policy allows no further attempt, or the time is over.
 async fn fetch<H: Host>(host: &H, request: TokenRequest) -> Result<Arrival, TokenError> {
     let policy = host.policy();
     let end = Instant::now().later(policy.fetch_limit());

@@ -1,11 +1,12 @@
-//! Keeps a token warm: fetches and refreshes it without traffic, if the policy says so, or until
-//! the first one is here, if somebody has asked for that.
+//! Keeps a token warm: fetches and refreshes it without traffic if the policy says so, or only
+//! until the first token is here, after `warm_up`.
 //!
-//! There is one keeper for each cache, a task that sleeps until there is something to do. Whoever
-//! makes the cache leaves it on its runtime, and it outlives every flight. If there is no runtime
-//! then, or that one goes, the next who asks the cache anything on another one leaves a keeper
-//! there. It ends when the last handle of the cache is dropped, and not before, so that whoever
-//! finds the place taken knows that the keeper will hear of what has changed.
+//! Each cache has one keeper, a task that sleeps until there is something to do. The constructor of
+//! the cache spawns it on the current runtime, and it outlives every flight. If there is no runtime
+//! then, or that runtime goes, the next caller on another runtime spawns a keeper there. A keeper
+//! ends only when the last handle of the cache is dropped. So a caller that finds the place taken
+//! knows that the keeper will see each change.
+//! each change.
 //!
 //! ```text
 //! no keeper ──the cache is made or asked, on a runtime──▶ asleep ◀──changed──▶ asleep until then
@@ -30,10 +31,10 @@ use tokio::{
 use super::sync::Single;
 use crate::clock::{self, later::Later};
 
-/// How long a keeper sleeps that has nothing to wait for. It wakes when something changes.
+/// How long a keeper sleeps if it has nothing to wait for. It wakes when something changes.
 const IDLE: Duration = Duration::from_secs(86_400);
 
-/// What is kept warm.
+/// What a keeper keeps warm.
 pub(super) trait Warm: Send + Sync + 'static {
     /// Taken while there is a keeper.
     fn keeper(&self) -> &Single;
@@ -43,7 +44,7 @@ pub(super) trait Warm: Send + Sync + 'static {
     /// When there is something to do; `None` until something changes.
     fn warm_at(&self, now: Instant) -> Option<Instant>;
 
-    /// Does it.
+    /// Does what is due.
     fn keep_warm(self: Arc<Self>);
 }
 
@@ -52,11 +53,11 @@ struct Keeper<W: Warm> {
     changes: watch::Receiver<()>,
 }
 
-/// Leaves a keeper on the runtime that we are on, unless there is one.
+/// Leaves a keeper on the current runtime, unless there is one.
 pub(super) fn ensure<W: Warm>(kept: &Arc<W>) {
     if kept.keeper().take() {
         let keeper = Keeper { kept: Arc::downgrade(kept), changes: kept.changes() };
-        // Without a runtime it is dropped, which gives its place back.
+        // Without a runtime the keeper is dropped, which gives its place back.
         if let Ok(runtime) = clock::runtime() {
             runtime.spawn(keeper.run());
         }

@@ -8,7 +8,7 @@
 //! the source  ready ──a key's attempt fails for all keys──▶ out of order (see `outage`) ──▶ ready
 //! ```
 //!
-//! The map is locked for a look-up alone: no fetch, no callback and no user code runs under that
+//! The map is locked only for a look-up: no fetch, no callback and no user code runs under its
 //! lock. A state's own lock may be taken under it, never the other way round.
 
 mod attached;
@@ -45,8 +45,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 
 /// Keeps a token for each [`TokenKey`]: for each scope, resource, tenant or user.
 ///
-/// It is a bounded map of [`TokenCache`]s over one source, so each key has single flight,
-/// refresh, renewal and cooldown of its own. Every clone shares the one map. Give it to
+/// It is a bounded map of [`TokenCache`]s over one source, so each key has its own single flight,
+/// refresh, renewal and cooldown. All clones share the one map. Give it to
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache), and put the key into the
 /// extensions of each request. A request without a key gets the token of [`TokenKey::new`].
 ///
@@ -76,10 +76,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 ///
 /// # Eviction
 ///
-/// The map holds [`capacity`](KeyedTokenCacheBuilder::capacity) keys. A new key takes the place
-/// of one that never had a token, or else of one that was not used for long. A key whose token a
-/// caller waits for, or whose fetch is under way, stays. If all stay, the map grows beyond its
-/// capacity, and shrinks when another key comes after these fetches have ended.
+/// The map holds [`capacity`](KeyedTokenCacheBuilder::capacity) keys. A new key replaces one that
+/// never had a token, or else one that has not been used for long. A key stays while a caller waits
+/// for its token or its fetch is in progress. If all keys stay, the map grows beyond its capacity,
+/// and shrinks when another key comes after these fetches have ended.
 ///
 /// # Failure
 ///
@@ -91,10 +91,10 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// # Subjects
 ///
 /// A key holds no secret. The cache keeps the subject's token beside the entry, because a refresh
-/// or a renewal needs it, and wipes it when the entry goes or the subject has expired. A token
-/// that was fetched on behalf of a subject is never used past that subject's
-/// [expiry](Subject::expiry). The source is trusted: if it answers with another user's token,
-/// nobody here can tell.
+/// or a renewal needs it, and wipes it when the entry is dropped or the subject has expired. No
+/// token that was fetched on behalf of a subject is used past that subject's
+/// [expiry](Subject::expiry). The crate trusts the source: it cannot notice one that answers with
+/// another user's token.
 #[derive(Clone)]
 pub struct KeyedTokenCache {
     keyed: Arc<Keyed>,
@@ -121,7 +121,7 @@ pub struct KeyedTokenCacheBuilder {
 // ===== impl KeyedTokenCache =====
 
 impl KeyedTokenCache {
-    /// Starts with the source that fetches the tokens of all keys.
+    /// A builder with the source that fetches the tokens of all keys.
     pub fn builder(source: impl TokenSource) -> KeyedTokenCacheBuilder {
         let (suggested, name) = (source.attempt_timeout(), source.name().map(Arc::from));
         KeyedTokenCacheBuilder {
@@ -134,15 +134,15 @@ impl KeyedTokenCache {
         }
     }
 
-    /// The cache of one key, which is made if there is none.
+    /// The cache of one key. If there is none, the map makes one.
     ///
-    /// As long as somebody has this handle, an entry that was evicted comes back with this very
-    /// cache. A handle of a [forgotten](Self::forget) key fails with
+    /// While a handle of it exists, an entry that was evicted comes back with this same cache. A
+    /// handle of a [forgotten](Self::forget) key fails with
     /// [`CacheError::Forgotten`](crate::CacheError::Forgotten), and the next request with that key
     /// gets another cache.
     ///
-    /// The cache of a key that [cannot be used](TokenKey::check) fails with
-    /// [`InvalidTokenKey`](crate::InvalidTokenKey), and is not kept.
+    /// The cache of an [invalid](TokenKey::check) key fails with
+    /// [`InvalidTokenKey`](crate::InvalidTokenKey), and the map does not keep it.
     #[must_use]
     pub fn cache(&self, key: &TokenKey) -> TokenCache {
         match self.entry(key) {
@@ -155,23 +155,22 @@ impl KeyedTokenCache {
     ///
     /// # Errors
     ///
-    /// Those of [`TokenCache::get`]; [`InvalidTokenKey`](crate::InvalidTokenKey) if the key cannot
-    /// be used, and [`NoSubject::Expired`](crate::NoSubject::Expired) if its subject has expired.
+    /// Those of [`TokenCache::get`]; [`InvalidTokenKey`](crate::InvalidTokenKey) if the key is
+    /// invalid, and [`NoSubject::Expired`](crate::NoSubject::Expired) if its subject has expired.
     /// Recover them with [`downcast_ref`](TokenError::downcast_ref).
     pub async fn get(&self, key: &TokenKey) -> Result<AccessToken, TokenError> {
-        // While it is in hand it is not evicted.
+        // The map does not evict an entry that a caller holds.
         let entry = self.entry(key)?;
         entry.cache().get().await
     }
 
-    /// Takes the token of one key away, at once: nothing is published any more that is in flight
-    /// for it, and whoever waits for it gets an error. The next request with that key fetches
-    /// anew.
+    /// Drops the token of one key at once. A fetch in flight for it publishes nothing, and callers
+    /// that wait for it get an error. The next request with that key fetches a new token.
     pub fn forget(&self, key: &TokenKey) {
         self.keyed.map.forget(key);
     }
 
-    /// Takes all tokens away that are on behalf of that subject: the user has logged out.
+    /// Drops all tokens on behalf of this subject, for instance because the user has logged out.
     pub fn forget_subject(&self, subject: &Subject) {
         self.keyed.map.forget_all(|id| id.is_of(subject));
     }
@@ -188,7 +187,7 @@ impl KeyedTokenCache {
         self.len() == 0
     }
 
-    /// The entry of a key, which is made if there is none.
+    /// The entry of a key. If there is none, the map makes one.
     pub(crate) fn entry(&self, key: &TokenKey) -> Result<Arc<Entry>, Unusable> {
         key.usable(SystemTime::now())?;
         if let Some(entry) = self.known(key) {
@@ -237,15 +236,16 @@ impl fmt::Debug for KeyedTokenCacheBuilder {
 }
 
 impl KeyedTokenCacheBuilder {
-    /// How many keys have an entry at most: 1 or more. Default: 10,000.
+    /// Sets how many keys may have an entry: 1 or more. Default: 10,000.
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = capacity;
         self
     }
 
-    /// After how long without use an entry may go: more than nothing. Default: one hour.
+    /// Sets after how long without use the map may drop an entry; it must not be zero. Default: one
+    /// hour.
     ///
-    /// It goes when another key comes, or when its own next request finds it.
+    /// The map drops it when another key comes, or when the entry's own next request finds it.
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
@@ -257,20 +257,21 @@ impl KeyedTokenCacheBuilder {
         self
     }
 
-    /// The policy that each key's cache goes by. Default: [`RefreshPolicy::default`].
+    /// Sets the policy of each key's cache. Default: [`RefreshPolicy::default`].
     pub fn policy(mut self, policy: RefreshPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Calls a function for each entry that goes, and says why: to count it. It is called without
-    /// a lock, on the thread of whoever made the entry go, and must not block.
+    /// Sets a function that the map calls, with the reason, each time that it drops an entry, so
+    /// that you can count them. The map calls it without a lock, on the thread that caused the
+    /// eviction; it must not block.
     pub fn on_evicted(mut self, hook: impl Fn(Evicted) + Send + Sync + 'static) -> Self {
         self.hook = Some(Arc::new(hook));
         self
     }
 
-    /// Checks every setting and makes the cache. Nothing is fetched.
+    /// Checks every setting and makes the cache. This fetches nothing.
     ///
     /// # Errors
     ///

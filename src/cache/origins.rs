@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{clock::later::Later, error::CacheError, origin::Origin};
 
-/// How many origins are remembered, each for itself. The others share one entry, in which
-/// nothing is ever proven.
+/// How many origins are remembered separately. The others share one entry, in which no token is
+/// ever proven.
 const MAX_ORIGINS: usize = 1024;
 
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) struct Origins {
 #[derive(Debug, Default)]
 struct Standing {
     proven: Option<TokenId>,
-    /// The token that a caller has rejected there, whatever the layer sees of it.
+    /// The token that a caller has rejected there, whatever the layer sees.
     distrusted: Option<TokenId>,
     backoff: Option<Backoff>,
     /// When the budget is full again; one renewal is worth [`RENEWAL_REFILL`].
@@ -49,10 +49,10 @@ struct Standing {
 struct Backoff {
     nth: u32,
     until: Instant,
-    /// The token that caused it: a thousand rejections of it are one.
+    /// The token that caused it: a thousand rejections of one token count as one.
     caused_by: TokenId,
-    /// What the rejected token was to answer. The first rejection that asks for something else
-    /// may renew.
+    /// What the rejected token was meant to satisfy. The first rejection with another demand may
+    /// renew.
     demand: Option<Demand>,
     has_let_one_through: bool,
 }
@@ -65,8 +65,8 @@ pub(super) struct BackedOff {
     pub(super) pause: Duration,
 }
 
-/// An origin that had rejected a token accepts one: the new one that it has waited for, or any,
-/// after so many backoffs.
+/// An origin that had rejected a token accepts one: the new one that it has waited for or, after
+/// this many backoffs, any.
 #[derive(Debug)]
 pub(super) struct AcceptedAgain {
     pub(super) origin: Option<Origin>,
@@ -76,7 +76,7 @@ pub(super) struct AcceptedAgain {
 // ===== impl Origins =====
 
 impl Origins {
-    /// Whether a request with this token was accepted there. An origin that is not named has
+    /// Whether a request with this token was accepted there. An unnamed origin counts as having
     /// accepted what any other has.
     pub(super) fn is_proven(&self, origin: Option<&Origin>, token: TokenId) -> bool {
         match origin {
@@ -91,12 +91,12 @@ impl Origins {
         self.known.get(origin).is_some_and(is_trusted)
     }
 
-    /// A caller has seen that the token is no good there.
+    /// A caller reports that the token is not valid there.
     pub(super) fn distrust(&mut self, origin: Option<&Origin>, token: TokenId, now: Instant) {
         self.standing_mut(origin, now).distrusted = Some(token);
     }
 
-    /// Whether it changes anything that the token is accepted there.
+    /// Whether an acceptance of the token there changes anything.
     pub(super) fn is_news(&self, origin: Option<&Origin>, token: TokenId) -> bool {
         !self.is_proven(origin, token) || self.has_backoff(origin)
     }
@@ -105,7 +105,7 @@ impl Origins {
         self.standing(origin).backoff.is_some()
     }
 
-    /// A request with this token was accepted there. Where that ends something, it is told.
+    /// A request with this token was accepted there. If that ends a backoff, this returns a report.
     pub(super) fn accepted(
         &mut self,
         origin: Option<&Origin>,
@@ -126,8 +126,8 @@ impl Origins {
         (is_awaited || backoffs > 0).then_some(here).into_iter().chain(beside).collect()
     }
 
-    /// A token was rejected that is unproven there; `None` if it caused a backoff already.
-    /// `demand`: what the renewal that brought the token was asked for.
+    /// A token was rejected where it is unproven; `None` if it has already caused a backoff.
+    /// `demand` is what the renewal that returned the token was asked for.
     pub(super) fn back_off(
         &mut self,
         origin: Option<&Origin>,
@@ -162,8 +162,8 @@ impl Origins {
         BackedOff { origin: origin.cloned(), nth, pause }
     }
 
-    /// Every origin that waits for this flight backs off: it brought the rejected token again, and
-    /// perhaps not for the first time.
+    /// Every origin that waits for this flight backs off: the flight returned the rejected token
+    /// again, perhaps not for the first time.
     pub(super) fn back_off_together(
         &mut self,
         flight: FlightId,
@@ -232,7 +232,7 @@ impl Origins {
         self.known.entry(origin.clone()).or_default()
     }
 
-    /// Forgets the origins of which nothing is known that matters now.
+    /// Forgets the origins about which nothing matters now.
     fn make_room(&mut self, now: Instant) {
         if self.known.len() == MAX_ORIGINS {
             let accepted = self.accepted;
@@ -244,7 +244,7 @@ impl Origins {
 // ===== impl Standing =====
 
 impl Standing {
-    /// How long it takes until the budget is worth a renewal.
+    /// How long until the budget pays for a renewal.
     fn until_affordable(&self, now: Instant) -> Duration {
         let owed = self.full_at.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
         owed.saturating_add(RENEWAL_REFILL)
@@ -261,7 +261,7 @@ impl Standing {
 // ===== impl Backoff =====
 
 impl Backoff {
-    /// How long a rejection that asks for this still has to wait.
+    /// How long a rejection with this demand still has to wait.
     fn waits(&self, demand: Option<&Demand>, now: Instant) -> Duration {
         let is_new = demand.is_some() && demand != self.demand.as_ref();
         if is_new && !self.has_let_one_through {

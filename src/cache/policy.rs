@@ -1,4 +1,4 @@
-//! Every number that the cache goes by: those that a user may set, and the constants.
+//! Every number that the cache uses: those that a user may set, and the constants.
 
 #[cfg(feature = "serde")]
 mod config;
@@ -21,24 +21,24 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const DUE_MAX: Duration = MINUTE.saturating_mul(30);
 /// The margin before the expiry is never more than this share of the token's life.
 const EXPIRY_MARGIN_SHARE: f64 = 0.1;
-/// How much less a lifetime in whole seconds counts, because servers round; never more than
-/// half of it.
+/// How much the cache takes off a lifetime in whole seconds, because servers round; at most half of
+/// it.
 const LIFETIME_ROUNDING: Duration = SECOND;
-/// How long after the fetch timeout a flight from which nothing is heard counts as lost.
+/// How long after the fetch timeout a silent flight counts as lost.
 const LOST_AFTER: Duration = SECOND;
-/// One attempt of a source that does not say how long it may take.
+/// The time for one attempt, if the source does not say how long it may take.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// All attempts of a flight together.
+/// The time for all attempts of a flight together.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two attempts: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
-/// A `Retry-After` of up to this is waited for inside the flight.
+/// The flight itself waits for a `Retry-After` of up to this.
 const RETRY_AFTER_WAIT: Duration = Duration::from_secs(2);
 /// A longer one ends the flight and becomes the cooldown, up to this.
 const RETRY_AFTER_MAX: Duration = MINUTE.saturating_mul(5);
 /// The first cooldown after transient failures.
 const COOLDOWN: Duration = SECOND;
-/// How much longer the longest such cooldown may be while there is a usable token.
+/// How many times longer the longest such cooldown may be while there is a usable token.
 const COOLDOWN_WITH_TOKEN: u32 = 4;
 /// The cooldown after permanent failures: the first, and the longest.
 const PERMANENT_COOLDOWN: (Duration, Duration) =
@@ -51,7 +51,7 @@ pub(super) const RENEWAL_BUDGET: u32 = 20;
 pub(super) const RENEWAL_REFILL: Duration = Duration::from_secs(5);
 /// `keep_warm` starts a flight at most this often, whatever the policy says.
 pub(super) const WARM_INTERVAL: Duration = SECOND;
-/// How often a source that cools down is asked whether it has recovered, at most.
+/// How often at most the cache asks a source that cools down whether it has recovered.
 pub(super) const RECOVERY_INTERVAL: Duration = SECOND;
 
 /// The longest duration that any field takes: far from the end of every clock.
@@ -65,11 +65,11 @@ macro_rules! numbers {
         with_default { $( $(#[$doc:meta])* $name:ident: $type:ty = $default:expr; )* }
         derived { $( $(#[$opt_doc:meta])* $opt:ident; )* }
     ) => {
-        /// When a token is refreshed, how often a fetch is tried, how long callers wait.
+        /// When to refresh a token, how often to try a fetch, how long callers may wait.
         ///
         /// [`RefreshPolicy::builder`] makes one, and so does data (feature `serde`).
-        /// [`RefreshPolicyBuilder`] documents each number and its default. What you set wins
-        /// over what a [`TokenSource`](crate::TokenSource) suggests.
+        /// [`RefreshPolicyBuilder`] documents each number and its default. What you set takes
+        /// precedence over what a [`TokenSource`](crate::TokenSource) suggests.
         #[derive(Clone, Debug)]
         pub struct RefreshPolicy {
             $( pub(super) $name: $type, )*
@@ -97,7 +97,7 @@ macro_rules! numbers {
             } )*
         }
 
-        /// What is written of them, key by key.
+        /// The numbers as data has them, key by key.
         #[cfg(feature = "serde")]
         #[derive(serde::Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -129,9 +129,10 @@ numbers! {
         ///
         /// A token that [says](crate::AccessToken::with_refresh_in) when it is due is due then.
         due_share: f64 = 0.2;
-        /// The share of itself by which the due window is lengthened, at random, so that a fleet
-        /// does not refresh at once. Where a token says when it is due, the share of the time from
-        /// then to its end, at most of 30 minutes, by which that is put off. Default: 0.5.
+        /// The share of the due window by which the window is lengthened, at random, so that the
+        /// processes of a fleet do not all refresh at once. Where a token says when it is due, the
+        /// share of the time from then to its end (at most 30 minutes) by which the refresh is
+        /// delayed. Default: 0.5.
         due_jitter: f64 = 0.5;
         /// How long before its end a token counts as expired; never more than a tenth of its life.
         /// Default: 10 seconds.
@@ -142,8 +143,8 @@ numbers! {
         background_interval: Duration = SECOND;
         /// How often a flight calls the source, at most (1 to 10). Default: 3.
         attempts: u32 = 3;
-        /// The share of itself by which a pause between attempts, or a cooldown, is shortened at
-        /// random. Default: 0.2.
+        /// The share by which a pause between attempts, or a cooldown, is shortened at random.
+        /// Default: 0.2.
         pause_jitter: f64 = 0.2;
         /// The longest cooldown after transient failures while there is no usable token; while there
         /// is one it may be four times as long. The first is 1 second (or this, if it is less), and
@@ -160,13 +161,13 @@ numbers! {
         fetch_timeout;
         /// How long a token lives if neither it nor its source says. Default: until it is rejected.
         default_lifetime;
-        /// How long a caller waits for a token, at most. The flight goes on after that. Default: the
-        /// fetch timeout and one second.
+        /// How long a caller waits for a token, at most. The flight goes on after that. Default:
+        /// the fetch timeout plus one second.
         max_wait;
     }
 }
 
-/// Builds a [`RefreshPolicy`]. What is not set keeps its default.
+/// Builds a [`RefreshPolicy`]. A number that you do not set keeps its default.
 ///
 /// No duration may be longer than ten years, and none but
 /// [`background_interval`](Self::background_interval) and [`expiry_margin`](Self::expiry_margin)
@@ -193,17 +194,17 @@ pub struct RefreshPolicyBuilder {
 }
 
 impl RefreshPolicyBuilder {
-    /// Whether there is to be a token without traffic too: the first one is fetched when the cache
-    /// is made, each is refreshed when it is due, and after a failure the next attempt is made when
-    /// the source has cooled down. So it goes until the last handle is dropped. Default: no; an
-    /// idle cache fetches nothing.
+    /// Sets whether the cache keeps a token without traffic too. It fetches the first one when it
+    /// is made, refreshes each one when it is due, and after a failure tries again when the source
+    /// has cooled down, until the last handle is dropped. Default: no; an idle cache fetches
+    /// nothing.
     ///
-    /// [`TokenCache::keep_warm`](crate::TokenCache::keep_warm) does the same from then on.
+    /// [`TokenCache::keep_warm`](crate::TokenCache::keep_warm) does the same from its call on.
     ///
     /// A service that reports itself ready only while it has a token needs this: traffic, which
-    /// would fetch one, comes only when it is ready. It takes a tokio runtime: where there is none
-    /// when the cache is made, it begins when the cache is asked anything on one (its
-    /// [status](crate::TokenCache::status) is enough).
+    /// would fetch one, comes only when the service is ready. Keeping warm takes a tokio runtime.
+    /// If there is none when the cache is made, the cache starts when you ask it for anything on
+    /// one (its [status](crate::TokenCache::status) is enough).
     pub fn keep_warm(mut self, keep_warm: bool) -> Self {
         self.policy.keep_warm = keep_warm;
         self
@@ -213,8 +214,7 @@ impl RefreshPolicyBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidPolicy`] names the first field that is out of its range or contradicts
-    /// another one.
+    /// [`InvalidPolicy`] names the first field that is out of its range or contradicts another one.
     pub fn build(self) -> Result<RefreshPolicy, InvalidPolicy> {
         let policy = self.policy;
         policy.check_ranges()?;
@@ -231,7 +231,7 @@ impl RefreshPolicy {
         RefreshPolicyBuilder::default()
     }
 
-    /// The same, with what a source suggests where the user set nothing.
+    /// The policy, with what a source suggests where the user set nothing.
     pub(super) fn for_source(mut self, suggested: Option<Duration>) -> Self {
         let suggested = suggested.map(|timeout| timeout.clamp(Duration::from_millis(1), LONGEST));
         let attempt = self.attempt_timeout.or(suggested).unwrap_or(ATTEMPT_TIMEOUT);
@@ -261,7 +261,7 @@ impl RefreshPolicy {
         self.max_wait.unwrap_or_else(|| self.flight_limit())
     }
 
-    /// How long a token lives whose fetch began at `called`; `None` until it is rejected.
+    /// How long a token lives whose fetch began at `called`; `None`: until it is rejected.
     pub(super) fn life(&self, token: &AccessToken, called: SystemTime) -> Option<Duration> {
         let absolute = || Some(token.expiry()?.duration_since(called).unwrap_or_default());
         token
@@ -272,8 +272,8 @@ impl RefreshPolicy {
             .map(|life| life.min(self.max_lifetime))
     }
 
-    /// The dates of a token whose fetch began then, that lives so long, and of which was said when
-    /// it is due.
+    /// The dates of a token whose fetch began at `called` and that lives for `life`. `said` is when
+    /// it is due, if the token says so.
     pub(super) fn dates(
         &self,
         called: Instant,
@@ -290,28 +290,29 @@ impl RefreshPolicy {
         Dates { due: called.later(due), expired: called.later(expired), end: called.later(life) }
     }
 
-    /// How long before its end a token is due, if nobody says when.
+    /// How long before its end a token is due, if it does not say so itself.
     fn due_window(&self, life: Duration, random: f64) -> Duration {
         let window = DUE_MAX.min(life.mul_f64(self.due_share));
         window.mul_f64(1.0 + self.due_jitter * random)
     }
 
-    /// After how long a token is due of which that was said. The jitter makes it later: who asks
-    /// before its time may get the old token again.
+    /// When a token is due that says so itself. The jitter makes it later: a fetch before that time
+    /// may get the old token again.
     fn due_as_said(&self, said: Duration, expired: Duration, random: f64) -> Duration {
         let window = DUE_MAX.min(expired.saturating_sub(said));
         let due = said.saturating_add(window.mul_f64(self.due_jitter * random));
         due.max(self.background_interval).min(expired)
     }
 
-    /// After how long a token is due whose fetch began at `called`, if that was said. A date that
-    /// was over by then is none: with a wall clock that is ahead, every token would be due.
+    /// After how long a token whose fetch began at `called` is due, if it says so itself. A date
+    /// that had passed by then does not count: with a wall clock that is ahead, every token would
+    /// be due.
     pub(super) fn said_due(token: &AccessToken, called: SystemTime) -> Option<Duration> {
         let absolute = || token.refresh_on()?.duration_since(called).ok();
         token.refresh_in().or_else(absolute)
     }
 
-    /// The pause before the next attempt of a flight; `None` if there is none to be.
+    /// The pause before the next attempt of a flight; `None` if there is no other attempt.
     pub(super) fn pause(&self, made: u32, error: &TokenError, random: f64) -> Option<Duration> {
         let asked = error.retry_after().unwrap_or_default();
         if made >= self.attempts || !error.is_transient() || asked > RETRY_AFTER_WAIT {
@@ -411,13 +412,13 @@ fn unrounded(lifetime: Duration) -> Duration {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dates {
     pub(super) due: Instant,
-    /// From then on it is not used: a margin before the end.
+    /// From then on the token is not used: a margin before the end.
     pub(super) expired: Instant,
     end: Instant,
 }
 
 impl Dates {
-    /// A refresh that brought no later end is not tried again before half of what is left.
+    /// If a refresh brought no later end, the next one waits for half of what is left.
     pub(super) fn wait_if_nothing_was_gained(&mut self, before: Option<Self>, now: Instant) {
         // The end may come from wall-clock time, which is not steady.
         let tolerance = SECOND / 10;
@@ -429,7 +430,7 @@ impl Dates {
     }
 }
 
-/// The first of the range, doubled for each one after the first, the last of it at most.
+/// The first of the range, doubled for each one after the first, up to the last.
 fn doubling((min, max): (Duration, Duration), nth: u32) -> Duration {
     let factor = 2_u32.saturating_pow(nth.saturating_sub(1));
     min.saturating_mul(factor).min(max)
@@ -458,7 +459,7 @@ impl InvalidPolicy {
         if right { Ok(()) } else { Err(Self { of: "refresh policy", field, problem }) }
     }
 
-    /// A number of a keyed cache.
+    /// An error about a setting of a keyed cache.
     #[cfg(feature = "keyed")]
     pub(super) fn if_zero(is_zero: bool, field: &'static str) -> Result<(), Self> {
         let problem = "must not be zero";

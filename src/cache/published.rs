@@ -12,21 +12,21 @@ use crate::{
     token::AccessToken,
 };
 
-/// The current token, for callers who name no origin, and the version of the state.
+/// The current token, for callers that name no origin, and the version of the state.
 #[derive(Debug, Default)]
 pub(super) struct Published {
     version: Counter,
     ready: Slot<Ready>,
 }
 
-/// A token that may be handed out without asking.
+/// A token that the cache may hand out without asking the state.
 #[derive(Debug)]
 struct Ready {
     grant: Grant,
     stamp: Stamp,
 }
 
-/// For how long an answer of the state holds: for a version of it, and until a moment.
+/// How long an answer of the state holds: for one version of the state, and until a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     version: u64,
@@ -38,10 +38,10 @@ pub(crate) struct Stamp {
 // ===== impl Published =====
 
 impl Published {
-    /// Makes the state's changes seen. Called under the lock, so that the newest comes last.
+    /// Publishes the state's changes. Called under the lock, so that the newest comes last.
     pub(super) fn publish(&self, version: u64, grant: Option<Grant>, now: Instant) {
         let is_known = self.ready.read(|before| match (before, &grant) {
-            // Whatever changes a grant changes the version.
+            // Every change of a grant changes the version.
             (Some(before), Some(grant)) => before.grant.version == grant.version,
             (before, grant) => before.is_none() && grant.is_none(),
         });
@@ -54,7 +54,7 @@ impl Published {
         }
     }
 
-    /// The token, as long as it may be used without asking.
+    /// The token, as long as it may be used without asking the state.
     pub(super) fn token(&self) -> Option<(AccessToken, Stamp)> {
         self.ready.read(|ready| {
             let ready = ready.filter(|ready| self.holds(&ready.stamp))?;
@@ -62,7 +62,7 @@ impl Published {
         })
     }
 
-    /// Whether what was answered then still holds.
+    /// Whether the answer with this stamp still holds.
     #[inline]
     pub(super) fn holds(&self, stamp: &Stamp) -> bool {
         self.version.load() == stamp.version && Moment::now() < stamp.until
@@ -90,7 +90,7 @@ impl Stamp {
         *self == Self::for_one_use()
     }
 
-    /// Whether the token was rejected somewhere.
+    /// Whether an API has rejected the token.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspect
     }
@@ -100,7 +100,7 @@ impl Stamp {
         self.expired <= Moment::now()
     }
 
-    /// Tells that the token is used.
+    /// Reports a use of the token.
     #[inline]
     pub(super) fn observe_use<'a>(&self, source: impl FnOnce() -> &'a Label) {
         observe::used(source, self.suspect, || self.expired.left());

@@ -1,11 +1,11 @@
-//! What an API has said against a token.
+//! A token that an API has rejected.
 
 use crate::{challenge::Challenge, origin::Origin, token::AccessToken};
 
-/// A token that was rejected, where, and with which challenge.
+/// A token that was rejected, with the origin and the challenge.
 ///
-/// What counts is the token that the rejected request carried: a rejection of an old token,
-/// arriving after a newer one is here, fetches nothing.
+/// What counts is the token that the rejected request carried: a rejection of an old token that
+/// arrives after a newer token fetches nothing.
 #[derive(Clone, Debug)]
 pub struct Rejection {
     pub(super) token: AccessToken,
@@ -13,7 +13,7 @@ pub struct Rejection {
     pub(super) challenge: Option<Challenge>,
 }
 
-/// What a challenge asks of the next token, beyond being another one.
+/// What a challenge demands of the next token, beyond being another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Demand(Vec<(String, String)>);
 
@@ -26,7 +26,7 @@ impl Rejection {
         Self { token, origin: None, challenge: None }
     }
 
-    /// Adds the origin that rejected it. An origin that rejects every fresh token backs off
+    /// Adds the origin that rejected the token. An origin that rejects every fresh token backs off
     /// alone.
     #[must_use]
     pub fn with_origin(mut self, origin: Origin) -> Self {
@@ -34,8 +34,8 @@ impl Rejection {
         self
     }
 
-    /// Adds the challenge that it came with. It decides whether a new token can help, and what
-    /// it has to be.
+    /// Adds the challenge that came with the rejection. It decides whether a new token can help,
+    /// and what that token must satisfy.
     #[must_use]
     pub fn with_challenge(mut self, challenge: Challenge) -> Self {
         self.challenge = Some(challenge);
@@ -51,8 +51,8 @@ impl Rejection {
 
 impl Demand {
     /// Claims (`OpenID` Connect Core §5.5), a step-up (RFC 9470 §3), a nonce (RFC 9449 §9). A scope
-    /// is one too, but not where the error is that the token is invalid: there it only says what
-    /// the resource needs (RFC 6750 §3).
+    /// counts too, unless the error is that the token is invalid: there it only says what the
+    /// resource needs (RFC 6750 §3).
     fn of(challenge: &Challenge) -> Option<Self> {
         let is_invalid = challenge.param("error") == Some("invalid_token");
         let wanted = |name: &str| match name {

@@ -1,5 +1,5 @@
-//! What the cache knows and decides: every rule about lifetime, flights, failures and
-//! rejections, as methods of one plain struct that is given `now` and asks no clock.
+//! What the cache knows and decides: every rule about lifetimes, flights, failures and rejections,
+//! as methods of one plain struct that gets `now` as an argument and reads no clock.
 //!
 //! ```text
 //! the token    none ──kept──▶ fresh ──▶ due ──▶ expired          (by time alone)
@@ -10,10 +10,9 @@
 //! wanted       nothing ──warm_up──▶ a first token ──kept──▶ nothing;  kept warm: always a token
 //! ```
 //!
-//! Every asker may start a flight, and so may the keeper where a token is wanted that no caller waits
-//! for, but only where there is none. Only the flight that is under
-//! way may finish; one that was given up changes nothing. A token leaves only because a newer
-//! usable one has arrived.
+//! Every caller may start a flight, and so may the keeper where the cache wants a token for no
+//! caller, but only if there is no flight. Only the flight in progress may finish; one that was
+//! given up changes nothing. A token leaves only because a newer usable one has arrived.
 //!
 //! Each transition returns its answer and its [`Effects`]: nothing else leaves this struct.
 
@@ -47,7 +46,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct State {
     policy: Arc<RefreshPolicy>,
-    /// Counts the changes after which an answer that was given before no longer holds.
+    /// Counts the changes after which an earlier answer no longer holds.
     version: u64,
     current: Option<Current>,
     /// The last token that was fetched, kept or not: it carries the newest refresh token.
@@ -55,14 +54,14 @@ pub(super) struct State {
     flight: Option<Flight>,
     flights: FlightId,
     failures: Failures,
-    /// How often the source was asked.
+    /// How often the source was called.
     attempts: u64,
     cooldown: Option<Cooldown>,
-    /// Before this no flight starts that no caller waits for.
+    /// Before this time no flight starts for which no caller waits.
     next_background: Option<Instant>,
     wanted: Wanted,
     origins: Origins,
-    /// Whether the token was taken away for good.
+    /// Whether the token was removed for good.
     is_forgotten: bool,
 }
 
@@ -74,7 +73,7 @@ impl State {
         Self { policy, wanted, ..Self::default() }
     }
 
-    /// A caller wants to send a request there.
+    /// A caller wants to send a request to this origin.
     pub(super) fn ask(&mut self, origin: Option<&Origin>, now: Instant) -> (Answer, Effects) {
         if let Some(forgotten) = self.forgotten() {
             return forgotten;
@@ -94,8 +93,8 @@ impl State {
         (answer, effects)
     }
 
-    /// A caller wants a new token, whatever the current one is worth. Nobody else waits for it: it
-    /// is a refresh, only that its cause is not the time.
+    /// A caller wants a new token, although the current one may be usable. No other caller waits:
+    /// this is a refresh that a caller causes, not the time.
     pub(super) fn refresh(&mut self, now: Instant) -> (Answer, Effects) {
         if let Some(forgotten) = self.forgotten() {
             return forgotten;
@@ -180,14 +179,14 @@ impl State {
         Some(self.start(reason, None, now))
     }
 
-    /// The first moment from `wanted` on at which a flight may start that no caller waits for.
+    /// The first moment from `wanted` on at which a flight may start for which no caller waits.
     fn background_from(&self, wanted: Instant, now: Instant) -> Instant {
         let spaced = self.next_background.unwrap_or(wanted);
         let cool = self.cooldown_until(now).unwrap_or(wanted);
         wanted.max(spaced).max(cool)
     }
 
-    /// The flight under way, if there is one, as the answer to a rejection.
+    /// The flight in progress, if there is one, as the answer to a rejection.
     fn join(
         &mut self,
         rejection: &Rejection,
@@ -255,8 +254,8 @@ impl State {
         Start { id: self.flights, request }
     }
 
-    /// Marks the current token if it is the rejected one. An origin that rejects a token which
-    /// is unproven there backs off, once for each token.
+    /// Marks the current token as suspect if it is the rejected one. An origin that rejects a token
+    /// which is unproven there backs off, once for each token.
     fn suspect(
         &mut self,
         rejection: &Rejection,
@@ -283,7 +282,8 @@ impl State {
         }
     }
 
-    /// What was said of acceptances before does not hold any more.
+    /// Reports the backoffs. The state now wants to know of acceptances, so earlier grants no
+    /// longer hold.
     fn tell_backoffs(
         &mut self,
         backed_off: impl IntoIterator<Item = BackedOff>,
@@ -296,7 +296,7 @@ impl State {
     }
 }
 
-// ===== A token is to be there, and no caller waits for it =====
+// ===== Keeping the token warm =====
 
 impl State {
     pub(super) fn want(&mut self, wanted: Wanted, now: Instant) {
@@ -306,12 +306,12 @@ impl State {
         }
     }
 
-    /// Whether flights start that no caller asks for.
+    /// Whether flights start for which no caller asks.
     pub(super) fn is_kept_warm(&self) -> bool {
         self.wanted != Wanted::Nothing
     }
 
-    /// Starts a flight if one is due that no caller asks for.
+    /// Starts a flight for which no caller asks, if one is due.
     pub(super) fn keep_warm(&mut self, now: Instant) -> Effects {
         let mut effects = self.give_up_lost(now);
         if !self.is_kept_warm() {
@@ -337,7 +337,7 @@ impl State {
             Some(current) => current.dates?.due,
             None => now,
         };
-        // Sources whose tokens are due at once must not make a loop of this.
+        // Sources whose tokens are due at once must not turn this into a loop.
         let spaced = self.next_background.map_or(now, |next| {
             next.later(WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
@@ -348,16 +348,16 @@ impl State {
     }
 }
 
-// ===== What becomes of a flight =====
+// ===== The end of a flight =====
 
 impl State {
-    /// A flight asks the source, perhaps not for the first time.
+    /// A flight calls the source, perhaps not for the first time.
     pub(super) fn asks_source(&mut self) {
         self.attempts = self.attempts.saturating_add(1);
     }
 
-    /// The flight has ended by itself. The answer is what its waiters get; `None` if it was
-    /// given up before.
+    /// The flight has ended by itself. Returns what its waiters get; `None` if it was given up
+    /// before.
     pub(super) fn finished(
         &mut self,
         id: FlightId,
@@ -386,7 +386,7 @@ impl State {
     }
 
     /// The flight will never finish: it panicked, or its runtime is gone. There is no cooldown,
-    /// because the source has not answered; the next asker starts a new flight.
+    /// because the source has not answered; the next caller starts a new flight.
     pub(super) fn lost(&mut self, id: FlightId, why: &CacheError, now: Instant) -> (bool, Effects) {
         let mut effects = Effects::default();
         let Some(flight) = self.flight.take_if(|flight| flight.id == id) else {
@@ -399,14 +399,13 @@ impl State {
         (true, effects)
     }
 
-    /// Which cooldown the source may be asked about now, whether it has recovered from what
-    /// caused it.
+    /// The cooldown for which the source may be asked now whether it has recovered.
     pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
         let has_token = self.usable(now).is_some();
         self.cooldown.as_mut()?.may_check_recovery(has_token, now)
     }
 
-    /// What the source is configured with has changed since that flight failed.
+    /// The source's configuration has changed since this flight failed.
     pub(super) fn recovered(&mut self, from: FlightId) {
         if let Some(cooldown) = &mut self.cooldown {
             if cooldown.recoverable() == Some(from) {
@@ -457,7 +456,7 @@ impl State {
         Err(CacheError::SameToken.into())
     }
 
-    /// The token with what is known of it, which is not lost if a source returns it again.
+    /// The token with what is known of it, which stays known if a source returns the token again.
     fn recognised(&self, flight: &Flight, token: &AccessToken) -> Fetched {
         let known = self.known(token).cloned();
         let id = known.as_ref().map_or(flight.id, |known| known.id);
@@ -466,7 +465,7 @@ impl State {
         Fetched { id, token: token.clone(), renewed, demand }
     }
 
-    /// Makes the token the current one, unless it is expired on arrival.
+    /// Makes the token the current one, unless it has expired on arrival.
     fn keep(&mut self, fetched: Fetched, arrival: &Arrival, now: Instant, random: f64) {
         self.latest = Some(fetched.clone());
         let life = self.policy.life(&arrival.token, arrival.called_wall);
@@ -502,10 +501,10 @@ impl State {
     }
 }
 
-// ===== The token is taken away =====
+// ===== The token is removed =====
 
 impl State {
-    /// Takes the token away for good. The flight under way is given up, and none starts any more.
+    /// Removes the token for good. The flight in progress is given up, and no other starts.
     #[cfg(feature = "keyed")]
     pub(super) fn forget(&mut self, now: Instant) -> Effects {
         let under_way = self.flight();
@@ -526,15 +525,15 @@ impl State {
     }
 }
 
-// ===== What is there now =====
+// ===== The current state =====
 
 impl State {
-    /// The token, if it has not expired: a suspect one too.
+    /// The token, suspect or not, if it has not expired.
     pub(super) fn token(&self, now: Instant) -> Option<&AccessToken> {
         self.usable(now).map(Current::token)
     }
 
-    /// The flight under way.
+    /// The flight in progress.
     pub(super) fn flight(&self) -> Option<FlightId> {
         self.flight.as_ref().map(|flight| flight.id)
     }
@@ -543,7 +542,7 @@ impl State {
         self.version
     }
 
-    /// What a request for that origin may use, and for how long.
+    /// What a request for this origin may use, and for how long.
     pub(super) fn granted(&self, origin: Option<&Origin>, now: Instant) -> Option<Grant> {
         if self.may_use_current(origin, now) { self.grant(origin, now) } else { None }
     }
@@ -585,7 +584,7 @@ impl State {
         })
     }
 
-    /// While a rejected token is being replaced it is used only where it is proven.
+    /// While a rejected token is being replaced, it is used only where it is proven.
     fn may_use_current(&self, origin: Option<&Origin>, now: Instant) -> bool {
         let Some(current) = self.usable(now) else { return false };
         !self.is_renewing()
@@ -602,7 +601,7 @@ impl State {
         current.into_iter().chain(&self.latest).find(|fetched| fetched.token.is_same(token))
     }
 
-    /// Whether the flight under way is to replace the current token because that was rejected.
+    /// Whether the flight in progress is to replace the current token because that was rejected.
     fn is_renewing(&self) -> bool {
         let suspect = self.current.as_ref().is_some_and(|current| current.suspect);
         suspect && self.flight.as_ref().is_some_and(|flight| flight.renews)
@@ -617,7 +616,7 @@ impl State {
         Some(cooldown.until(self.usable(now).is_some()))
     }
 
-    /// The error that the source cools down after, if it does.
+    /// The error that caused the cooldown, if the source cools down.
     fn cooling_down(&self, now: Instant) -> Option<TokenError> {
         self.cooldown_until(now).filter(|until| *until > now)?;
         self.failures.last().cloned()

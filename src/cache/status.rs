@@ -1,4 +1,4 @@
-//! How a cache is doing.
+//! The status of a cache.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::error::TokenError;
 
-/// How a [`TokenCache`](crate::TokenCache) was doing at one moment: for a readiness probe, or
-/// for a long-lived stream that has to know before its token expires.
+/// The status of a [`TokenCache`](crate::TokenCache) at one moment: for a readiness probe, or for a
+/// long-lived stream that must know before its token expires.
 ///
-/// It displays as one line, which shows no secret, and feature `serde` serializes it. So a health
-/// endpoint is one line too: `cache.status().to_string()`, or `Json(cache.status())`.
+/// It displays as one line without secrets, and feature `serde` serializes it. So a health endpoint
+/// is one line too: `cache.status().to_string()`, or `Json(cache.status())`.
 ///
-/// Dates are tokio's, so that tests can pause them.
+/// Times are tokio's, so that tests can pause them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -37,16 +37,16 @@ use crate::error::TokenError;
 ///
 /// | key | value |
 /// | --- | --- |
-/// | `name` | a text, or null |
+/// | `name` | a string, or null |
 /// | `has_token`, `suspect`, `fetching` | true or false |
 /// | `due_in`, `expires_in`, `cooldown_left` | whole seconds, or null |
-/// | `last_error` | a text, or null |
-/// | `flights`, `failures`, `attempts` | how many so far |
+/// | `last_error` | a string, or null |
+/// | `flights`, `failures`, `attempts` | counts since the start |
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Status {
     pub(super) name: Option<Arc<str>>,
-    /// When it was so.
+    /// The moment of the status.
     pub(super) at: Instant,
     pub(super) has_token: bool,
     pub(super) suspect: bool,
@@ -79,43 +79,44 @@ impl Status {
         self.suspect
     }
 
-    /// From when on the token is refreshed by the next request.
+    /// When the token is due: from then on the next request refreshes it.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// How long it was until then; zero if the token was due.
+    /// How long it was until the token was due; zero if it was due.
     #[must_use]
     pub fn due_in(&self) -> Option<Duration> {
         self.until(self.due)
     }
 
-    /// From when on the token is not used any more; `None` also if that is not known.
+    /// When the token counts as expired: from then on no request uses it. `None` also if that is
+    /// unknown.
     #[must_use]
     pub fn expiry(&self) -> Option<Instant> {
         self.expiry
     }
 
-    /// How long it was until then.
+    /// How long it was until the token counted as expired.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.until(self.expiry)
     }
 
-    /// Whether a flight was under way.
+    /// Whether a flight was in progress.
     #[must_use]
     pub fn is_fetching(&self) -> bool {
         self.fetching
     }
 
-    /// Until when nothing is fetched, after a failure.
+    /// After a failure: until when the cache fetches nothing.
     #[must_use]
     pub fn cooldown_until(&self) -> Option<Instant> {
         self.cooldown_until
     }
 
-    /// How long it was until then.
+    /// How long it was until the end of the cooldown.
     #[must_use]
     pub fn cooldown_left(&self) -> Option<Duration> {
         self.until(self.cooldown_until)
@@ -127,22 +128,22 @@ impl Status {
         self.last_error.as_ref()
     }
 
-    /// How many flights were started, ever.
+    /// How many flights the cache has started so far.
     #[must_use]
     pub fn flights(&self) -> u64 {
         self.flights
     }
 
-    /// How many of them failed.
+    /// How many flights have failed so far.
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// How many times the source was asked, ever: a flight
-    /// [asks again](crate::RefreshPolicyBuilder::attempts) after a transient failure.
+    /// How many times the cache has called the source so far: a flight [calls it
+    /// again](crate::RefreshPolicyBuilder::attempts) after a transient failure.
     ///
-    /// A source may need more than one request for an answer; `oauth2::TokenEndpoint` repeats one
+    /// A source may need more than one request for an answer: `oauth2::TokenEndpoint` repeats one
     /// if its secret has changed meanwhile, or if a refresh token may have been lost.
     #[must_use]
     pub fn attempts(&self) -> u64 {
@@ -153,8 +154,8 @@ impl Status {
         Some(date?.saturating_duration_since(self.at))
     }
 
-    /// The whole seconds until the token is due, until it expires, and of the cooldown. No token
-    /// has more left than is said, and no cooldown less.
+    /// The whole seconds until the token is due, until it expires, and of the cooldown. Those of
+    /// the token are rounded down, that of the cooldown up.
     fn seconds(&self) -> [Option<u64>; 3] {
         let down = |left: Duration| left.as_secs();
         let up = |left: Duration| left.as_secs().saturating_add((left.subsec_nanos() > 0).into());
@@ -240,7 +241,7 @@ impl serde::Serialize for Status {
 mod tests {
     use super::*;
 
-    /// At that moment, with a token that has 59.9 s left and is due in half of that.
+    /// A status with a token that has 59.9 s left and is due in half of that.
     fn status() -> Status {
         let at = Instant::now();
         Status {
@@ -259,7 +260,7 @@ mod tests {
         }
     }
 
-    /// The worst that can be said.
+    /// The worst possible status.
     fn failing() -> Status {
         let status = status();
         Status {

@@ -1,4 +1,4 @@
-//! The locks and atomics of the cache, all of them: a schedule explorer replaces this module.
+//! All locks and atomics of the cache: a schedule explorer replaces this module.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -7,8 +7,8 @@ use std::sync::{
 
 use arc_swap::ArcSwapOption;
 
-/// A short lock. Nothing is ever poisoned: what it guards is whole between any two statements
-/// that may panic.
+/// A short lock. It is never poisoned: what it guards is whole between any two statements that may
+/// panic.
 #[derive(Debug, Default)]
 pub(super) struct Lock<T>(Mutex<T>);
 
@@ -56,12 +56,12 @@ impl Counter {
     }
 }
 
-/// Something that one at a time may have.
+/// Something that only one holder at a time may have.
 #[derive(Debug, Default)]
 pub(super) struct Single(AtomicBool);
 
 impl Single {
-    /// Whether it was free, and now is the caller's.
+    /// Takes it. Returns whether it was free.
     pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }

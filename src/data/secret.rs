@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::tree::{shown_key, unknown_field};
 use crate::secret::Secret;
 
-/// The keys of a place.
+/// The keys that say where a secret is kept.
 const KEYS: &[&str] = &["env", "file", "json_file", "member", "text"];
 
 /// A secret is named, never written: `{ env = "NAME" }`, `{ file = "PATH" }` or
 /// `{ json_file = "PATH", member = "NAME" }` (features `oauth2` and `serde`).
 ///
-/// Anything else is refused with an error that does not show it.
+/// Any other value is an error, which does not show the value.
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match deserializer.deserialize_any(Place { takes_text: false })? {
@@ -27,22 +27,22 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// A secret, or a text that is none.
+/// A secret, or a text that is not secret.
 #[derive(Clone, Debug)]
 pub(crate) enum Either {
     Secret(Secret),
     Text {
         text: String,
-        /// The same, where it is asked for as a secret.
+        /// The same text, for a caller that wants a secret.
         secret: Secret,
     },
 }
 
-/// What is a secret unless it is marked as none: `{ text = "…" }`.
+/// A value that is a secret unless it is marked as a plain text: `{ text = "…" }`.
 #[derive(Clone, Debug)]
 pub(crate) struct SecretOrText(pub(crate) Either);
 
-/// What is no secret if it is simply written out.
+/// A value that is a plain text if it is written out.
 #[derive(Clone, Debug)]
 pub(crate) struct TextOrSecret(pub(crate) Either);
 
@@ -91,9 +91,9 @@ fn not_one_place<E: Error>() -> E {
 
 // ===== impl Place =====
 
-/// Reads where a secret is kept. Nothing that is read is shown by an error, as serde would.
+/// Reads where a secret is kept. Its errors show nothing that was read, which serde's would.
 struct Place {
-    /// Whether a text may be written out.
+    /// Whether the text may be written out.
     takes_text: bool,
 }
 
@@ -120,7 +120,7 @@ impl<'de> Visitor<'de> for Place {
                 KEYS.iter().position(|known| *known == key).and_then(|at| written.get_mut(at));
             let Some(place) = place else {
                 return Err(match shown_key(&key) {
-                    // From inside the value, so that the key is part of the place.
+                    // Made inside the value, so that the key is part of the error's place.
                     Some(_) => match map.next_value_seed(Unknown(&key)) {
                         Err(error) => error,
                         Ok(never) => match never {},
@@ -174,7 +174,7 @@ impl<'de> Visitor<'de> for Place {
     }
 }
 
-/// The value of a key of a place.
+/// The value of one of the keys.
 struct Written(String);
 
 impl<'de> Deserialize<'de> for Written {
@@ -186,7 +186,7 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-/// The value of a key that is not known.
+/// The value of an unknown key.
 struct Unknown<'a>(&'a str);
 
 enum Never {}

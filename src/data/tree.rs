@@ -1,8 +1,7 @@
 //! A tree of values as a deserializer whose errors show none of them.
 //!
-//! An error of serde's or of a format's own quotes the value that it is about, which may be a
-//! secret that was put in a wrong place. Here it never comes so far: the errors are made without
-//! values, whichever way they are made.
+//! An error of serde or of a format quotes the value that it is about, which may be a secret in the
+//! wrong place. The errors here never contain a value, whichever way they are made.
 
 use std::fmt::{self, Display};
 
@@ -19,25 +18,25 @@ use serde_json::Value;
 /// The longest key that an error shows.
 const MAX_KEY: usize = 32;
 
-/// One value, to be read.
+/// One value to read.
 pub(super) struct Tree(pub(super) Value);
 
 /// What is wrong with a value, in words that do not show it.
 #[derive(Debug)]
 pub(super) struct Problem {
     text: String,
-    /// Whether the last key on the way to it is not to be shown either.
+    /// Whether the error must not show the last key of its path either.
     pub(super) hides_key: bool,
 }
 
-/// A key that nobody knows, if it looks like a key. One that has a digit, a capital or more is
-/// rather a value that stands where a key should.
+/// An unknown key, if it looks like a key. One that has a digit, a capital or another character is
+/// more likely a value in the place of a key.
 pub(super) fn shown_key(key: &str) -> Option<&str> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || b"_-".contains(&byte);
     (key.len() <= MAX_KEY && key.bytes().all(is_plain)).then_some(key)
 }
 
-/// Says that a key is not known, and which are.
+/// Says that a key is unknown, and which keys are known.
 pub(super) fn unknown_field(key: &str, known: &'static [&'static str]) -> String {
     let key = shown_key(key).map(|key| format!(" `{key}`")).unwrap_or_default();
     format!("unknown field{key}{}", expected(known))
@@ -66,7 +65,7 @@ impl<'de> Deserializer<'de> for Tree {
                 (Some(number), _, _) => visitor.visit_u64(number),
                 (_, Some(number), _) => visitor.visit_i64(number),
                 (_, _, Some(number)) => visitor.visit_f64(number),
-                _ => Err(de::Error::custom("a number that is out of range")),
+                _ => Err(de::Error::custom("number out of range")),
             },
             Value::Array(values) => {
                 let mut values = SeqDeserializer::new(values.into_iter().map(Tree));
@@ -97,7 +96,7 @@ impl<'de> Deserializer<'de> for Tree {
         visitor.visit_newtype_struct(self)
     }
 
-    /// Of the enums, only those without data are known.
+    /// Supports only enums without data.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -148,7 +147,7 @@ impl de::Error for Problem {
     }
 }
 
-/// What a value is, without the value.
+/// The type of a value, without the value.
 fn kind(found: Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(_) => "boolean",

@@ -1,4 +1,4 @@
-//! What comes next, told by what came before: without a service and without a body.
+//! Which step follows which: without a service and without a body.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -28,7 +28,7 @@ fn api() -> Origin {
     API.parse().unwrap()
 }
 
-/// Each fetch brings the next: `t1`, `t2`, …
+/// Each fetch returns the next token: `t1`, `t2`, …
 fn minting(lifetime: Option<Duration>) -> TokenCache {
     let minted = AtomicUsize::new(0);
     let policy = RefreshPolicy::builder().due_jitter(0.0).build().unwrap();
@@ -42,7 +42,7 @@ fn minting(lifetime: Option<Duration>) -> TokenCache {
     TokenCache::with_policy(from_fn(fetch), policy)
 }
 
-/// Only a fetch takes a runtime.
+/// Only a fetch needs a runtime.
 fn block_on<F: Future>(future: F) -> F::Output {
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -79,7 +79,7 @@ fn answered(exchange: &Exchange, response: &Response<()>) -> Next {
     exchange.answered(&ResponseHead::of(response), || true)
 }
 
-/// The exchange, and that of its replay with the token that is then the current one.
+/// An exchange, and that of its replay with the token that is current then.
 fn rejected(cache: &TokenCache) -> (Exchange, Exchange) {
     let first = exchange(cache);
     let Next::Renew(rejection) = answered(&first, &response(401)) else { panic!("no renewal") };
@@ -94,7 +94,7 @@ fn carried(exchange: &Exchange) -> String {
     headers["authorization"].to_str().unwrap().to_owned()
 }
 
-/// Whether the cache wants to hear that its token was accepted there.
+/// Whether the cache wants to know that its token was accepted there.
 fn is_watched(cache: &TokenCache) -> bool {
     cache.granted(Some(&api())).unwrap().watched
 }
@@ -268,7 +268,7 @@ fn a_second_rejection_is_told() {
     );
 }
 
-/// How replays have ended, as it is counted.
+/// How replays ended, as the counters have it.
 #[cfg(feature = "metrics")]
 fn counted(work: impl FnOnce()) -> Vec<String> {
     let recorder = metrics_util::debugging::DebuggingRecorder::new();
@@ -308,7 +308,7 @@ fn an_origin_that_was_not_configured_is_no_label() {
 
 // ===== After a wait for something else =====
 
-/// What `recheck` says, in one word, and what the request then carries.
+/// What `recheck` returns, in one word, and what the request then carries.
 fn rechecked(exchange: &mut Exchange) -> (&'static str, String) {
     let said = match exchange.recheck() {
         Still::Send => "send",
@@ -402,7 +402,7 @@ async fn a_replay_never_goes_back_to_the_token_that_was_rejected() {
     let cache = minting(Some(101 * S));
     cache.get().await.unwrap();
     let first = exchange(&cache);
-    // The renewal brought a token that the cache has not kept, or has lost since.
+    // The renewal returned a token that the cache has not kept, or has lost since.
     let mut replay = first.renewed(Ok(token("brief"))).unwrap();
     assert_eq!(rechecked(&mut replay), says("send", "brief"));
     advance(1000 * S).await;

@@ -22,11 +22,11 @@ pub(super) const MAX_LEN: usize = 16 * 1024;
 /// of the request that your service makes, and the token source exchanges it for a token of that
 /// user.
 ///
-/// **A subject proves nothing.** Validate the incoming token before you act on it: a server's
-/// middleware does, or the token service when it gets the token.
+/// **A subject proves nothing.** Validate the incoming token before you act on it, for instance in
+/// your server's middleware, or rely on the token service, which validates the token that it gets.
 ///
-/// Two subjects are equal if their tokens are. They are compared by a digest (HMAC-SHA-256) under
-/// a random key of this process, and neither token nor digest is ever shown.
+/// Two subjects are equal if their tokens are. They are compared by a digest (HMAC-SHA-256) under a
+/// random key of this process. The crate shows neither the token nor the digest.
 ///
 /// ```
 /// use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -55,23 +55,23 @@ pub(super) struct SubjectId([u8; 32]);
 // ===== impl Subject =====
 
 impl Subject {
-    /// The subject with that token.
+    /// The subject with this token.
     ///
-    /// It expires when the token does: at the end of its [lifetime](AccessToken::lifetime) from now
-    /// on, or at its [expiry](AccessToken::expiry), which may be the `exp` of a JWT, read and not
-    /// verified. A token that is fetched on behalf of the subject is never used past that.
+    /// It expires when the token does: after the token's [lifetime](AccessToken::lifetime), counted
+    /// from now, or at its [expiry](AccessToken::expiry), which may be the `exp` of a JWT, read and
+    /// not verified. A token that was fetched on behalf of the subject is never used after that.
     #[must_use]
     pub fn new(token: AccessToken) -> Self {
         let end = token.lifetime().and_then(|lifetime| SystemTime::now().checked_add(lifetime));
         Self { id: SubjectId::of(&token), expiry: end.or_else(|| token.expiry()), token }
     }
 
-    /// The bearer token of an incoming request (RFC 6750 §2.1).
+    /// Reads the bearer token of an incoming request (RFC 6750 §2.1).
     ///
     /// # Errors
     ///
-    /// [`NoSubject`], unless there is exactly one `Authorization` and it carries a bearer token of
-    /// 16 KiB at most. The error never shows the header.
+    /// [`NoSubject`], unless the request has exactly one `Authorization` header and that carries a
+    /// bearer token of at most 16 KiB. The error never shows the header.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, NoSubject> {
         let mut lines = headers.get_all(AUTHORIZATION).iter();
         let line = lines.next().ok_or(NoSubject::Missing)?;
@@ -87,13 +87,13 @@ impl Subject {
         &self.token
     }
 
-    /// When the subject's token expires, by the wall clock; `None` if it does not say.
+    /// When the subject's token expires, in wall-clock time; `None` if the token does not say.
     #[must_use]
     pub fn expiry(&self) -> Option<SystemTime> {
         self.expiry
     }
 
-    /// Whether it had expired at that time.
+    /// Whether the subject's token has expired at the time `now`.
     pub(crate) fn is_expired(&self, now: SystemTime) -> bool {
         self.expiry.is_some_and(|expiry| expiry <= now)
     }
@@ -145,7 +145,7 @@ impl fmt::Debug for Subject {
 // ===== impl SubjectId =====
 
 impl SubjectId {
-    /// Nobody can look for a token with the same digest, because nobody knows the key.
+    /// The key is random and secret, so no one can search for a token with the same digest.
     fn of(token: &AccessToken) -> Self {
         let mut mac = process_key().clone();
         mac.update(token.secret().as_bytes());
@@ -169,7 +169,7 @@ fn process_key() -> &'static Hmac<Sha256> {
 
 // ===== impl NoSubject =====
 
-/// Why an incoming request has no subject. It never shows what the request has in its place.
+/// Why an incoming request has no subject. The error never shows what the request has instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoSubject {
@@ -179,20 +179,20 @@ pub enum NoSubject {
     /// There is more than one `Authorization`.
     #[error("the incoming request has more than one `Authorization` header")]
     Several,
-    /// The scheme is another one than `Bearer`.
-    #[error("the `Authorization` of the incoming request is no bearer token")]
+    /// The scheme is not `Bearer`.
+    #[error("the `Authorization` header of the incoming request has no bearer token")]
     NotBearer,
-    /// Nothing stands behind the scheme.
+    /// Nothing follows the scheme.
     #[error("the bearer token of the incoming request is empty")]
     Empty,
     /// The token has more than 16 KiB.
     #[error("the bearer token of the incoming request has more than 16 KiB")]
     TooLong,
-    /// The token has a byte beyond ASCII.
+    /// The token has a character beyond ASCII.
     #[error("the bearer token of the incoming request has a character beyond ASCII")]
     NotAscii,
     /// The subject's token has expired.
-    #[error("the token of the user on whose behalf the request is has expired")]
+    #[error("the token of the user on whose behalf the request acts has expired")]
     Expired,
     /// The token has a character that no token may have.
     #[error("the incoming request has no usable bearer token: {0}")]

@@ -16,8 +16,8 @@ fn subject(secret: &str) -> Subject {
     Subject::new(AccessToken::new(secret).unwrap())
 }
 
-/// Keys by the field that they vary. Every field of each struct has to be listed: a new one does
-/// not compile until it is.
+/// Keys by the field that they vary. Every field of each struct is listed here: a new one does not
+/// compile until it is.
 macro_rules! varied {
     ($($of:ident { $($field:ident: [$($key:expr),+ $(,)?],)+ })+) => {{
         $(let _ = |all: $of| { let $of { $($field: _),+ } = all; };)+
@@ -54,7 +54,7 @@ fn keys_that_differ_in_any_field_are_different_keys() {
         for (other_at, (other_field, other)) in keys.iter().enumerate() {
             let is_same = at == other_at;
             assert_eq!(key == other, is_same, "{field}, {other_field}");
-            // What is unusable never gets into a map.
+            // An unusable key never gets into a map.
             if key.usable(NOW).is_ok() && other.usable(NOW).is_ok() {
                 assert_eq!(key.id() == other.id(), is_same, "{field}, {other_field}");
                 assert_eq!(key.look_up().is(&other.id()), is_same, "{field}, {other_field}");

@@ -17,17 +17,17 @@ use crate::{
 pub use error::{CommandError, CommandErrorKind};
 pub use output::OutputFormat;
 
-/// As long as the cache gives any attempt by default.
+/// The time that the cache gives any attempt by default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much longer the cache waits, so that the error is that of the command's own timeout.
+/// How much longer the cache waits, so that the command's own timeout makes the error.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What a client tells an exec plugin of Kubernetes: which answer it understands, and that
-/// nobody is there to be asked for a password.
+/// What a client tells a Kubernetes exec plugin: which answer it understands, and that nobody is
+/// there to enter a password.
 const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","spec":{"interactive":false}}"#;
 
-/// A program that prints a token: the command line of a cloud, a plugin, a script.
+/// Runs a program that prints a token: a cloud's command line, a plugin, a script.
 ///
 /// ```
 /// use std::time::Duration;
@@ -39,31 +39,31 @@ const EXEC_INFO: &str = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind
 /// let script = TokenCommand::new("/opt/bin/print-token").with_lifetime(Duration::from_secs(900));
 /// ```
 ///
-/// Each fetch runs it anew: without a shell, with nothing on its standard input, and with the
-/// environment of this program. A token whose end is not known, neither from the
-/// output nor from the token itself, lives until it is rejected, unless
-/// [`with_lifetime`](Self::with_lifetime) says more.
+/// Each fetch runs the program again: without a shell, with an empty standard input, and with the
+/// environment of this program. If neither the output nor the token itself says when the token
+/// expires, the token lives until it is rejected, unless [`with_lifetime`](Self::with_lifetime)
+/// sets a lifetime.
 ///
 /// # Limits
 ///
-/// What the command prints may have 1 MiB and has to end within the
-/// [timeout](Self::with_timeout): like `$(…)` of a shell, the fetch ends when everything that
-/// holds the command's standard output has closed it. A command that does not keep to that,
-/// or whose fetch is dropped, is killed together with its children: it runs in a process
-/// group of its own (a child that leaves the group, as a daemon does, lives on). Only on
-/// Unix: otherwise the command itself is killed and its children are not.
+/// The output may have 1 MiB and must end within the [timeout](Self::with_timeout). As with `$(…)`
+/// of a shell, the fetch ends when every process that holds the command's standard output has
+/// closed it. A command that exceeds these limits, or whose fetch is dropped, is killed together
+/// with its children: it runs in a process group of its own (a child that leaves the group, as a
+/// daemon does, lives on). This holds on Unix; elsewhere the command itself is killed and its
+/// children are not.
 ///
 /// # Secrets
 ///
-/// What the command prints appears nowhere: not in an error, because there may be a token in
-/// it, and not on this program's standard error. An error carries a fixed hint instead, for
-/// well-known commands and for those that [were given one](Self::with_hint).
-/// `Debug` does not show arguments and environment.
+/// The crate shows the output nowhere: not in an error, because there may be a token in it, and not
+/// on this program's standard error. An error carries a fixed hint instead, for well-known commands
+/// and for those to which you [gave one](Self::with_hint). `Debug` does not show arguments and
+/// environment.
 ///
 /// # Panics
 ///
-/// A fetch panics outside a tokio runtime with its drivers for time and I/O, as
-/// `#[tokio::main]` and `enable_all()` make it.
+/// A fetch panics outside a tokio runtime whose time and I/O drivers are enabled, as they are in
+/// `#[tokio::main]` and by `enable_all()`.
 #[derive(Clone)]
 pub struct TokenCommand {
     program: OsString,
@@ -78,7 +78,7 @@ pub struct TokenCommand {
 // ===== impl TokenCommand =====
 
 impl TokenCommand {
-    /// Runs that program, looked up in `PATH` if it is a mere name.
+    /// Runs this program. A bare name is looked up in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
         let program = program.into();
         Self {
@@ -92,7 +92,7 @@ impl TokenCommand {
         }
     }
 
-    /// `ibmcloud iam oauth-tokens`, for somebody who is logged in to IBM Cloud.
+    /// `ibmcloud iam oauth-tokens`, for a user who is logged in to IBM Cloud.
     #[must_use]
     pub fn ibmcloud() -> Self {
         Self::new("ibmcloud")
@@ -101,7 +101,7 @@ impl TokenCommand {
             .env("IBMCLOUD_VERSION_CHECK", "false")
     }
 
-    /// `gcloud auth print-access-token`, for somebody who is logged in to Google Cloud.
+    /// `gcloud auth print-access-token`, for a user who is logged in to Google Cloud.
     #[must_use]
     pub fn gcloud() -> Self {
         Self::new(if cfg!(windows) { "gcloud.cmd" } else { "gcloud" })
@@ -109,7 +109,7 @@ impl TokenCommand {
             .env("CLOUDSDK_CORE_DISABLE_PROMPTS", "1")
     }
 
-    /// `az account get-access-token`, for somebody who is logged in to Azure.
+    /// `az account get-access-token`, for a user who is logged in to Azure.
     ///
     /// Add `.args(["--resource", …])` for another API than Azure's own.
     #[must_use]
@@ -122,24 +122,24 @@ impl TokenCommand {
         ])
     }
 
-    /// A credential plugin of Kubernetes (`client.authentication.k8s.io/v1`), such as
-    /// `aws eks get-token`: what a kubeconfig has under `exec`.
+    /// A Kubernetes credential plugin (`client.authentication.k8s.io/v1`), such as `aws eks
+    /// get-token`: the `exec` section of a kubeconfig.
     ///
-    /// `KUBERNETES_EXEC_INFO` is set, without a cluster in it.
+    /// The plugin gets `KUBERNETES_EXEC_INFO`, without a cluster in it.
     pub fn exec_plugin(program: impl Into<OsString>) -> Self {
         Self::new(program)
             .env("KUBERNETES_EXEC_INFO", EXEC_INFO)
             .with_format(OutputFormat::ExecCredential)
     }
 
-    /// Adds an argument, which no shell looks at.
+    /// Adds an argument. No shell interprets it.
     #[must_use]
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
         self
     }
 
-    /// Adds arguments, which no shell looks at.
+    /// Adds arguments. No shell interprets them.
     #[must_use]
     pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
@@ -153,31 +153,31 @@ impl TokenCommand {
         self
     }
 
-    /// Says what the command prints, instead of [detecting](OutputFormat::Detected) it.
+    /// Sets the format of the output, instead of [detecting](OutputFormat::Detected) it.
     #[must_use]
     pub fn with_format(mut self, format: OutputFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// Sets how long the command may take; 10 s if nothing is said.
+    /// Sets how long the command may take. Default: 10 s.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Says how long a token is used before the command is run again.
+    /// Sets how long a token is used before the command runs again.
     ///
-    /// Any duration may be given; the cache clamps it. It wins over what the output or a JWT
-    /// says, as it does in [`AccessToken::with_lifetime`].
+    /// Any duration is valid; the cache clamps it. It takes precedence over the expiry in the
+    /// output or in a JWT, as [`AccessToken::with_lifetime`] does.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// Says what to do when the command fails: it becomes the end of the error's text.
+    /// Sets what to do when the command fails. The hint ends the error's text.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
@@ -199,10 +199,10 @@ impl TokenCommand {
 impl TokenSource for TokenCommand {
     /// # Errors
     ///
-    /// A [`CommandError`], as the cause. A command that fails may have had no network, so that
-    /// is transient, and so is one that the operating system cannot start for now: it is out of
-    /// memory, processes or file descriptors, or the program is just being written. One that
-    /// cannot be started at all is permanent.
+    /// A [`CommandError`], as the cause. It is transient if the command failed, because there may
+    /// have been no network, and if the operating system cannot start the command for now: it is
+    /// out of memory, processes or file descriptors, or the program is just being written. It is
+    /// permanent if the command cannot be started at all.
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
         self.run().await.map_err(|kind| {
             let transient = kind.is_transient();
@@ -211,7 +211,7 @@ impl TokenSource for TokenCommand {
         })
     }
 
-    /// The command's own timeout, and a little more.
+    /// The command's own timeout, and a little more time.
     fn attempt_timeout(&self) -> Option<Duration> {
         Some(self.timeout.saturating_add(GRACE))
     }
@@ -230,7 +230,7 @@ impl fmt::Debug for TokenCommand {
     }
 }
 
-/// What most often helps when a well-known command fails.
+/// What helps most often when a well-known command fails.
 fn known_hint(program: &OsString) -> Option<&'static str> {
     match Path::new(program).file_stem()?.to_str()? {
         "ibmcloud" => Some("log in with `ibmcloud login` (add `--sso` for a federated id)"),

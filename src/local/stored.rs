@@ -1,4 +1,4 @@
-//! A token that is kept somewhere, ready to be read.
+//! A token that is stored somewhere, ready to be read.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::{
     token::{AccessToken, InvalidToken},
 };
 
-/// A token that somebody else fetches: it is only read, and read anew each time that the
-/// current one is due, expired or rejected.
+/// A token that another program fetches. The source only reads it, and reads it again each time
+/// that the current one is due, expired or rejected.
 ///
-/// `Bearer ` may stand in front of it or not. A JWT says itself when it expires; any other
-/// token lives until it is rejected, unless [`with_lifetime`](Self::with_lifetime) says more.
+/// A leading `Bearer ` is optional. A JWT says itself when it expires; any other token lives until
+/// it is rejected, unless [`with_lifetime`](Self::with_lifetime) sets a lifetime.
 ///
-/// After a rejection the source returns what it reads, which may be the very same token:
-/// that is then not sent again.
+/// After a rejection the source returns what it reads. If that is the same token, the layer does
+/// not send it again.
 ///
 /// # Kubernetes
 ///
@@ -34,7 +34,7 @@ pub struct StoredToken {
     lifetime: Option<Duration>,
 }
 
-/// A text that was read and is no access token. The text is not shown.
+/// A text that is not an access token. The error does not show the text.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{place} does not hold an access token: {reason}")]
 #[non_exhaustive]
@@ -46,7 +46,7 @@ pub struct StoredTokenError {
 // ===== impl StoredToken =====
 
 impl StoredToken {
-    /// The token is this text, or whatever the [`Secret`] reads.
+    /// The token is this text, or the text that the [`Secret`] reads.
     pub fn new(secret: impl Into<Secret>) -> Self {
         Self { secret: secret.into(), lifetime: None }
     }
@@ -61,10 +61,10 @@ impl StoredToken {
         Self::new(Secret::file(path))
     }
 
-    /// Says how long a token is used before it is read again.
+    /// Sets how long a token is used before it is read again.
     ///
-    /// Any duration may be given; the cache clamps it. It wins over the `exp` of a JWT, as it
-    /// does in [`AccessToken::with_lifetime`].
+    /// Any duration is valid; the cache clamps it. It takes precedence over the `exp` of a JWT, as
+    /// [`AccessToken::with_lifetime`] does.
     #[must_use]
     pub fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
@@ -97,7 +97,7 @@ impl TokenSource for StoredToken {
         self.read().await
     }
 
-    /// A permanent failure is over as soon as a token can be read.
+    /// A permanent failure is over as soon as the source can read a token.
     async fn recovered(&self) -> bool {
         self.read().await.is_ok()
     }
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(fetch(&source).await.unwrap().secret(), "token-1");
         let modified = file.as_file().metadata().unwrap().modified().unwrap();
         std::fs::write(file.path(), "token-2").unwrap();
-        // Not even its time need tell.
+        // The modification time need not differ.
         file.as_file().set_modified(modified).unwrap();
         assert_eq!(fetch(&source).await.unwrap().secret(), "token-2");
 

@@ -7,7 +7,6 @@ mod algorithm;
 mod blocking;
 #[cfg(feature = "jwt")]
 mod certificate;
-mod der;
 #[cfg(feature = "jwt")]
 mod jwk;
 mod jwt;
@@ -15,13 +14,12 @@ mod jwt;
 mod key;
 #[cfg(feature = "jwt")]
 mod parse;
-#[cfg(feature = "jwt")]
-mod pem;
 mod proof;
 mod prover;
 #[cfg(feature = "jwt")]
 mod service_account;
 mod settings;
+mod signature;
 mod signer;
 mod skew;
 mod unusable;

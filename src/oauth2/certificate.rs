@@ -1,9 +1,8 @@
 //! The ready-made transport with a client certificate (RFC 8705 §2), which may change.
 
 mod pair;
-mod pem;
+mod texts;
 mod unusable;
-mod validity;
 
 use std::sync::{Mutex, PoisonError};
 

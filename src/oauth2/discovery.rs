@@ -199,7 +199,7 @@ impl Discovery {
             return Err(Failure::absent(failed(Kind::Redirected)));
         }
         if !head.status.is_success() {
-            return Err(Failure::absent(failed(Kind::Refused)));
+            return Err(Failure::absent(failed(Kind::of(head.status))));
         }
         let body = body.map_err(|error| Failure::new(broken(error)))?;
         match self.wanted.read(&body) {

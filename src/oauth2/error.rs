@@ -1,61 +1,23 @@
 //! What a token endpoint said instead of a token.
 
+mod kind;
+mod meaning;
+mod text;
+
 use std::{error::Error, fmt, time::Duration};
 
 use http::StatusCode;
 
+pub use self::kind::EndpointErrorKind;
+use self::meaning::{Meaning, known};
 use super::{redact::Redactor, transport::TransportError};
 use crate::{
     error::{TokenError, find_in},
     secret::SecretError,
-    token::InvalidToken,
 };
-
-/// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
-/// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
-/// signs `DPoP` proofs has learnt the nonce by then).
-const PASSING: [&str; 6] = [
-    "authorization_pending",
-    "internal_failure",
-    "server_error",
-    "slow_down",
-    "temporarily_unavailable",
-    "use_dpop_nonce",
-];
-
-/// Codes that only the user can do something about: `OpenID` Connect Core §3.1.2.6, and Entra's.
-const INTERACTION: [&str; 4] =
-    ["consent_required", "insufficient_claims", "interaction_required", "login_required"];
-
-/// Codes that are about what was asked for: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
-const ASKED: [&str; 3] = ["access_denied", "invalid_scope", "invalid_target"];
-
-/// Codes that are about the client (RFC 6749 §5.2).
-const CLIENT: [&str; 3] = ["invalid_client", "unauthorized_client", "unsupported_grant_type"];
 
 /// The longest `claims` that are handed on.
 const MAX_CLAIMS: usize = 4 * 1024;
-
-/// Codes that may be the label of a number: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707
-/// §2, `OpenID` Connect Core §3.1.2.6.
-const KNOWN: [&str; 16] = [
-    "access_denied",
-    "authorization_pending",
-    "consent_required",
-    "insufficient_claims",
-    "interaction_required",
-    "invalid_client",
-    "invalid_grant",
-    "invalid_request",
-    "invalid_scope",
-    "invalid_target",
-    "login_required",
-    "server_error",
-    "slow_down",
-    "temporarily_unavailable",
-    "unauthorized_client",
-    "unsupported_grant_type",
-];
 
 /// Why a [`TokenEndpoint`](super::TokenEndpoint) brought no token.
 ///
@@ -102,23 +64,6 @@ struct Inner {
     settled: bool,
 }
 
-/// What an OAuth error means for what comes next.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Meaning {
-    /// The failure passes by itself.
-    Passing,
-    /// The grant is no longer good (RFC 6749 §5.2).
-    InvalidGrant,
-    /// The user has to do something.
-    Interaction,
-    /// What was asked for cannot be had.
-    Asked,
-    /// The client cannot have it, whatever is asked for.
-    Client,
-    /// Another failure, or none.
-    Other,
-}
-
 /// What a request asked for beside the endpoint's settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "keyed"), expect(dead_code, reason = "all requests are alike"))]
@@ -128,61 +73,6 @@ pub(super) enum Asked {
     Key,
     /// To act on behalf of the subject in a key.
     Subject,
-}
-
-/// What went wrong, in kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndpointErrorKind {
-    /// A [`Secret`](crate::Secret) could not be read, or is no key, no certificate or no assertion
-    /// that can be used, or a [`Signer`](super::Signer) failed: nothing was sent.
-    Credential,
-    /// No connection was made: the service has not seen the request.
-    Unreachable,
-    /// The exchange broke off, and the service may have seen the request.
-    Interrupted,
-    /// The exchange took longer than its
-    /// [timeout](super::TokenEndpointBuilder::timeout).
-    Timeout,
-    /// The service answered with a redirect, which would replay the secret to another server.
-    Redirected,
-    /// The answer has more than 1 MiB.
-    TooLarge,
-    /// The service gave no token: an error status, or an OAuth error (RFC 6749 §5.2). Includes 5xx
-    /// and 429; ask [`is_transient`](EndpointError::is_transient), not the kind, for an outage.
-    Refused,
-    /// The answer is no answer: empty, an HTML page, broken JSON, …
-    Unreadable(&'static str),
-    /// The answer has no access token under the name that is looked for, or one that is not a text.
-    MissingToken,
-    /// The answer has an access token that no header may carry.
-    InvalidToken(InvalidToken),
-    /// The token is none that is simply presented: its `token_type` wants a proof as well, or
-    /// says that it is no access token (RFC 6749 §7.1).
-    NotBearer,
-    /// The service no longer knows the refresh token, after an exchange of it whose outcome
-    /// never became known: it was probably spent then, and its successor is lost. Only a new
-    /// grant helps.
-    RefreshTokenLost,
-    /// The request's key is one that cannot be used, or sets a parameter that is a secret of the
-    /// endpoint: nothing was sent.
-    InvalidKey,
-    /// The request is on behalf of a subject, and the endpoint's grant takes none: nothing was
-    /// sent, because the token would be the program's own.
-    SubjectNotTaken,
-    /// The endpoint's grant takes a subject, and the request has none: nothing was sent.
-    SubjectMissing,
-    /// The token of the request's subject has expired: nothing was sent.
-    SubjectExpired,
-    /// The token is of another type than
-    /// [was asked for](super::TokenExchange::requested_token_type).
-    OtherTokenType,
-    /// The issuer's metadata are another issuer's, name no endpoint that can be used, or take no
-    /// client like this one: [`discover`](super::TokenEndpoint::discover) says what they have to
-    /// be. No credential was sent.
-    Metadata(&'static str),
-    /// The client's certificate or its key cannot be used: nothing was sent.
-    ClientCertificate(&'static str),
 }
 
 // ===== impl EndpointError =====
@@ -462,6 +352,7 @@ impl EndpointError {
             EndpointErrorKind::SubjectExpired => "subject_expired",
             EndpointErrorKind::OtherTokenType => "other_token_type",
             EndpointErrorKind::Refused => self.inner.known_code().unwrap_or("other"),
+            EndpointErrorKind::Unavailable => self.inner.known_code().unwrap_or("unavailable"),
         }
     }
 
@@ -481,8 +372,12 @@ impl EndpointError {
             | EndpointErrorKind::SubjectMissing
             | EndpointErrorKind::SubjectExpired
             | EndpointErrorKind::Metadata(_)
-            | EndpointErrorKind::ClientCertificate(_) => false,
-            EndpointErrorKind::Refused => self.inner.is_server_error() && self.error().is_none(),
+            | EndpointErrorKind::ClientCertificate(_)
+            | EndpointErrorKind::Refused => false,
+            EndpointErrorKind::Unavailable => {
+                self.status().is_some_and(|status| status.is_server_error())
+                    && self.error().is_none()
+            }
             _ => true,
         }
     }
@@ -528,37 +423,10 @@ impl fmt::Display for EndpointError {
     }
 }
 
-// ===== impl Meaning =====
-
-impl Meaning {
-    fn of(error: Option<&str>, description: Option<&str>) -> Self {
-        let mut said = [error, description].into_iter().flatten();
-        if said.any(|text| PASSING.contains(&text)) {
-            Self::Passing
-        } else if error == Some("invalid_grant") {
-            Self::InvalidGrant
-        } else {
-            let is_one_of = |codes: &[&str]| error.is_some_and(|error| codes.contains(&error));
-            let listed = [
-                (&INTERACTION[..], Self::Interaction),
-                (&ASKED, Self::Asked),
-                (&CLIENT, Self::Client),
-            ];
-            let found = listed.into_iter().find(|(codes, _)| is_one_of(codes));
-            found.map_or(Self::Other, |(_, meaning)| meaning)
-        }
-    }
-}
-
 // ===== impl Inner =====
 
-/// What the service may not even have looked at the request for.
-const NOT_JUDGED: [StatusCode; 4] = [
-    StatusCode::NOT_FOUND,
-    StatusCode::METHOD_NOT_ALLOWED,
-    StatusCode::REQUEST_TIMEOUT,
-    StatusCode::TOO_MANY_REQUESTS,
-];
+/// Where the URL is wrong, there is nobody who judges the request.
+const NOBODY: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
 impl Inner {
     fn may_pass(&self) -> bool {
@@ -573,11 +441,7 @@ impl Inner {
             | EndpointErrorKind::OtherTokenType
             | EndpointErrorKind::Metadata(_) => false,
             EndpointErrorKind::TooLarge => !self.is_metadata,
-            EndpointErrorKind::Refused => {
-                self.is_server_error()
-                    || self.is_one_of([StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS])
-                    || self.meaning == Meaning::Passing
-            }
+            EndpointErrorKind::Refused => self.meaning == Meaning::Passing,
             _ => true,
         }
     }
@@ -600,106 +464,18 @@ impl Inner {
             }
     }
 
-    fn is_server_error(&self) -> bool {
-        self.status.is_some_and(|status| status.is_server_error())
-    }
-
     fn is_one_of<const N: usize>(&self, statuses: [StatusCode; N]) -> bool {
         self.status.is_some_and(|status| statuses.contains(&status))
     }
 
     /// The code, if it is one of an RFC's.
     fn known_code(&self) -> Option<&'static str> {
-        KNOWN.into_iter().find(|known| self.error.as_deref() == Some(known))
+        self.error.as_deref().and_then(known)
     }
 
-    /// Whether the service judged the request, as far as can be seen. A 5xx is about the service
-    /// itself, whatever the code.
+    /// Of a refusal, whether the service judged the request, as far as can be seen.
     fn is_judged(&self) -> bool {
-        !self.is_server_error() && (self.known_code().is_some() || !self.is_one_of(NOT_JUDGED))
-    }
-
-    fn advice(&self) -> Option<&'static str> {
-        use EndpointErrorKind::{
-            MissingToken, Redirected, RefreshTokenLost, Refused, SubjectMissing, SubjectNotTaken,
-        };
-        Some(match self.kind {
-            SubjectNotTaken => {
-                "a token of the program's own must not stand in for a user's; use \
-                 `.token_exchange(..)` without a subject token that is fixed, or \
-                 `.jwt_bearer_on_behalf_of()`"
-            }
-            SubjectMissing => {
-                "put one into the request's key by `TokenKey::on_behalf_of(..)`; a plain \
-                 `TokenCache` knows no keys, a `KeyedTokenCache` does"
-            }
-            Redirected if self.is_metadata => "it is not followed: configure the issuer itself",
-            Redirected => {
-                "it is not followed because it would replay the credentials; configure the URL \
-                 that it leads to"
-            }
-            Refused
-                if !self.is_judged()
-                    && self.is_one_of([StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED]) =>
-            {
-                if self.is_metadata {
-                    "check the issuer"
-                } else {
-                    "check the URL"
-                }
-            }
-            MissingToken if self.detail.is_none() => {
-                "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
-                 deeper in the answer, write the source by `from_fn`"
-            }
-            RefreshTokenLost => {
-                "an exchange with an unknown outcome has probably spent it, and a new one is needed"
-            }
-            _ => return None,
-        })
-    }
-}
-
-impl fmt::Display for Inner {
-    /// What happened, what the service said, what to do.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use EndpointErrorKind as Kind;
-
-        let at = if self.is_metadata {
-            format!("the metadata {} (`discover`)", self.endpoint)
-        } else {
-            format!("the token endpoint {}", self.endpoint)
-        };
-        match &self.kind {
-            Kind::Credential => write!(f, "a credential for {at} cannot be used"),
-            Kind::Unreachable => write!(f, "{at} cannot be reached"),
-            Kind::Interrupted => write!(f, "the exchange with {at} broke off"),
-            Kind::Timeout => write!(f, "{at} did not answer in time"),
-            Kind::Redirected => write!(f, "{at} answered with a redirect"),
-            Kind::TooLarge => write!(f, "{at} answered with more than 1 MiB"),
-            Kind::Refused if self.is_judged() => write!(f, "{at} refused"),
-            Kind::Refused => write!(f, "{at} answered"),
-            Kind::Unreadable(what) => write!(f, "{at} answered with {what}"),
-            Kind::MissingToken => write!(f, "{at} answered without an access token"),
-            Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
-            Kind::NotBearer => write!(f, "{at} answered with a token that is no bearer token"),
-            Kind::RefreshTokenLost => write!(f, "{at} no longer knows the refresh token"),
-            Kind::InvalidKey => write!(f, "the request's key is not for {at}"),
-            Kind::SubjectNotTaken => write!(f, "the grant at {at} takes no subject"),
-            Kind::SubjectMissing => write!(f, "the grant at {at} needs a subject"),
-            Kind::SubjectExpired => write!(f, "the subject's token has expired: {at} is not asked"),
-            Kind::OtherTokenType => write!(f, "{at} answered with a token of another type"),
-            Kind::Metadata(problem) => write!(f, "{at} {problem}"),
-            Kind::ClientCertificate(problem) => {
-                write!(f, "the `client_certificate` for {at} {problem}")
-            }
-        }?;
-        if let Some(status) = self.status {
-            write!(f, " (HTTP {status})")?;
-        }
-        let said = [&self.error, &self.description, &self.detail];
-        let said = said.into_iter().flatten().map(String::as_str);
-        said.chain(self.advice()).try_for_each(|text| write!(f, ": {text}"))
+        self.known_code().is_some() || !self.is_one_of(NOBODY)
     }
 }
 
@@ -715,13 +491,14 @@ mod tests {
 
     #[test]
     fn only_a_refusal_that_stays_and_is_certain_blames_the_request() {
-        use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused};
+        use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused, Unavailable};
         for (kind, status, error, blames) in [
             (Refused, 401, Some("invalid_client"), true),
             (Refused, 400, Some("invalid_grant"), true),
             (Refused, 403, None, true),
             (RefreshTokenLost, 400, Some("invalid_grant"), true),
-            (Refused, 503, None, false),
+            (Unavailable, 503, None, false),
+            (Unavailable, 503, Some("invalid_client"), false),
             (Refused, 400, Some("slow_down"), false),
             (MissingToken, 200, None, false),
         ] {
@@ -729,7 +506,7 @@ mod tests {
             assert_eq!(error.blames_the_request(), blames, "{error:?}");
         }
         // It is transient no more, but what became of it nobody knows.
-        assert!(!of(Refused, 503, None).settled().blames_the_request());
+        assert!(!of(Unavailable, 503, None).settled().blames_the_request());
     }
 
     #[test]
@@ -745,20 +522,6 @@ mod tests {
             (new(ClientCertificate("has expired")).about_metadata(), "client_certificate"),
         ] {
             assert_eq!(error.label(), label, "{error}");
-        }
-    }
-
-    #[test]
-    fn an_error_that_a_setting_mends_says_which() {
-        use EndpointErrorKind::{MissingToken, Redirected, RefreshTokenLost, Refused};
-        for (kind, advice) in [
-            (Redirected, Some("configure the URL that it leads to")),
-            (MissingToken, Some("`.field(Field::AccessToken, ..)`")),
-            (RefreshTokenLost, Some("a new one is needed")),
-            (Refused, None::<&str>),
-        ] {
-            let text = of(kind, 400, None).to_string();
-            assert!(advice.is_none_or(|advice| text.contains(advice)), "{text}");
         }
     }
 }

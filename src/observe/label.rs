@@ -1,4 +1,4 @@
-//! Whose tokens an event, a number or an error is about.
+//! The name of the cache that an event, a metric or an error is about.
 
 use std::{fmt, sync::Arc};
 
@@ -9,17 +9,17 @@ use metrics::{Key, SharedString};
 use super::names;
 use crate::error::TokenError;
 
-/// What a cache is called that has no name.
+/// The name of a cache that has none.
 #[cfg(any(feature = "tracing", feature = "metrics"))]
 const UNNAMED: &str = "default";
 
-/// The name that a cache, or its source, was given. A clone costs a reference count.
+/// The name of a cache, or of its source. A clone costs a reference count.
 #[derive(Clone)]
 pub(crate) struct Label(Arc<Inner>);
 
 struct Inner {
     name: Option<Arc<str>>,
-    /// What is counted at each use, with its label: made once, so that a use allocates nothing.
+    /// The keys of the metrics that count each use, made once, so that a use allocates nothing.
     #[cfg(feature = "metrics")]
     seconds_left: Key,
     #[cfg(feature = "metrics")]
@@ -31,7 +31,7 @@ struct Inner {
 // ===== impl Label =====
 
 impl Label {
-    /// An empty name is none.
+    /// An empty name counts as none.
     pub(crate) fn new(name: Option<Arc<str>>) -> Self {
         let name = name.filter(|name| !name.is_empty());
         #[cfg(feature = "metrics")]
@@ -54,18 +54,18 @@ impl Label {
         self.0.name.as_deref()
     }
 
-    /// The same, to be kept.
+    /// The name, shared.
     pub(crate) fn shared(&self) -> Option<Arc<str>> {
         self.0.name.clone()
     }
 
-    /// This one, unless only the other has a name.
+    /// This label, unless only the other one has a name.
     #[cfg(feature = "oauth2")]
     pub(crate) fn or(&self, other: &Self) -> Self {
         if self.0.name.is_some() { self.clone() } else { other.clone() }
     }
 
-    /// The error with the name in it, for a caller of the cache.
+    /// Adds the name to the error, for a caller of the cache.
     pub(crate) fn on(&self, error: TokenError) -> TokenError {
         match &self.0.name {
             Some(name) => error.named(name),
@@ -73,7 +73,7 @@ impl Label {
         }
     }
 
-    /// What events say.
+    /// The value of the field `source` in events.
     #[cfg(feature = "tracing")]
     pub(super) fn text(&self) -> &str {
         self.name().unwrap_or(UNNAMED)

@@ -1,4 +1,4 @@
-//! What the numbers and the values of their labels are called.
+//! The names of the metrics, and of the values of their labels.
 
 use crate::error::{CacheError, Refused, TokenError};
 
@@ -21,20 +21,20 @@ pub(super) const SECONDS_LEFT: &str = "tower_bearer_token_left_seconds";
 
 pub(super) const COUNTERS: [(&str, &str); 12] = [
     (FETCHES, "Flights, by reason and outcome"),
-    (ENDPOINT_ERRORS, "Answers of token endpoints that brought no token, by error"),
-    (SHARED_WAITS, "Callers that waited for a flight which another had started"),
-    (SUSPECT_USES, "Uses of a token that had been rejected and could not be replaced"),
-    (REJECTIONS, "Tokens that an API rejected, as requests saw it"),
-    (FAILED_RENEWALS, "Rejections after which no other token could be had"),
+    (ENDPOINT_ERRORS, "Answers of token endpoints without a token, by error"),
+    (SHARED_WAITS, "Callers that waited for a flight that another caller had started"),
+    (SUSPECT_USES, "Uses of a token that an API had rejected and that was not replaced"),
+    (REJECTIONS, "Rejections of tokens by an API, as requests saw them"),
+    (FAILED_RENEWALS, "Rejections after which there was no other token"),
     (
         RENEWAL_BACKOFFS,
         "Renewal backoffs: an origin rejected a renewed token that it never accepted",
     ),
     (REPLAYS, "Requests that were sent again, by origin and outcome"),
-    (REFUSALS, "Requests that were not sent because no token may go there, by reason"),
-    (KEY_HITS, "Look-ups of token keys that had an entry"),
-    (KEY_MISSES, "Look-ups of token keys that had no entry"),
-    (KEY_EVICTIONS, "Entries of token keys that have gone, by reason"),
+    (REFUSALS, "Requests that were refused because no token may go with them, by reason"),
+    (KEY_HITS, "Look-ups of token keys that had a cache entry"),
+    (KEY_MISSES, "Look-ups of token keys that had no cache entry"),
+    (KEY_EVICTIONS, "Cache entries of token keys that were dropped, by reason"),
 ];
 
 pub(super) const HISTOGRAMS: [(&str, &str); 3] = [

@@ -1,15 +1,15 @@
-//! Where a request goes, as it is written: taken from a request without a copy.
+//! Where a request goes, as the request writes it: borrowed, without a copy.
 
 use http::{Uri, uri::Scheme};
 
 use crate::origin::Origin;
 
-/// Where a request goes, as it is written.
+/// Where a request goes, as the request writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Destination<'a> {
     /// A host, by `https` or else by `http`.
     Host { is_https: bool, authority: &'a str },
-    /// It does not say: there is neither a scheme nor an authority.
+    /// The request has neither a scheme nor an authority.
     Unsaid,
     /// Another scheme, or only one of the two.
     Other,
@@ -36,13 +36,14 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Whether it is by `https`, and the authority: not one with user info, which may be secret.
+    /// Whether the scheme is `https`, and the authority, unless that has user info, which may be
+    /// secret.
     pub(super) fn written(self) -> Option<(bool, Box<str>)> {
         match self {
             Self::Host { is_https, authority } if !authority.contains('@') => {
                 Some((is_https, authority.into()))
             }
-            // Nothing is written like that.
+            // No request writes its authority like that, so this matches none.
             Self::Host { is_https, .. } => Some((is_https, "".into())),
             _ => None,
         }

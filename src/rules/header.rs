@@ -1,4 +1,4 @@
-//! Which header carries a token, and how. Nothing else in the crate knows it.
+//! Which header carries a token, and how. No other module knows this.
 
 use std::sync::Arc;
 
@@ -25,10 +25,10 @@ const RESERVED: [HeaderName; 8] = [
     header::EXPECT,
 ];
 
-/// Which request header carries the token, and which scheme stands before it.
+/// Which request header carries the token, and which scheme precedes it.
 ///
-/// The default is `Authorization: Bearer <token>` (RFC 6750 §2.1). Give another one to
-/// [`BearerAuthLayer::header`](crate::BearerAuthLayer::header), as a text or as a `TokenHeader`:
+/// The default is `Authorization: Bearer <token>` (RFC 6750 §2.1). To change it, give a header's
+/// name or a `TokenHeader` to [`BearerAuthLayer::header`](crate::BearerAuthLayer::header):
 ///
 /// | header | what it carries |
 /// | --- | --- |
@@ -62,12 +62,12 @@ pub struct TokenHeader {
 // ===== impl TokenHeader =====
 
 impl TokenHeader {
-    /// The header of that name, with its usual scheme: `Bearer` for `Authorization` and
+    /// The header with this name and its usual scheme: `Bearer` for `Authorization` and
     /// `Proxy-Authorization`, none for any other.
     ///
     /// # Errors
     ///
-    /// [`InvalidTokenHeader`] if the text is no header name, or if the header says where a
+    /// [`InvalidTokenHeader`] if the text is not a header name, or if the header says where a
     /// message goes or where it ends (`Host`, `Content-Length`).
     pub fn new<N>(name: N) -> Result<Self, InvalidTokenHeader>
     where
@@ -106,7 +106,7 @@ impl TokenHeader {
         &self.name
     }
 
-    /// What stands before the token.
+    /// The scheme that precedes the token.
     #[must_use]
     pub fn scheme(&self) -> Option<&str> {
         self.scheme.as_deref()
@@ -120,12 +120,12 @@ impl TokenHeader {
         token.header_copy(self.scheme())
     }
 
-    /// The same in memory of its own.
+    /// The same value in memory of its own.
     pub(super) fn value_copy(&self, token: &AccessToken) -> HeaderValue {
         token.header_copy(self.scheme())
     }
 
-    /// The status that rejects what the header carries, unless the user says otherwise.
+    /// The status that rejects the token in this header, unless the user sets another rule.
     pub(super) fn rejection(&self) -> StatusCode {
         if self.is_for_a_proxy() {
             StatusCode::PROXY_AUTHENTICATION_REQUIRED
@@ -180,7 +180,7 @@ impl TryFrom<String> for TokenHeader {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidTokenHeader {
-    /// The text is no header name.
+    /// The text is not a header name.
     #[error("the token's header has an invalid name: write it like `X-Api-Key`")]
     Name,
     /// The header says where a message goes or where it ends.
@@ -199,11 +199,11 @@ impl From<std::convert::Infallible> for InvalidTokenHeader {
 
 // ===== On a request =====
 
-/// Puts the token on, unless the request brings its own credentials: then it stays as it was, and
-/// this is false.
+/// Puts the token on the request. If the request brings its own credentials, this leaves it as it
+/// was and returns `false`.
 #[inline]
 pub(super) fn put(headers: &mut HeaderMap, name: &HeaderName, token: &HeaderValue) -> bool {
-    // One look-up for both; a request with credentials of its own is rare.
+    // One look-up does both: a request with credentials of its own is rare.
     let has_own = headers.append(name, token.clone());
     if has_own {
         take_back(headers, name);
@@ -211,7 +211,7 @@ pub(super) fn put(headers: &mut HeaderMap, name: &HeaderName, token: &HeaderValu
     !has_own
 }
 
-/// Removes the last value; the header stays where it stands.
+/// Removes the last value. The header keeps its place.
 #[cold]
 fn take_back(headers: &mut HeaderMap, name: &HeaderName) {
     let mut own: Vec<_> = headers.get_all(name).iter().cloned().collect();

@@ -1,9 +1,9 @@
-//! What tells rules from others.
+//! What distinguishes rules from other rules.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Rules before and after a change are two: a pass that was left outside of them says for which ones
-/// it is.
+/// Each change gives rules a new number. A pass that is kept outside of the rules has the number of
+/// those that it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RulesId(u64);
 

@@ -1,5 +1,5 @@
-//! What a request carries through the layer: a token, and all that is needed to judge the
-//! response. There is one for each token and route, shared by all requests of both.
+//! What a request carries through the layer: a token, and everything needed to judge the response.
+//! There is one for each token and route, which all their requests share.
 
 use std::sync::{
     Arc,
@@ -26,14 +26,14 @@ use crate::{
 pub(crate) struct Pass {
     target: Target,
     pub(crate) token: AccessToken,
-    /// What a request carries, and in which header.
+    /// The header's value and its name.
     value: HeaderValue,
     name: HeaderName,
-    /// For how long the token may be used without asking.
+    /// How long the token may be used without asking the cache.
     stamp: Stamp,
-    /// Whether the cache wants to hear that the token was accepted.
+    /// Whether the cache wants to know that the token was accepted.
     watched: AtomicBool,
-    /// Whether the status alone tells an acceptance, and nothing else hangs on the response.
+    /// Whether the status alone shows an acceptance, and nothing else depends on the response.
     is_plain: bool,
     /// On a replay: the token that was rejected.
     replaces: Option<AccessToken>,
@@ -44,12 +44,12 @@ pub(crate) struct Pass {
 pub(super) struct Target {
     pub(super) cache: TokenCache,
     pub(super) origin: Origin,
-    /// The authority as the request writes it, and whether that is by `https`.
+    /// The authority as the request writes it, and whether the scheme is `https`.
     pub(super) written: Option<(bool, Box<str>)>,
-    /// Whether the origin was configured, and so may be a label.
+    /// Whether the origin was configured, and so may be a metric label.
     pub(super) is_named: bool,
     pub(super) verdicts: Arc<Verdicts>,
-    /// The rules that it is from.
+    /// The number of the rules that made it.
     pub(super) rules: u64,
 }
 
@@ -58,20 +58,20 @@ pub(super) struct Target {
 pub(crate) struct Waiting {
     pub(super) target: Target,
     pub(super) wait: Wait,
-    /// As of a [`Pass`].
+    /// As in a [`Pass`].
     pub(super) replaces: Option<AccessToken>,
 }
 
-/// What becomes of a pass after time has passed.
+/// What has become of a pass after a wait.
 #[derive(Debug)]
 pub(crate) enum Recheck {
-    /// It is still good.
+    /// The token may still be used.
     Good,
-    /// There is a newer one.
+    /// There is a newer token.
     Newer(Arc<Pass>),
     /// The token has expired, and the request waits for another.
     Waiting(Waiting),
-    /// The token has expired, and no other can be had.
+    /// The token has expired, and there is no other.
     Failed(TokenError),
 }
 
@@ -91,24 +91,24 @@ impl Pass {
         }
     }
 
-    /// The same, to be shared by the requests of one thread.
+    /// A pass that only the requests of one thread share.
     pub(super) fn of_one_thread(target: Target, granted: Granted) -> Self {
         let value = target.verdicts.header.value_copy(&granted.token);
         Self { value, ..Self::new(target, granted) }
     }
 
-    /// Whether it is for a request that is written like that.
+    /// Whether the pass is for a request that writes its destination like this.
     #[inline]
     pub(super) fn is_for(&self, destination: Destination<'_>) -> bool {
         self.target.is_written(destination)
     }
 
-    /// Whether it is from those rules.
+    /// Whether these rules made the pass.
     pub(super) fn is_of(&self, rules: RulesId) -> bool {
         self.target.rules == rules.number()
     }
 
-    /// Whether its token may still be used without asking.
+    /// Whether the token may still be used without asking the cache.
     #[inline]
     pub(super) fn holds(&self) -> bool {
         let holds = self.target.cache.holds(&self.stamp);
@@ -118,18 +118,18 @@ impl Pass {
         holds
     }
 
-    /// The same for a replay, whose end is counted.
+    /// Makes it the pass of a replay, whose end is counted.
     fn replacing(self, rejected: Option<AccessToken>) -> Self {
         Self { is_plain: self.is_plain && rejected.is_none(), replaces: rejected, ..self }
     }
 
-    /// Whether its request is sent for the second time.
+    /// Whether this is the pass of a request that is sent for the second time.
     #[inline]
     pub(crate) fn is_replay(&self) -> bool {
         self.replaces.is_some()
     }
 
-    /// The pass of the replay, with the token that the renewal has brought.
+    /// The pass of the replay, with the token from the renewal.
     pub(crate) fn with(&self, token: AccessToken) -> Self {
         let granted = self.target.cache.granted(Some(&self.target.origin));
         let granted = granted.filter(|granted| granted.token.is_same(&token));
@@ -137,7 +137,7 @@ impl Pass {
         Self::new(self.target.clone(), granted).replacing(Some(self.token.clone()))
     }
 
-    /// Looks again, when time has passed since the pass was made.
+    /// Looks at the token again after a wait.
     pub(crate) fn recheck(&self) -> Recheck {
         let cache = &self.target.cache;
         if self.stamp.is_for_one_use() || cache.holds(&self.stamp) {
@@ -162,8 +162,8 @@ impl Pass {
         self.replaces.as_ref().is_some_and(|rejected| rejected.is_same(token))
     }
 
-    /// Puts the token on a request, unless that brings credentials of its own: then it stays as it
-    /// was, and this is false.
+    /// Puts the token on the request. If the request brings its own credentials, this leaves it as
+    /// it was and returns `false`.
     #[inline]
     pub(crate) fn put(&self, headers: &mut HeaderMap) -> bool {
         put(headers, &self.name, &self.value)
@@ -177,19 +177,20 @@ impl Pass {
 
     pub(crate) fn verdict(&self, response: &ResponseHead<'_>) -> Verdict {
         let verdict = self.target.verdicts.of(response);
-        // A token does not follow a redirect: the answer at its end says nothing of it.
+        // A token does not follow a redirect, so the answer at the end of one says nothing about
+        // it.
         let is_foreign = verdict != Verdict::Silent
             && response.came_from().is_some_and(|origin| !self.target.is(origin));
         if is_foreign { Verdict::Silent } else { verdict }
     }
 
-    /// Whether such a response says what is known already: that the token is accepted.
+    /// Whether a response with this status says only what is already known: the token is accepted.
     #[inline]
     pub(crate) fn takes_for_granted(&self, status: StatusCode) -> bool {
         self.is_plain && status.as_u16() < 400 && !self.watched.load(Relaxed)
     }
 
-    /// The token was accepted: the cache hears it once.
+    /// Tells the cache, once, that the token was accepted.
     pub(crate) fn accepted(&self) {
         if self.watched.load(Relaxed) {
             self.watched.store(false, Relaxed);
@@ -197,7 +198,7 @@ impl Pass {
         }
     }
 
-    /// The rejection, with the challenge that speaks for a bearer client.
+    /// The rejection, with the challenge that decides for a bearer client.
     pub(crate) fn rejection(&self, response: &ResponseHead<'_>) -> Rejection {
         let rejection = Rejection::new(self.token.clone()).with_origin(self.target.origin.clone());
         let name = self.target.verdicts.header.challenges();
@@ -249,7 +250,7 @@ impl Waiting {
         let Self { target, wait, replaces } = self;
         let token = target.cache.wait(wait).await?;
         let granted = target.cache.granted(Some(&target.origin));
-        // What came may have been expired on arrival: that is no reason to go back to a suspect.
+        // The token may have expired on arrival. That is no reason to go back to a suspect one.
         let is_better = |it: &Granted| !it.stamp.is_suspect() || it.token.is_same(&token);
         let granted = granted.filter(is_better).unwrap_or_else(|| Granted::once(token));
         Ok(Arc::new(Pass::new(target, granted).replacing(replaces)))
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
     use crate::source::from_fn;
 
-    /// Of a request that is written like that.
+    /// The target of a request that writes its destination like this.
     fn target(written: Destination<'_>) -> Target {
         let never = from_fn(|_| std::future::pending());
         Target {

@@ -6,20 +6,20 @@ use http::{Extensions, Uri};
 
 use super::{destination::Destination, pass::Pass};
 
-/// Spares a service that is used again and again the look-up of its pass, which costs as much as
-/// all else that the layer does. A clone starts anew: one that is made for each request pays
-/// nothing for this.
+/// Saves a service that is used repeatedly the look-up of its pass, which costs as much as
+/// everything else that the layer does. A clone starts empty, so that a clone for a single request
+/// pays nothing for this.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     pass: Option<Arc<Pass>>,
-    /// Whether there was a request already.
+    /// Whether the service has had a request already.
     is_used: bool,
 }
 
 // ===== impl Recent =====
 
 impl Recent {
-    /// The token for the request, where it is known at once.
+    /// The token for the request, if it is known at once.
     #[inline]
     pub(crate) fn ready(
         &mut self,
@@ -38,8 +38,8 @@ impl Recent {
             }
         }
         let found = look_up(destination);
-        // With several origins the first one stays, or they would take turns. What extensions ask
-        // for is for that request alone.
+        // With several origins the first one stays; otherwise they would replace each other in
+        // turn. What extensions ask for holds for that request alone.
         if is_its && extensions.is_empty() {
             self.pass.clone_from(&found);
         }

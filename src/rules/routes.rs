@@ -1,4 +1,4 @@
-//! The origins that were named, found by what a request says, as it is written.
+//! The origins that were named, found by the authority as a request writes it.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::origin::{InvalidOrigin, Origin};
 #[derive(Clone, Default)]
 pub(super) struct Routes {
     all: Vec<Route>,
-    /// By authority, in each spelling that is worth knowing; `http` and `https` apart.
+    /// By authority, in each common spelling; `http` and `https` apart.
     written: [FxHashMap<Box<str>, usize>; 2],
     by_origin: FxHashMap<Origin, usize>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Route {
     pub(super) slot: Slot,
 }
 
-/// What a request that says no origin means.
+/// The origin of a request that names none.
 #[derive(Clone)]
 pub(super) struct Assumed {
     pub(super) origin: Origin,
@@ -41,15 +41,15 @@ pub(super) struct Assumed {
 
 /// Where a pass is left for the next request. A clone is empty.
 ///
-/// Threads share few of the passes: each request takes and gives back a reference, and a count
-/// that two threads change at once costs more than all else that a request does here.
+/// Few threads share a pass: each request takes and returns a reference, and a count that two
+/// threads change in turn costs more than everything else that a request does here.
 #[derive(Default)]
 pub(super) struct Slot([ArcSwapOption<Pass>; SHARDS]);
 
-/// How many threads do without sharing.
+/// How many threads do not share a pass.
 const SHARDS: usize = 8;
 
-/// Slots for origins that were not named: few, and whoever comes later takes one over.
+/// Slots for origins that were not named. There are few, and a later origin takes one over.
 #[derive(Clone)]
 pub(super) struct Slots(Box<[Slot; 64]>);
 
@@ -76,7 +76,7 @@ impl Routes {
         Ok(())
     }
 
-    /// The route of an authority that is written in a usual way.
+    /// The route of an authority that is written in a common way.
     #[inline]
     pub(super) fn written(&self, is_https: bool, authority: &str) -> Option<&Route> {
         if let [only] = &*self.all {
@@ -112,7 +112,7 @@ impl fmt::Debug for Routes {
 // ===== impl Slot =====
 
 impl Slot {
-    /// The pass, if it is good.
+    /// The pass, if `is_good` accepts it.
     #[inline]
     pub(super) fn get(&self, is_good: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
         self.shard().load_full().filter(|pass| is_good(pass))
@@ -128,14 +128,14 @@ impl Slot {
         thread_local! {
             static SHARD: usize = shard_of(THREADS.fetch_add(1, Relaxed));
         }
-        // A thread that is ending has no number any more.
+        // A thread that is ending no longer has a number.
         let [first, ..] = &self.0;
         let shard = SHARD.try_with(|shard| *shard).unwrap_or_default();
         self.0.get(shard).unwrap_or(first)
     }
 }
 
-/// The pass of the nth thread.
+/// The shard of the nth thread.
 fn shard_of(nth: usize) -> usize {
     nth % SHARDS
 }

@@ -1,5 +1,5 @@
-//! Which request gets which token, and what a response says of it: without a service and without
-//! a body. Only a fetch takes a runtime.
+//! Which request gets which token, and what a response says about it: without a service and without
+//! a body. Only a fetch needs a runtime.
 
 mod verdicts;
 
@@ -337,7 +337,7 @@ fn an_assumed_origin_has_to_be_named_and_safe_as_well() {
 fn any_https_origin_gets_the_token_and_each_its_own_pass_although_they_share_places() {
     let mut rules = Rules::new((&holding("a")).into());
     rules.any_https();
-    // Many more than there are places: each round takes over those of the others.
+    // Many more than there are slots: each round takes over the slots of the others.
     for _ in 0..3 {
         for n in 0..500 {
             let to = format!("https://{n}.example");
@@ -366,7 +366,7 @@ fn a_pass_for_https_is_none_for_http_of_the_same_name() {
     for _ in 0..2 {
         assert!(ready(&rules, API).unwrap().origin().is_https());
         assert!(!ready(&rules, "http://api.example.com").unwrap().origin().is_https());
-        // An unusual spelling is left in a place that all share.
+        // All origins share the slot for unusual spellings.
         assert!(!pass(&rules, "http://API.example.com").origin().is_https());
         assert!(ready(&rules, "https://API.example.com").is_none_or(|it| it.origin().is_https()));
         assert!(pass(&rules, "https://API.example.com").origin().is_https());
@@ -486,7 +486,7 @@ fn a_service_remembers_the_pass_of_its_first_origin_and_gives_it_to_no_other() {
 
 // ===== Keys =====
 
-/// Rules over the tokens of keys, of which there is one: that of [`key`].
+/// Rules over the tokens of keys, with one key: that of [`key`].
 #[cfg(feature = "keyed")]
 fn keyed(origins: &[&str]) -> Rules {
     use crate::cache::keyed::KeyedTokenCache;
@@ -506,7 +506,7 @@ fn key() -> TokenKey {
     TokenKey::new().scope("a")
 }
 
-/// Leaves the pass of a request with that key.
+/// Leaves the pass of a request with this key.
 #[cfg(feature = "keyed")]
 fn leave_with_key(rules: &Rules, to: &str) {
     let request = Request::get(to).extension(key()).body(()).unwrap();

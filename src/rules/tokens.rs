@@ -19,7 +19,7 @@ use crate::{
 /// [`TokenSource`], which gets a cache of its own.
 ///
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
-/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
+/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take anything that converts into it.
 #[derive(Clone, Debug)]
 pub struct Tokens(Kind);
 
@@ -31,9 +31,9 @@ enum Kind {
 
 /// Where the token of one request comes from.
 pub(super) enum Supply {
-    /// The one cache.
+    /// The only cache.
     One(TokenCache),
-    /// The cache of its key, beside which its pass is left.
+    /// The cache of the request's key. The pass is left beside it.
     Entry(Arc<Entry>),
 }
 
@@ -60,7 +60,7 @@ impl Tokens {
         }
     }
 
-    /// The pass that was left for the next request with that key.
+    /// The pass that was left for the next request with this key.
     pub(super) fn ready(
         &self,
         key: &TokenKey,
@@ -89,7 +89,7 @@ impl Tokens {
 /// The key of a request that brings none.
 static NO_KEY: LazyLock<TokenKey> = LazyLock::new(TokenKey::new);
 
-/// From a cache of its own for that source.
+/// The source gets a cache of its own.
 impl<S: TokenSource> From<S> for Tokens {
     fn from(source: S) -> Self {
         TokenCache::new(source).into()
@@ -130,7 +130,7 @@ impl Supply {
         }
     }
 
-    /// A pass for that place where it will be left: the slot of a route, or the entry, which all
+    /// A pass for the place where it will be left: the slot of a route, or the entry, which all
     /// threads share.
     pub(super) fn pass(&self, target: Target, granted: Granted) -> Arc<Pass> {
         Arc::new(match self {
@@ -139,7 +139,7 @@ impl Supply {
         })
     }
 
-    /// The pass that was left beside the cache, if it is good.
+    /// The pass that was left beside the cache, if `is_good` accepts it.
     pub(super) fn left(&self, is_good: impl FnOnce(&Pass) -> bool) -> Option<Arc<Pass>> {
         match self {
             Self::One(_) => None,
@@ -147,7 +147,8 @@ impl Supply {
         }
     }
 
-    /// Leaves a pass beside the cache for the next request; false if it belongs into the slot of its route.
+    /// Leaves a pass beside the cache for the next request; `false` if it belongs in the slot of
+    /// its route.
     pub(super) fn leave(&self, pass: &Arc<Pass>) -> bool {
         match self {
             Self::One(_) => false,

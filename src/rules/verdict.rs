@@ -1,4 +1,4 @@
-//! What a response says of the token that its request carried.
+//! What a response says about the token that its request carried.
 
 use std::{fmt, sync::Arc};
 
@@ -7,13 +7,13 @@ use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, response};
 use super::{destination::Destination, header::TokenHeader};
 use crate::origin::FinalUri;
 
-/// The status of gRPC for credentials that are missing or no good.
+/// The gRPC status for missing or invalid credentials.
 const UNAUTHENTICATED: &str = "16";
 
 /// A user's rule.
 pub(crate) type Judge<P> = Arc<dyn Fn(&P) -> bool + Send + Sync>;
 
-/// What the layer was told about the header that carries the token, and about responses.
+/// The layer's settings for the header that carries the token, and for responses.
 #[derive(Clone, Default)]
 pub(crate) struct Verdicts {
     pub(crate) header: TokenHeader,
@@ -21,31 +21,31 @@ pub(crate) struct Verdicts {
     pub(crate) grpc: bool,
 }
 
-/// What is looked at of a response.
+/// What the rules look at in a response.
 #[derive(Clone, Copy)]
 pub(crate) struct ResponseHead<'a> {
     pub(crate) status: StatusCode,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) extensions: &'a Extensions,
-    /// Where it came from, if the client knows; else [`FinalUri`] says it, or nothing does.
+    /// Where the response came from, if the client knows. Otherwise [`FinalUri`] may say it.
     pub(crate) came_from: Option<Destination<'a>>,
     /// The whole head, if [the rules](Verdicts::rejected_when) want it.
     pub(crate) parts: Option<&'a response::Parts>,
 }
 
-/// What a response says of the token.
+/// What a response says about the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Accepted,
     Rejected,
-    /// Nothing: a server's error, a refusal for another reason, an answer of another origin.
+    /// Nothing: a server's error, a refusal for another reason, an answer from another origin.
     Silent,
 }
 
 // ===== impl Verdicts =====
 
 impl Verdicts {
-    /// What a rejection is, stands here and nowhere else.
+    /// Defines what a rejection is. No other place does.
     pub(super) fn of(&self, response: &ResponseHead<'_>) -> Verdict {
         let grpc_status = self.grpc_status(response.headers);
         let is_rejection = match (&self.rejected_when, response.parts) {
@@ -66,7 +66,7 @@ impl Verdicts {
         self.rejected_when.is_none() && !self.grpc
     }
 
-    /// The header is looked up only where gRPC is spoken.
+    /// Looks the header up only for gRPC.
     fn grpc_status<'a>(&self, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
         if self.grpc { headers.get("grpc-status") } else { None }
     }
@@ -104,7 +104,7 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
-    /// Where it came from, if that is known.
+    /// Where the response came from, if known.
     pub(super) fn came_from(&self) -> Option<Destination<'a>> {
         let final_uri = || self.extensions.get::<FinalUri>().map(|uri| Destination::of(&uri.0));
         self.came_from.or_else(final_uri)

@@ -2,10 +2,10 @@
 
 use std::{error::Error, io, sync::Arc};
 
-/// The longest secret that is taken, in bytes. Keys and workload tokens have a few thousand.
+/// The longest secret that is accepted, in bytes. Keys and workload tokens have a few thousand.
 pub(super) const MAX_LEN: usize = 64 * 1024;
 
-/// A secret that could not be read: it names the place and what to mend, never a value.
+/// A secret that could not be read. The error names the place and what to change, never a value.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{place} {kind}")]
 #[non_exhaustive]
@@ -24,20 +24,20 @@ pub enum SecretErrorKind {
     /// There is no such file.
     #[error("does not exist: check the path, and whether it has been mounted")]
     NotFound,
-    /// It is there but is no regular file: a directory, a pipe, a device.
+    /// The path exists but is not a regular file: a directory, a pipe, a device.
     #[error("is not a regular file")]
     NotAFile,
-    /// The file was rewritten each time that it was read.
+    /// The file changed during each read.
     #[error("changes while it is read: replace it by renaming a new file over it")]
     Changing,
-    /// The operating system would not read it.
+    /// The operating system could not read it.
     #[error("cannot be read: {0}")]
     Io(Arc<io::Error>),
-    /// There is nothing in it, or nothing but white space.
+    /// It is empty, or only white space.
     #[error("is empty")]
     Empty,
     /// It is longer than a secret may be: 64 KiB.
-    #[error("holds more than {} KiB, which is no secret", MAX_LEN / 1024)]
+    #[error("holds more than {} KiB, which is too long for a secret", MAX_LEN / 1024)]
     TooLong,
     /// It is not UTF-8.
     #[error("is not UTF-8 text")]
@@ -45,10 +45,10 @@ pub enum SecretErrorKind {
     /// The file does not hold a JSON object.
     #[error("does not hold a JSON object")]
     NotJson,
-    /// The JSON object does not have that member, or it is no text.
-    #[error("has no such member, or one that is no text")]
+    /// The JSON object does not have that member, or the member is not a string.
+    #[error("has no such member, or the member is not a string")]
     NoMember,
-    /// It is to be sent in a header, and has a character that no header may carry.
+    /// It goes into a header, and has a character that no header may carry.
     #[error("has a character that no header may carry: a line end, perhaps")]
     NotForHeader,
     /// The function returned this error.
@@ -69,7 +69,7 @@ impl SecretError {
         &self.kind
     }
 
-    /// Whether the failure may pass by itself; the others need somebody to mend something.
+    /// Whether the failure may pass by itself. Any other failure needs an operator.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match &self.kind {

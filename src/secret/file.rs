@@ -1,4 +1,4 @@
-//! Reading a small file whole, whatever it turns out to be and whoever writes to it.
+//! Reads a small file whole, whatever kind of file it is and whatever writes to it.
 
 use std::{
     fs::File,
@@ -12,16 +12,16 @@ use zeroize::Zeroizing;
 
 use super::error::{MAX_LEN, SecretErrorKind};
 
-/// How often a file is read that changes under the reader.
+/// How often to read a file that changes during the read.
 const MAX_READS: usize = 3;
 
-/// Reads a file without holding up the runtime's worker.
+/// Reads a file without blocking the runtime's worker.
 pub(super) async fn read(path: PathBuf) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     match Handle::try_current() {
         Ok(runtime) => runtime
             .spawn_blocking(move || read_now(&path))
             .await
-            // The runtime shuts down.
+            // The runtime is shutting down.
             .unwrap_or_else(|lost| Err(io::Error::other(lost).into())),
         Err(_) => read_now(&path),
     }
@@ -35,7 +35,7 @@ fn read_now(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
     settled(|| mark(&file), || whole(&file))
 }
 
-/// Opening a pipe would wait for its writer, who may never come.
+/// Opening a pipe would wait for its writer, which may never come.
 #[cfg(unix)]
 fn open(path: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -50,8 +50,8 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Reads until nothing has changed in between: a file that is rewritten in place is seen
-/// half-written otherwise.
+/// Reads until the file has not changed meanwhile: a file that is rewritten in place could
+/// otherwise be read half-written.
 fn settled<M: PartialEq, T>(
     mark: impl Fn() -> io::Result<M>,
     mut read: impl FnMut() -> Result<T, SecretErrorKind>,
@@ -72,7 +72,7 @@ fn mark(file: &File) -> io::Result<(u64, SystemTime)> {
 }
 
 fn whole(mut file: &File) -> Result<Zeroizing<Vec<u8>>, SecretErrorKind> {
-    // Room for all that is taken: a vector that grew would leave copies behind.
+    // Room for the longest secret: a vector that grew would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
     file.rewind()?;
     file.take((MAX_LEN as u64).saturating_add(1)).read_to_end(&mut bytes)?;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// What reading that secret says, its Debug included: nothing of it may be the secret.
+/// What reading the secret reports, with its `Debug` text. No part of it may be the secret.
 async fn complaint(secret: &Secret) -> (SecretErrorKind, String) {
     let error = secret.read().await.unwrap_err();
     (error.kind().clone(), format!("{error} {error:?} {secret:?}"))
@@ -126,7 +126,7 @@ fn a_pipe_that_nobody_writes_to_does_not_hang_the_reader() {
     let pipe = dir.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let (done, wait) = std::sync::mpsc::channel();
-    // A thread, which a reader that hangs does not keep the test from ending.
+    // A thread, because it does not keep the test from ending if the reader hangs.
     std::thread::spawn(move || {
         let read = Secret::file(pipe).read().now_or_never();
         done.send(read.expect("without a runtime it is read at once")).unwrap();

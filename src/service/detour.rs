@@ -1,5 +1,5 @@
-//! What a request waits for beside the inner service's response: its token, the inner service's
-//! readiness, a renewal, its body. All of that is rare.
+//! What a request waits for besides the inner service's response: its token, the inner service's
+//! readiness, a renewal, its body. All of these are rare.
 //!
 //! ```text
 //! Waiting ──token──▶ Readying ──ready, token still good──▶ called
@@ -35,29 +35,29 @@ use crate::{
     token::AccessToken,
 };
 
-/// How long a rejected request waits until the inner service has let go of its body.
+/// How long a rejected request waits for the inner service to release its body.
 const BODY_LIMIT: Duration = Duration::from_secs(1);
 
-/// A step that is awaited, with all that the next ones need.
+/// A step that a request waits for, with everything that the next steps need.
 pub(super) enum Detour<S, R: Replay<B>, B, Res> {
-    /// Nothing: there was nothing to send.
+    /// Waits for nothing: the request was not sent.
     Failed(BoxError),
-    /// The cache: a token. The inner service is not held ready meanwhile.
+    /// Waits for a token from the cache, and does not hold the inner service ready meanwhile.
     Waiting {
         token: BoxFuture<'static, Result<Arc<Pass>, TokenError>>,
-        /// What the request carried before, if its token expired while it waited.
+        /// The exchange so far, if the token expired while the request waited.
         before: Option<Exchange>,
         outgoing: Outgoing<S, R, B>,
     },
-    /// The inner service's readiness.
+    /// Waits for the inner service to become ready.
     Readying { exchange: Exchange, outgoing: Outgoing<S, R, B>, has_waited: bool },
-    /// The cache: another token than the one that was rejected by this response.
+    /// Waits for another token than the one that this response rejected.
     Renewing {
         token: BoxFuture<'static, Result<AccessToken, TokenError>>,
         kept: Placed<Kept<S, R, B>>,
         response: Res,
     },
-    /// The body of the first call, which the inner service still has.
+    /// Waits for the body of the first call, which the inner service still has.
     Restoring {
         exchange: Exchange,
         kept: Placed<Kept<S, R, B>>,
@@ -77,7 +77,7 @@ enum Call<R: Replay<B>, B> {
     Second { request: Request<R::Body> },
 }
 
-/// Where a detour has led.
+/// Where a detour leads.
 pub(super) enum Turn<S, R, B, ResBody>
 where
     R: Replay<B>,
@@ -101,7 +101,7 @@ where
 // ===== impl Detour =====
 
 impl<S, R: Replay<B>, B, Res> Detour<S, R, B, Res> {
-    /// Of a request that has no token yet.
+    /// For a request that has no token yet.
     pub(super) fn waiting(
         waiting: Waiting,
         request: Request<B>,
@@ -113,7 +113,7 @@ impl<S, R: Replay<B>, B, Res> Detour<S, R, B, Res> {
         Self::Waiting { token: waiting.pass().boxed(), before: None, outgoing }
     }
 
-    /// Of a request whose token was rejected.
+    /// For a request whose token was rejected.
     pub(super) fn renewing(
         rejection: Rejection,
         kept: Placed<Kept<S, R, B>>,
@@ -194,7 +194,7 @@ where
                     }
                     Poll::Ready(None) => done(Ok(response)),
                     Poll::Ready(Some(body)) => {
-                        // It may hold a connection that the second call needs.
+                        // The response may hold a connection that the second call needs.
                         drop(response);
                         exchange.replaying();
                         let Kept { head, service, .. } = kept.into_inner();
@@ -215,7 +215,7 @@ where
     Progress::End(Turn::Done(result))
 }
 
-/// The body once more, once the inner service has let go of it; `None` if that cannot be, or
+/// Takes the body back once the inner service has released it; `None` if that cannot happen or
 /// takes too long.
 fn poll_restore<R: Replay<B>, B>(
     kept: &mut R::Kept,
@@ -230,7 +230,7 @@ fn poll_restore<R: Replay<B>, B>(
     }
     match limit {
         Some(limit) => limit.as_mut().poll(cx).map(|()| None),
-        // Without a timer there is no end to the wait.
+        // Without a timer the wait would have no end.
         None => Poll::Ready(None),
     }
 }
@@ -265,12 +265,12 @@ where
         Progress::End(Turn::Called(self.service.call(request), walk))
     }
 
-    /// The same after a wait for the service, in which the token may have expired.
+    /// Calls the service after a wait for it, during which the token may have expired.
     fn recheck_and_call(mut self, mut exchange: Exchange) -> Progress<S, R, B, ResBody> {
         match exchange.recheck() {
             Still::Send => self.call(exchange),
             Still::Wait(waiting) => {
-                // Nothing is held ready while a request waits for its token.
+                // A request that waits for its token holds no service ready.
                 self.service = self.service.clone();
                 let token = waiting.pass().boxed();
                 Progress::Go(Detour::Waiting { token, before: Some(exchange), outgoing: self })

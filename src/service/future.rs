@@ -35,12 +35,13 @@ pin_project! {
 }
 
 pin_project! {
-    /// What is awaited. The future is moved for every request, so all but the call is boxed.
+    /// What the future waits for. Each request moves the future, so everything but the call is
+    /// boxed.
     #[project = StepProj]
     enum Step<F, D> {
         /// The inner service's response.
         Calling { #[pin] future: F },
-        /// Something else; it is taken while it is polled, and at its end.
+        /// Something else. A poll takes it out and puts back what comes next.
         Detour { detour: Option<Box<D>> },
     }
 }

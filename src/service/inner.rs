@@ -1,13 +1,12 @@
-//! What the layer can be put around.
+//! What a layer can wrap.
 
-/// A service that a [`BearerAuthLayer`](crate::BearerAuthLayer) can be put around: any that is
-/// `Clone`.
+/// A service that a [`BearerAuthLayer`](crate::BearerAuthLayer) can wrap: any that is `Clone`.
 ///
-/// Why it has to be is told at [`BearerAuth`](crate::BearerAuth#clone). If the compiler says that
-/// yours is not, derive `Clone` for it, or put a `tower::buffer::Buffer` around it; in place of a
-/// `BoxService` take a `BoxCloneService`.
+/// [`BearerAuth`](crate::BearerAuth#clone) explains why. If the compiler says that your service is
+/// not `Clone`, derive it, or wrap the service in a `tower::buffer::Buffer`; replace a `BoxService`
+/// with a `BoxCloneService`.
 ///
-/// Being put around a service is not being called: for that, see
+/// Calling the stack needs more: see
 /// [what the compiler says](crate::BearerAuth#what-the-compiler-says).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the service under a `BearerAuthLayer`, because it is not `Clone`",

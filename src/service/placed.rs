@@ -1,9 +1,9 @@
-//! A box that is filled where it stays.
+//! A box that is filled in place.
 
 use std::ops::{Deref, DerefMut};
 
-/// A box that is filled where it stays. `Box::new` makes the content on the stack and copies it,
-/// which for what is kept of a request costs as much as to clone one of its headers.
+/// A box that is filled in place. `Box::new` makes the content on the stack and copies it, which
+/// for a kept request costs as much as cloning one of its headers.
 pub(super) struct Placed<T>(Box<Option<T>>);
 
 const FILLED: &str = "it is filled when it is made";
@@ -11,7 +11,7 @@ const FILLED: &str = "it is filled when it is made";
 // ===== impl Placed =====
 
 impl<T> Placed<T> {
-    /// The memory is there before `make` is called.
+    /// Allocates the memory before it calls `make`.
     #[inline]
     pub(super) fn with(make: impl FnOnce() -> T) -> Self {
         let mut place = Box::<Option<T>>::default();

@@ -1,4 +1,4 @@
-//! What a request with a usable token does without.
+//! A request with a usable token takes no lock.
 
 use std::{convert::Infallible, sync::mpsc, thread, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
 
 const BOUND: Duration = Duration::from_secs(30);
 
-/// A cache whose tokens, one after another, never expire.
+/// A cache whose tokens never expire. Each fetch returns another token.
 fn cache() -> TokenCache {
     TokenCache::new(from_fn(|request| async move {
         let before = request.previous().map_or(0, |token| token.secret().len());
@@ -24,7 +24,7 @@ fn cache() -> TokenCache {
     }))
 }
 
-/// What the work says that another thread does while this one holds the cache's lock.
+/// Runs the work on another thread while this one holds the cache's lock.
 fn while_locked<T: Send + 'static>(
     cache: &TokenCache,
     work: impl FnOnce() -> T + Send + 'static,
@@ -36,14 +36,14 @@ fn while_locked<T: Send + 'static>(
     })
 }
 
-/// Sends requests there while another thread holds the lock. That thread has sent one before: the
-/// passes of threads are their own.
+/// Sends requests from another thread while this one holds the lock. That thread has sent a request
+/// before, because each thread has its own passes.
 fn send_while_locked(cache: &TokenCache, layer: &BearerAuthLayer, uri: &'static str) {
     let stack = layer.layer(service_fn(|request: Request<()>| async move {
         let bearer = request.headers()["authorization"].clone();
         Ok::<_, Infallible>(Response::new(bearer))
     }));
-    // Each goes through a service of its own, as where one is cloned for each request.
+    // Each request goes through its own clone of the service, as is common.
     let send = move |extensions: Extensions| {
         let mut request = Request::get(uri).body(()).unwrap();
         *request.extensions_mut() = extensions;
@@ -79,10 +79,10 @@ async fn a_usable_token_is_had_without_the_lock() {
         move || cache.get().now_or_never().expect("it is there").unwrap().secret().to_owned()
     };
     assert_eq!(while_locked(&cache, get(&cache)), "t");
-    // The same of the next token, whose end is no other.
+    // The next token, which does not expire either.
     cache.renew(Rejection::new(first)).await.unwrap();
     assert_eq!(while_locked(&cache, get(&cache)), "tt");
-    // The same token once more, of which the state now thinks otherwise.
+    // The same token again, which is now suspect.
     let second = cache.current().unwrap();
     cache.renew(Rejection::new(second)).await.expect_err("a backoff");
     assert_eq!(while_locked(&cache, get(&cache)), "tt");

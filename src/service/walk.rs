@@ -1,4 +1,4 @@
-//! What goes along with a request that the inner service has.
+//! What the layer keeps while the inner service has the request.
 
 use std::mem;
 
@@ -13,26 +13,26 @@ use crate::{
     rules::{Keep, Rules},
 };
 
-/// What goes along with a request that the inner service has.
+/// What the layer keeps while the inner service has the request.
 pub(super) enum Walk<S, R: Replay<B>, B> {
-    /// It passes untouched.
+    /// The request passes untouched.
     Untouched,
-    /// Nothing is kept of it: a rejection is the answer.
+    /// Nothing of the request is kept: a rejection is the answer.
     Once(Exchange),
-    /// It can be sent again.
+    /// The request can be sent again.
     Twice(Placed<Kept<S, R, B>>),
 }
 
-/// All that a second call needs.
+/// Everything that a second call needs.
 pub(super) struct Kept<S, R: Replay<B>, B> {
     pub(super) exchange: Exchange,
     pub(super) head: KeptHead,
     pub(super) body: R::Kept,
-    /// For the second call; not known to be ready.
+    /// For the second call. It may not be ready.
     pub(super) service: S,
 }
 
-/// Puts the token on the request, and says what goes along with it.
+/// Puts the token on the request, and returns what the layer keeps.
 #[inline]
 pub(super) fn set_out<S: Clone, R: Replay<B>, B>(
     exchange: Exchange,
@@ -68,7 +68,7 @@ pub(super) fn how_much_to_keep<R: Replay<B>, B>(request: &mut Request<B>, rules:
     }
 }
 
-/// Shows the whole head of a request to a user's rule. It is lent, not copied.
+/// Shows the whole head of a request to a user's rule. The head is lent, not copied.
 #[cold]
 fn with_parts<B, T>(request: &mut Request<B>, look: impl FnOnce(&request::Parts) -> T) -> T {
     let (mut parts, ()) = Request::new(()).into_parts();
@@ -106,7 +106,8 @@ impl<S, R: Replay<B>, B> Walk<S, R, B> {
         }
     }
 
-    /// Whether the response says nothing new, so that the walk is over: what was kept is dropped.
+    /// Whether the response says nothing new, so that the walk is over. What was kept is then
+    /// dropped.
     #[inline]
     pub(super) fn ends_with<ResBody>(&mut self, response: &Response<ResBody>) -> bool {
         let is_granted = |exchange: &Exchange| exchange.takes_for_granted(response.status());

@@ -21,29 +21,29 @@ const ECHO_PATH: HeaderName = HeaderName::from_static("echo-path");
 const ECHO_SUBJECT: HeaderName = HeaderName::from_static("echo-subject");
 const ECHO_TOKEN: HeaderName = HeaderName::from_static("echo-token");
 
-/// An API that takes the tokens of the [`TokenService`](super::TokenService) beside it, on any
+/// An API that accepts the tokens of the [`TokenService`](super::TokenService) beside it, on any
 /// path and with any method.
 ///
-/// A call with a good token is answered with status 200 and what it brought: the headers
-/// `echo-method`, `echo-path` (with the query) and `echo-token`, its content type, and its body
-/// while it streams. If the token was got for a user's, `echo-subject` has that one. Any other call
-/// is rejected before its body is read, as RFC 6750 §3 has it:
+/// It answers a call with a valid token with status 200 and with what the call brought: the headers
+/// `echo-method`, `echo-path` (with the query) and `echo-token`, the call's content type, and its
+/// body while it streams. If the token was issued for a user's token, `echo-subject` has that one.
+/// It rejects any other call before it reads the body, as RFC 6750 §3 says:
 ///
 /// | the call brings | status | `error` |
 /// | --- | --- | --- |
 /// | no bearer token | 401 | |
-/// | one that is unknown, expired or revoked | 401 | `invalid_token` |
+/// | an unknown, expired or revoked token | 401 | `invalid_token` |
 /// | `Authorization` more than once | 400 | `invalid_request` |
 ///
-/// A call is counted when it arrives, waits while it is [held](Self::hold), and is then judged:
-/// a token that was revoked meanwhile is rejected.
+/// A call counts when it arrives, waits while it is [held](Self::hold), and is then judged: the API
+/// rejects a token that was revoked meanwhile.
 #[derive(Debug)]
 pub struct ProtectedApi {
     guard: Arc<Guard>,
     server: Server,
 }
 
-/// What answers the calls.
+/// Answers the calls.
 #[derive(Debug)]
 struct Guard {
     issued: Arc<IssuedTokens>,
@@ -75,14 +75,14 @@ impl ProtectedApi {
         Ok(Self { server: Server::start(guard.clone()).await?, guard })
     }
 
-    /// Its scheme, host and port, for
+    /// The API's scheme, host and port, for
     /// [`BearerAuthLayer::origin`](crate::BearerAuthLayer::origin).
     #[must_use]
     pub fn origin(&self) -> String {
         self.server.origin()
     }
 
-    /// The URL of a path, which begins with `/`.
+    /// The URL of a path. The path starts with `/`.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.server.origin())
@@ -94,24 +94,24 @@ impl ProtectedApi {
         self.guard.calls.get()
     }
 
-    /// Waits until that many calls have arrived.
+    /// Waits until this many calls have arrived.
     pub async fn until_calls(&self, count: u64) {
         self.guard.calls.reaches(count).await;
     }
 
-    /// How many calls had a good token.
+    /// How many calls had a valid token.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.guard.accepted.get()
     }
 
-    /// How many calls had none.
+    /// How many calls had no valid token.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.guard.rejected.get()
     }
 
-    /// Lets calls arrive and wait until the [`Held`] is released.
+    /// Makes calls wait on arrival until the [`Held`] is released.
     pub fn hold(&self) -> Held {
         self.guard.gate.hold()
     }
@@ -138,7 +138,7 @@ impl Handler for Guard {
 }
 
 impl Guard {
-    /// The token of a call, if it is a good one.
+    /// The token of a call, if it is valid.
     fn judge<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Rejected> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().ok_or(Rejected::Bare)?;

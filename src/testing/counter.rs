@@ -1,4 +1,4 @@
-//! A count that can be waited for.
+//! A count that a test can wait for.
 
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ impl Counter {
     }
 
     pub(super) async fn reaches(&self, goal: u64) {
-        // It fails only without a sender, which is here.
+        // This fails only without a sender, which is here.
         let _ = self.0.subscribe().wait_for(|count| *count >= goal).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a token request carries: its parameters, and who the client says it is.
+//! What a token request carries: its parameters and its client's credentials.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -8,11 +8,11 @@ use url::form_urlencoded;
 /// The id of the client that a [`TokenService`](super::TokenService) knows.
 pub const CLIENT_ID: &str = "my-app";
 
-/// Its secret, and its API key with IBM Cloud, until
-/// [another one is set](super::TokenService::set_secret).
+/// The client's secret, and its API key with IBM Cloud, until [another one is
+/// set](super::TokenService::set_secret).
 ///
-/// It holds a space, a plus and a percent sign, so that a stack that escapes it too often or
-/// not often enough is found out.
+/// It contains a space, a plus and a percent sign, to find a stack that escapes it too often or not
+/// often enough.
 pub const CLIENT_SECRET: &str = "a secret+100%";
 
 /// The parameters of a token request.
@@ -31,7 +31,7 @@ impl Params {
         Self(form_urlencoded::parse(body).into_owned().collect())
     }
 
-    /// The members of a JSON object that are texts; `None` if it is no object.
+    /// The members of a JSON object that are strings; `None` if the body is not an object.
     pub(super) fn of_json(body: &[u8]) -> Option<Self> {
         let object: Map<String, Value> = serde_json::from_slice(body).ok()?;
         let texts = object.into_iter().filter_map(|(name, value)| match value {
@@ -46,7 +46,7 @@ impl Params {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The client that says who it is in the body (RFC 6749 §2.3.1).
+    /// The client's credentials in the body (RFC 6749 §2.3.1).
     pub(super) fn client(&self) -> Option<Client> {
         let (id, secret) = (self.get("client_id")?, self.get("client_secret")?);
         Some(Client { id: id.to_owned(), secret: secret.to_owned() })
@@ -56,7 +56,7 @@ impl Params {
 // ===== impl Client =====
 
 impl Client {
-    /// The client that says who it is by HTTP Basic (RFC 7617).
+    /// The client's credentials by HTTP Basic (RFC 7617).
     pub(super) fn of_basic(headers: &HeaderMap) -> Option<Self> {
         let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("basic") {
@@ -67,13 +67,13 @@ impl Client {
         Some(Self { id: id.to_owned(), secret: secret.to_owned() })
     }
 
-    /// The same, form-urlencoded first, as RFC 6749 §2.3.1 has it.
+    /// The credentials without the form-urlencoding that RFC 6749 §2.3.1 demands.
     pub(super) fn decoded(&self) -> Option<Self> {
         Some(Self { id: decoded(&self.id)?, secret: decoded(&self.secret)? })
     }
 }
 
-/// Undoes the encoding of one text; `None` where more than one is encoded, or none.
+/// Decodes one text; `None` if it decodes to several texts or to none.
 fn decoded(text: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(text.as_bytes());
     match (pairs.next(), pairs.next()) {

@@ -1,4 +1,4 @@
-//! How each token service wants to be asked, and how it answers.
+//! How each token service expects its requests, and how it answers.
 
 use std::time::SystemTime;
 
@@ -18,27 +18,27 @@ const ACCESS_TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:access_token";
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// A way of asking for tokens. The [`TokenService`](super::TokenService) speaks them all at
-/// the same time, each on its own path, which is the documented one.
+/// A way of asking for tokens. The [`TokenService`](super::TokenService) speaks all of them at the
+/// same time, each on its own documented path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// OAuth 2.0 as its RFC has it: a form; the client by Basic (escaped, §2.3.1) or in the
+    /// OAuth 2.0 as its RFC defines it: a form; the client by Basic (escaped, §2.3.1) or in the
     /// body; client credentials (§4.4), or refresh tokens that are rotated (§6). It exchanges
-    /// users' tokens too: RFC 8693, RFC 7523 §2.1, and as Microsoft Entra has it.
+    /// users' tokens too: by RFC 8693, by RFC 7523 §2.1, and in the way of Microsoft Entra.
     Rfc6749,
     /// The `GreenNode` AI Platform: a form, and the client by Basic, unescaped.
     GreenNode,
-    /// Ianum Auth: a JSON object with the client in it, and answers of `token_type` "Baerer".
+    /// Ianum Auth: a JSON object with the client in it, and answers with `token_type` "Baerer".
     Ianum,
-    /// IBM Cloud IAM: a form with an API key. Answers have an absolute `expiration` too, and
-    /// errors are of IBM's own shape.
+    /// IBM Cloud IAM: a form with an API key. Answers have an absolute `expiration` too, and errors
+    /// have IBM's own shape.
     IbmCloud,
     /// IBM Security Verify: a form with the client in it. Answers have a `grant_id` too.
     IbmVerify,
 }
 
-/// What is given for an access token.
+/// What a request presents for an access token.
 pub(super) enum Grant {
     Client {
         scope: Option<String>,
@@ -52,7 +52,7 @@ pub(super) enum Grant {
     },
 }
 
-/// What is given in return.
+/// What the service issues in return.
 pub(super) struct Issued {
     pub(super) access_token: String,
     /// In seconds.
@@ -93,7 +93,7 @@ impl Dialect {
         }
     }
 
-    /// Reads a request of a client that has that secret.
+    /// Reads the request of a client with this secret.
     pub(super) fn read(self, request: &Request<Bytes>, secret: &str) -> Result<Grant, Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::request("the method is not POST"));
@@ -109,11 +109,11 @@ impl Dialect {
         let (media_type, _) = content_type.split_once(';').unwrap_or((content_type, ""));
         let expected = if self == Self::Ianum { JSON } else { FORM };
         if !media_type.trim().eq_ignore_ascii_case(expected) {
-            return Err(Refusal::request("the content type is another"));
+            return Err(Refusal::request("the content type is wrong"));
         }
         match self {
             Self::Ianum => Params::of_json(request.body())
-                .ok_or(Refusal::request("the body is no JSON object")),
+                .ok_or(Refusal::request("the body is not a JSON object")),
             _ => Ok(Params::of_form(request.body())),
         }
     }
@@ -128,7 +128,7 @@ impl Dialect {
         let client = match self {
             Self::Rfc6749 => match (basic, params.client()) {
                 (Some(_), Some(_)) => {
-                    return Err(Refusal::request("the client says twice who it is"));
+                    return Err(Refusal::request("the client authenticates twice"));
                 }
                 (Some(basic), None) => basic.decoded(),
                 (None, client) => client,
@@ -140,9 +140,9 @@ impl Dialect {
                 .map(|key| Client { id: CLIENT_ID.to_owned(), secret: key.to_owned() }),
         };
         match client {
-            None => Err(Refusal::client("the client does not say who it is")),
+            None => Err(Refusal::client("the client does not authenticate")),
             Some(client) if client.id != CLIENT_ID || client.secret != secret => {
-                Err(Refusal::client("the client is not the one that is known"))
+                Err(Refusal::client("the client is unknown or its secret is wrong"))
             }
             Some(_) => Ok(()),
         }
@@ -193,7 +193,7 @@ impl Dialect {
     /// Writes an error.
     pub(super) fn refuses(self, Refusal { code, description }: &Refusal) -> Response<Bytes> {
         if self == Self::IbmCloud {
-            // Its other codes are nowhere written down, so the OAuth ones stand for them.
+            // Its other codes are documented nowhere, so the OAuth ones stand for them.
             let code = if *code == "invalid_client" { "BXNIM0415E" } else { code };
             let answer = json!({
                 "errorCode": code,
@@ -214,7 +214,7 @@ impl Dialect {
     }
 }
 
-/// A grant that this service knows beside that of the client itself.
+/// A grant that this service supports besides the client's own.
 fn further_grant(grant_type: &str, params: &Params) -> Result<Grant, Refusal> {
     let scope = params.get("scope").map(str::to_owned);
     match grant_type {
@@ -248,7 +248,7 @@ impl Params {
 
 impl Refusal {
     const UNSUPPORTED_GRANT: Self =
-        Self { code: "unsupported_grant_type", description: "the grant is none of this service" };
+        Self { code: "unsupported_grant_type", description: "the service has no such grant" };
 
     pub(super) fn request(description: &'static str) -> Self {
         Self { code: "invalid_request", description }
@@ -272,7 +272,7 @@ fn written(status: StatusCode, answer: &Value) -> Response<Bytes> {
     response
 }
 
-/// Seconds since 1970; `None` if they are too many.
+/// Seconds since 1970; `None` on overflow.
 fn expiration(expires_in: u64) -> Option<u64> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs().checked_add(expires_in)

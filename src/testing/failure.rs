@@ -15,28 +15,28 @@ use super::{
 };
 
 const LOGIN_PAGE: &str = "<!doctype html><title>Log in</title><form method=post></form>";
-/// Neither UTF-8 nor JSON, nor as a form.
+/// Neither UTF-8 nor JSON, nor a form.
 const GARBAGE: &[u8] = b"{\"access_token\":\"\xff\xfe\0";
 
 /// A way in which the [`TokenService`](super::TokenService) can fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// An answer with that status (200 to 999; any other number is 500) and without a body.
+    /// An answer with this status (200 to 999; any other number becomes 500) and without a body.
     Status(u16),
-    /// An OAuth error with that code (RFC 6749 §5.2), in the shape of the dialect, with the
-    /// status that belongs to it: 401 for `invalid_client`, else 400.
+    /// An OAuth error with this code (RFC 6749 §5.2), in the shape of the dialect, with the status
+    /// that belongs to it: 401 for `invalid_client`, else 400.
     OAuth(&'static str),
-    /// Status 503, with a `Retry-After` of that many seconds.
+    /// Status 503, with a `Retry-After` of this many seconds.
     RetryAfter(u64),
     /// A login page, with status 200.
     HtmlPage,
-    /// Bytes that mean nothing, as JSON with status 200.
+    /// Meaningless bytes, as JSON with status 200.
     Garbage,
-    /// The connection is closed without an answer, and the service has done nothing.
+    /// The service does nothing, and closes the connection without an answer.
     Cut,
-    /// The service does what it is asked for, and the connection is closed in the middle of
-    /// the answer: a token is issued that nobody gets, and a refresh token is spent.
+    /// The service does what the request asks for, and closes the connection in the middle of the
+    /// answer: it has issued a token that no client gets, and a refresh token is spent.
     AnswerLost,
 }
 
@@ -73,14 +73,14 @@ fn fill(response: &mut Response<Bytes>, content_type: &'static str, body: &'stat
     *response.body_mut() = Bytes::from_static(body);
 }
 
-/// The same answer, of which one half is sent.
+/// The same answer, of which only one half is sent.
 pub(super) fn lost(mut answer: Response<Bytes>) -> Answer {
     let length = answer.body().len();
     answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     boxed(answer.map(|body| {
         let half = stream::once(future::ready(Ok(Frame::data(body.slice(..length / 2)))));
         let end = stream::once(async {
-            // What has been written so far goes out before the connection is closed.
+            // What has been written so far goes out before the connection closes.
             tokio::task::yield_now().await;
             Err(Cut)
         });

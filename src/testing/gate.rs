@@ -1,8 +1,8 @@
-//! Where requests wait until the test lets them go.
+//! Where requests wait until the test releases them.
 
 use tokio::sync::watch;
 
-/// Open as long as nobody holds it.
+/// Open as long as nothing holds it.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     holders: watch::Sender<usize>,
@@ -10,7 +10,7 @@ pub(super) struct Gate {
 
 /// Keeps requests waiting until it is [released](Self::release) or dropped.
 ///
-/// If there is more than one for a server, the last one lets the requests go.
+/// If there is more than one for a server, requests continue when the last one is released.
 #[derive(Debug)]
 #[must_use = "requests wait only as long as it lives"]
 pub struct Held {
@@ -26,7 +26,7 @@ impl Gate {
     }
 
     pub(super) async fn pass(&self) {
-        // It fails only without a sender, which is here.
+        // This fails only without a sender, which is here.
         let _ = self.holders.subscribe().wait_for(|holders| *holders == 0).await;
     }
 }
@@ -34,7 +34,7 @@ impl Gate {
 // ===== impl Held =====
 
 impl Held {
-    /// Lets the requests go.
+    /// Lets the requests continue.
     pub fn release(self) {
         drop(self);
     }

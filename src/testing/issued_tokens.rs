@@ -1,4 +1,4 @@
-//! Every token that was issued, and whether it is still good.
+//! Every token that was issued, and whether it is still valid.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// A record of the tokens, which the two servers share: the API sees a revocation at once.
 #[derive(Debug, Default)]
 pub(super) struct IssuedTokens {
-    /// What the names of tokens begin with.
+    /// The prefix of the tokens' names.
     prefix: String,
     records: Mutex<Records>,
 }
@@ -19,18 +19,18 @@ pub(super) struct IssuedTokens {
 #[derive(Debug, Default)]
 struct Records {
     access: HashMap<String, Access>,
-    /// The family of each refresh token: the login that it goes back to.
+    /// The family of each refresh token: the login that it stems from.
     families: HashMap<String, usize>,
-    /// By family, the one refresh token that is still good; none once one was used twice.
+    /// By family, the one refresh token that is still valid; none once a token was used twice.
     live: Vec<Option<String>>,
 }
 
 #[derive(Debug)]
 struct Access {
-    /// `None` for one that lives until it is revoked.
+    /// `None` if the token lives until it is revoked.
     expires: Option<Instant>,
     is_revoked: bool,
-    /// The user's token that it was issued for.
+    /// The user's token for which it was issued.
     subject: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl IssuedTokens {
         Self { prefix: format!("{name}-"), records: Mutex::default() }
     }
 
-    /// Issues an access token that lives for that many seconds, for that user's token.
+    /// Issues an access token that lives for this many seconds, for this user's token.
     pub(super) fn issue(&self, expires_in: Option<u64>, subject: Option<String>) -> String {
         let mut records = self.records();
         let token = format!("{}t-{}", self.prefix, records.access.len() + 1);
@@ -55,7 +55,7 @@ impl IssuedTokens {
         self.records().access.len() as u64
     }
 
-    /// Says why a token is not good, if it is not.
+    /// Says why a token is not valid, if it is not.
     pub(super) fn check(&self, token: &str) -> Result<(), &'static str> {
         let records = self.records();
         let access = records.access.get(token).ok_or("the access token is unknown")?;
@@ -68,7 +68,7 @@ impl IssuedTokens {
         }
     }
 
-    /// The user's token that an access token was issued for.
+    /// The user's token for which an access token was issued.
     pub(super) fn subject_of(&self, token: &str) -> Option<String> {
         self.records().access.get(token)?.subject.clone()
     }
@@ -91,7 +91,7 @@ impl IssuedTokens {
         records.next_refresh_token(&self.prefix, family)
     }
 
-    /// Exchanges a refresh token for its successor. One that was used before ends its family
+    /// Exchanges a refresh token for its successor. A token that was used before ends its family
     /// (RFC 9700 §4.14.2).
     pub(super) fn rotate(&self, token: &str) -> Option<String> {
         let mut records = self.records();

@@ -1,4 +1,4 @@
-//! What the token service was told to do.
+//! What the test told the token service to do.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ pub(super) struct Script(Mutex<Orders>);
 
 #[derive(Debug)]
 pub(super) struct Orders {
-    /// Failures to come, each with how often; `None` for one without end.
+    /// Failures to come, each with its number of times; `None` for one without end.
     failures: VecDeque<(Option<u64>, Failure)>,
     /// By user's token.
     subject_failures: HashMap<String, Failure>,
@@ -49,12 +49,12 @@ impl Orders {
         self.subject_failures.clear();
     }
 
-    /// The failure that each request for that user meets.
+    /// The failure of each request for this user.
     pub(super) fn subject_failure(&self, subject_token: &str) -> Option<Failure> {
         self.subject_failures.get(subject_token).cloned()
     }
 
-    /// The failure that the next request meets, if it is to meet one.
+    /// The failure of the next request, if it is to fail.
     pub(super) fn next_failure(&mut self) -> Option<Failure> {
         while let Some((times, failure)) = self.failures.front_mut() {
             match times {

@@ -1,4 +1,4 @@
-//! A server on loopback that ends with its handle.
+//! A server on loopback that stops when its handle is dropped.
 
 use std::{
     convert::Infallible,
@@ -24,17 +24,17 @@ use tokio::{
 
 use crate::error::BoxError;
 
-/// How long the server waits if the operating system cannot give it a connection.
+/// How long the server waits if the operating system gives it no connection.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, BoxError>>;
 
-/// The connection is to be closed without an answer.
+/// Closes the connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is cut")]
 pub(super) struct Cut;
 
-/// What a server does with its requests.
+/// How a server handles its requests.
 pub(super) trait Handler: Send + Sync + 'static {
     fn handle(
         self: Arc<Self>,
@@ -92,10 +92,10 @@ async fn serve(stream: TcpStream, handler: Arc<impl Handler>) {
     let _ = connection.await;
 }
 
-/// An answer before the request was read to its end.
+/// Answers before the request has been read to its end.
 ///
-/// The head goes out at once. Meanwhile the server reads what remains of the request and throws
-/// it away: a connection that was closed on unread data would take the answer with it.
+/// The head goes out at once. Meanwhile the server reads the rest of the request and discards it:
+/// closing a connection with unread data would lose the answer.
 pub(super) fn early(status: StatusCode, unread: Incoming) -> Answer {
     let mut response = Response::new(unread.map_frame(|_| Frame::data(Bytes::new())));
     *response.status_mut() = status;

@@ -22,20 +22,19 @@ use crate::oauth2::{TokenEndpoint, TokenEndpointBuilder, providers};
 /// How much of a request is read.
 const MAX_BODY: usize = 64 * 1024;
 
-/// A token service that does as it is told. It knows [one client](CLIENT_ID), and speaks every
+/// A token service that a test controls. It knows [one client](CLIENT_ID), and speaks every
 /// [`Dialect`] at the same time.
 ///
-/// A request is counted when it arrives, waits while it is [held](Self::hold) and for the
-/// [delay](Self::set_delay), and then fails or is judged. So what is set while it is held
-/// counts for it.
+/// A request counts when it arrives, waits while it is [held](Self::hold) and for the
+/// [delay](Self::set_delay), and then fails or is judged. So what you set while a request is held
+/// applies to it.
 ///
 /// # Users
 ///
-/// [`Dialect::Rfc6749`] exchanges any user's token, by token exchange (RFC 8693 §2.1), as a JWT
-/// bearer assertion (RFC 7523 §2.1) and on behalf of, as Microsoft Entra has it. It does not look
-/// into that token: a text such as `of-ann` will do. Each exchange issues an access token of its
-/// own, and the API [says](super::ProtectedApi) for whom. [`fail_subject`](Self::fail_subject) is
-/// about one user.
+/// [`Dialect::Rfc6749`] exchanges any user's token: by token exchange (RFC 8693 §2.1), as a JWT
+/// bearer assertion (RFC 7523 §2.1) and in Microsoft Entra's on-behalf-of flow. It does not read
+/// that token: a text such as `of-ann` will do. Each exchange issues its own access token, and the
+/// API [says](super::ProtectedApi) for whom. [`fail_subject`](Self::fail_subject) affects one user.
 ///
 /// ```
 /// # #[cfg(all(feature = "keyed", feature = "reqwest"))]
@@ -54,7 +53,7 @@ const MAX_BODY: usize = 64 * 1024;
 /// let layer = BearerAuthLayer::from_cache(&tokens).origin(world.api().origin())?;
 /// let stack = layer.require_subject().layer(ReqwestService::default());
 ///
-/// /// A call for the user whose token your service was sent.
+/// /// A call for the user whose token your service received.
 /// fn call_for(user: &str, url: String) -> Result<Request<String>, BoxError> {
 ///     let mut incoming = HeaderMap::new();
 ///     incoming.insert("authorization", format!("Bearer {user}").parse()?);
@@ -79,7 +78,7 @@ pub struct TokenService {
     server: Server,
 }
 
-/// What answers the requests.
+/// Answers the requests.
 #[derive(Debug)]
 struct Desk {
     issued: Arc<IssuedTokens>,
@@ -102,14 +101,14 @@ impl TokenService {
         Ok(Self { server: Server::start(desk.clone()).await?, desk })
     }
 
-    /// A builder that has this service's URL and its client's credentials, and asks as RFC
-    /// 6749 §4.4 has it. Without feature `reqwest` it still needs a
+    /// A builder with this service's URL and its client's credentials, for the grant of RFC 6749
+    /// §4.4. Without feature `reqwest` it still needs a
     /// [transport](TokenEndpointBuilder::transport).
     pub fn endpoint(&self) -> TokenEndpointBuilder {
         self.endpoint_of(Dialect::Rfc6749)
     }
 
-    /// The same in that dialect, as [`providers`] has it.
+    /// A builder for this dialect, as in [`providers`].
     pub fn endpoint_of(&self, dialect: Dialect) -> TokenEndpointBuilder {
         let url = self.url(dialect);
         let secret = self.desk.script.orders().secret.clone();
@@ -124,47 +123,47 @@ impl TokenService {
         }
     }
 
-    /// Where that dialect is spoken, for a stack that reads its settings from somewhere.
+    /// The URL of this dialect, for a stack that reads its settings from elsewhere.
     #[must_use]
     pub fn url(&self, dialect: Dialect) -> String {
         format!("{}{}", self.server.origin(), dialect.path())
     }
 
-    /// How many requests for a token have arrived: each attempt counts, whatever came of it.
+    /// How many token requests have arrived. Each attempt counts, whatever its outcome.
     #[must_use]
     pub fn fetches(&self) -> u64 {
         self.desk.fetches.get()
     }
 
-    /// Waits until that many requests have arrived.
+    /// Waits until this many requests have arrived.
     pub async fn until_fetches(&self, count: u64) {
         self.desk.fetches.reaches(count).await;
     }
 
-    /// How many access tokens have been issued. The last one is `t-` and this number.
+    /// How many access tokens have been issued. The last one is `t-` followed by this number.
     #[must_use]
     pub fn issued(&self) -> u64 {
         self.desk.issued.count()
     }
 
-    /// Lets requests arrive and wait until the [`Held`] is released.
+    /// Makes requests wait on arrival until the [`Held`] is released.
     pub fn hold(&self) -> Held {
         self.desk.gate.hold()
     }
 
-    /// How long each request waits before it is answered. Default: not at all.
+    /// Sets how long each request waits before it is answered. Default: not at all.
     pub fn set_delay(&self, delay: Duration) {
         self.desk.script.orders().delay = delay;
     }
 
-    /// The lifetime of tokens that are issued from now on, in seconds. With `None` answers do
-    /// not say, and tokens live until they are revoked. Default: 3600.
+    /// Sets the lifetime of tokens that are issued from now on, in seconds. With `None`, answers
+    /// have no lifetime, and tokens live until they are revoked. Default: 3600.
     pub fn set_expires_in(&self, seconds: impl Into<Option<u64>>) {
         self.desk.script.orders().expires_in = seconds.into();
     }
 
-    /// Rotates the client's secret, which is its API key too: from now on only this one is
-    /// taken. Default: [`CLIENT_SECRET`](super::CLIENT_SECRET).
+    /// Rotates the client's secret, which is also its API key: from now on the service accepts only
+    /// this one. Default: [`CLIENT_SECRET`](super::CLIENT_SECRET).
     pub fn set_secret(&self, secret: impl Into<String>) {
         self.desk.script.orders().secret = secret.into();
     }
@@ -172,33 +171,32 @@ impl TokenService {
     /// Issues the first refresh token of a login, for
     /// [`endpoint`](Self::endpoint)`().refresh_token(..)`.
     ///
-    /// Each exchange replaces it. One that is used again is refused, and takes the whole login
-    /// with it, as RFC 9700 §4.14.2 asks for.
+    /// Each exchange replaces it. If one is used again, the service refuses it and ends the whole
+    /// login, as RFC 9700 §4.14.2 asks for.
     #[must_use]
     pub fn log_in(&self) -> String {
         self.desk.issued.log_in()
     }
 
-    /// Makes the next requests fail, that many of them. Failures that were asked for before come
-    /// first.
+    /// Makes this many of the next requests fail. Failures from earlier calls come first.
     pub fn fail_next(&self, times: u64, failure: Failure) {
         self.desk.script.orders().fail(Some(times), failure);
     }
 
-    /// Makes every request fail until the [recovery](Self::recover), once the failures that were
-    /// asked for before are over.
+    /// Makes every request fail until the [recovery](Self::recover). Failures from earlier calls
+    /// come first.
     pub fn fail(&self, failure: Failure) {
         self.desk.script.orders().fail(None, failure);
     }
 
-    /// Makes every request for that user's token fail until the [recovery](Self::recover):
-    /// [`Failure::OAuth`]`("invalid_grant")` for a login that has ended, say. Another failure takes
-    /// the place of this one. The failures of all requests come first.
+    /// Makes every request for this user's token fail until the [recovery](Self::recover), for
+    /// instance with [`Failure::OAuth`]`("invalid_grant")` for a login that has ended. A second
+    /// call for the same user replaces the failure. Failures of all requests come first.
     pub fn fail_subject(&self, subject_token: impl Into<String>, failure: Failure) {
         self.desk.script.orders().fail_subject(subject_token.into(), failure);
     }
 
-    /// Forgets every failure that was asked for, also those of users.
+    /// Ends every failure, those of users too.
     pub fn recover(&self) {
         self.desk.script.orders().recover();
     }
@@ -251,7 +249,7 @@ impl Desk {
             Grant::Client { scope } => (None, None, scope, None),
             Grant::RefreshToken(token) => {
                 let next = self.issued.rotate(&token);
-                let next = next.ok_or(Refusal::grant("the refresh token is not good"))?;
+                let next = next.ok_or(Refusal::grant("the refresh token is not valid"))?;
                 (Some(next), None, None, None)
             }
             Grant::Subject { token, scope, exchanged_type } => {

@@ -1,17 +1,17 @@
 //! The `exp` of a JSON Web Token (RFC 7519 §4.1.4): read as a hint, never verified.
 //!
-//! Only a number beside the name `exp` at the top of the payload is wanted, so this looks for
-//! just that: a full JSON parser would be a dependency that a plain user does not need.
+//! Only a number with the name `exp` at the top level of the payload matters, so this module looks
+//! for just that: a full JSON parser would be a dependency that a plain user does not need.
 
 use std::time::{Duration, SystemTime};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-/// A payload longer than this (in base64 characters) is not looked into.
+/// A payload longer than this (in base64 characters) is not read.
 const MAX_PAYLOAD: usize = 64 * 1024;
 
-/// When the token expires, if it is a JWT that says so. Zero says that there is no end.
+/// When the token expires, if it is a JWT that says so. An `exp` of zero means no end.
 pub(super) fn expiry(token: &str) -> Option<SystemTime> {
     let mut parts = token.split('.');
     let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
@@ -24,7 +24,7 @@ pub(super) fn expiry(token: &str) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(seconds)
 }
 
-/// The number beside `name` at the top level of a JSON object.
+/// The number with the name `name` at the top level of a JSON object.
 fn number_member(mut json: &[u8], name: &[u8]) -> Option<f64> {
     let mut depth = 0_usize;
     while let Some((first, after)) = json.split_first() {
@@ -46,7 +46,7 @@ fn number_member(mut json: &[u8], name: &[u8]) -> Option<f64> {
     None
 }
 
-/// The string whose first quote has been read, and what comes after its last one.
+/// The string whose opening quote has been read, and what follows its closing quote.
 fn string(json: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut bytes = json.iter();
     loop {

@@ -261,7 +261,7 @@ async fn greennode_gives_up_on_a_line_without_end() {
     // The stream stays open: what ends the program is the limit.
     events.send(&LINE).unwrap();
     let failure = run(&mut greennode(&iam, &inference)).await.failed(1);
-    assert_eq!(failure, "the answer has a line without end\n");
+    assert_eq!(failure, "the answer has a line that is too long\n");
 }
 
 // ===== What goes wrong =====

@@ -25,9 +25,9 @@ use crate::{
     stack::{Caller, refusal, until},
 };
 
-const SHARED: &str = "a-secret-of-at-least-sixty-four-bytes-which-is-what-hs512-needs!";
+pub(crate) const SHARED: &str = "a-secret-of-at-least-sixty-four-bytes-which-is-what-hs512-needs!";
 
-fn key_file(name: &str) -> PathBuf {
+pub(crate) fn key_file(name: &str) -> PathBuf {
     Path::new(&setting("KEYS")).join(name)
 }
 

@@ -53,6 +53,9 @@ const signing = (client_id, ...names) => ({
   jwks: jwks(names),
 });
 
+/** What HS512 may sign with. */
+const SHARED = 'a-secret-of-at-least-sixty-four-bytes-which-is-what-hs512-needs!';
+
 const ODD = ' +:%&/ %2B';
 
 export const CLIENTS = [
@@ -79,7 +82,7 @@ export const CLIENTS = [
   signing('strict', 'p256'),
   signing('astray', 'p256'),
   { ...user('proven'), token_endpoint_auth_method: 'private_key_jwt', jwks: jwks(['p256']) },
-  machine('shared', 'a-secret-of-at-least-sixty-four-bytes-which-is-what-hs512-needs!', 'client_secret_jwt'),
+  machine('shared', SHARED, 'client_secret_jwt'),
   user('rotating', 'rotating-secret'),
   user('stolen', 'stolen-secret'),
   user('unlucky', 'unlucky-secret'),
@@ -115,3 +118,21 @@ export const RESOURCES = ['https://api.example.com/orders', 'https://api.example
 
 /** The API that takes JWTs, as a resource. */
 export const JWT_API = 'https://api.example.com/jwt';
+
+/** What they are to the second server, in its own words. */
+const glewlwydClient = (client_id, method, registered) => ({
+  client_id,
+  confidential: true,
+  enabled: true,
+  scope: ['read'],
+  authorization_type: ['client_credentials'],
+  token_endpoint_auth_method: [method],
+  ...registered,
+});
+
+export const GLEWLWYD_CLIENTS = [
+  ...['rsa', 'p256', 'ed25519'].map((name) => (
+    glewlwydClient(name, 'private_key_jwt', { jwks: jwks([name]) })
+  )),
+  glewlwydClient('shared', 'client_secret_jwt', { client_secret: SHARED }),
+];

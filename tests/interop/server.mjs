@@ -1,7 +1,7 @@
 // The protected API, which asks the authorization server about every token; and beside it,
 // under /control, what kills that server and starts it again.
 //
-// node server.mjs <directory with the certificates>
+// node server.mjs <directory with the certificates> <directory where glewlwyd is unpacked>
 //
 // It says `name=value` a line, then `ready`, and ends when its standard input does.
 
@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import * as jose from 'jose';
 
 import { API_CLIENT, JWT_API, MUTUAL, RESOURCES } from './clients.mjs';
+import { startGlewlwyd } from './glewlwyd.mjs';
 import { listen, routes } from './http.mjs';
 
 const pem = (name) => readFileSync(join(process.argv[2], name), 'utf8');
@@ -140,6 +141,7 @@ const turnstile = {
 
 // ===== Start =====
 
+const second = await startGlewlwyd(process.argv[3]);
 await start();
 const bound = await listen(routes({
   'GET /introspected': protectedBy(isActive),
@@ -156,11 +158,16 @@ const bound = await listen(routes({
   'POST /control/release': () => turnstile.release(),
 }), tls);
 
-const end = () => kill().then(() => process.exit());
+const end = async () => {
+  second.end();
+  await kill();
+  process.exit();
+};
 process.once('SIGTERM', end);
 process.stdin.resume().once('end', end);
 console.log(`AUTH=http://127.0.0.1:${ports[0]}
 AUTH_TLS=https://127.0.0.1:${ports[1]}
 API=http://127.0.0.1:${bound[0]}
 API_TLS=https://127.0.0.1:${bound[1]}
+GLEWLWYD=${second.issuer}
 ready`);

@@ -1,5 +1,7 @@
 //! The guide's recipes do what they say.
 
+mod metadata;
+
 mod blocking {
     include!("blocking.rs");
 

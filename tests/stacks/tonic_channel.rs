@@ -93,7 +93,7 @@ async fn a_client_stream_past_the_limit_is_rejected_and_the_next_call_succeeds()
     revoked(&world).await;
     let long = "x".repeat(LIMIT + 1);
     let status = bounded(greeter.join(JOIN, names([&long]))).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token is no good"));
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "the token is invalid"));
     assert_eq!(bounded(greeter.hello("world")).await.unwrap(), "hello, world with t2");
     assert_eq!(world.tokens.shown(), ["t1", "t2"]);
 }

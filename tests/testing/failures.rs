@@ -17,12 +17,12 @@ use super::support::{
 async fn each_failure_is_what_it_says_and_the_next_answer_is_good_again() {
     let world = world().await;
     for (failure, kind, status) in [
-        (Failure::Status(503), Kind::Refused, Some(503)),
+        (Failure::Status(503), Kind::Unavailable, Some(503)),
         (Failure::Status(302), Kind::Redirected, Some(302)),
-        (Failure::Status(7), Kind::Refused, Some(500)),
-        (Failure::Status(101), Kind::Refused, Some(500)),
+        (Failure::Status(7), Kind::Unavailable, Some(500)),
+        (Failure::Status(101), Kind::Unavailable, Some(500)),
         (Failure::OAuth("slow_down"), Kind::Refused, Some(400)),
-        (Failure::RetryAfter(7), Kind::Refused, Some(503)),
+        (Failure::RetryAfter(7), Kind::Unavailable, Some(503)),
         (Failure::Cut, Kind::Interrupted, None),
     ] {
         world.tokens().fail_next(1, failure.clone());

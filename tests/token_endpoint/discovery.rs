@@ -216,9 +216,9 @@ async fn what_may_pass_is_transient() {
         (vec![cut()], Kind::Interrupted),
         (vec![answer(404, ""), cut()], Kind::Interrupted),
         (vec![streamed(200, vec![Some("{".into()), None])], Kind::Interrupted),
-        (vec![busy(), nothing()], Kind::Refused),
-        (vec![nothing(), busy()], Kind::Refused),
-        (vec![answer(429, ""), nothing()], Kind::Refused),
+        (vec![busy(), nothing()], Kind::Unavailable),
+        (vec![nothing(), busy()], Kind::Unavailable),
+        (vec![answer(429, ""), nothing()], Kind::Unavailable),
         (vec![answer(200, "")], Kind::Unreadable("nothing")),
         (vec![answer(200, r#"{"issuer":"https"#)], Kind::Unreadable("JSON that is no metadata")),
         (vec![answer(200, r#"{"issuer":7}"#)], Kind::Unreadable("JSON that is no metadata")),
@@ -394,7 +394,7 @@ async fn a_reading_that_fails_while_older_metadata_serve_is_logged() {
     fetch(&endpoint).await.unwrap();
     let lines = Log::lines();
     assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(lines[0].contains("WARN") && lines[0].contains("could not be read anew"), "{lines:?}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("could not be read again"), "{lines:?}");
     assert!(lines[0].contains(OAUTH) && lines[0].contains("503"), "{lines:?}");
 }
 

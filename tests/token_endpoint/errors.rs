@@ -66,6 +66,7 @@ async fn a_refusal_is_told_from_an_answer_that_refuses_nothing() {
         ),
         (500, r#"{"error":"oops"}"#, "answered (HTTP 500 Internal Server Error): oops"),
         (429, "", "answered (HTTP 429 Too Many Requests)"),
+        (429, r#"{"error":"slow_down"}"#, "answered (HTTP 429 Too Many Requests): slow_down"),
         (408, "", "answered (HTTP 408 Request Timeout)"),
         (400, "", "refused (HTTP 400 Bad Request)"),
         (401, "", "refused (HTTP 401 Unauthorized)"),
@@ -76,7 +77,9 @@ async fn a_refusal_is_told_from_an_answer_that_refuses_nothing() {
         let text = error.to_string();
         let (_, said) = text.split_once("/token ").unwrap();
         assert_eq!(said, expected);
-        assert_eq!(*kind(&error), Kind::Refused, "{said}");
+        let is_unavailable = status >= 500 || [408, 429].contains(&status);
+        let expected = if is_unavailable { Kind::Unavailable } else { Kind::Refused };
+        assert_eq!(*kind(&error), expected, "{said}");
     }
 }
 

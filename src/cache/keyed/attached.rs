@@ -4,12 +4,12 @@ use std::{any::Any, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
-/// One value of a type that is not known here: reading it takes no lock and no allocation.
+/// One value of a type that this module does not know. Reading it takes no lock and no allocation.
 #[derive(Default)]
 pub(crate) struct Attached(ArcSwapOption<Box<dyn Any + Send + Sync>>);
 
 impl Attached {
-    /// What was left last, if it has that type and is good.
+    /// The value that was left last, if it has this type and `is_good` accepts it.
     #[inline]
     pub(crate) fn get<T: Any>(&self, is_good: impl FnOnce(&T) -> bool) -> Option<Arc<T>> {
         let left = self.0.load();

@@ -1,4 +1,4 @@
-//! The caches of entries that were evicted while somebody still had a handle.
+//! The caches of entries that were evicted while a caller still had a handle.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use crate::{
     key::KeyId,
 };
 
-/// A key that comes again gets its cache back, so that there is never more than one for it, and
-/// what is forgotten is forgotten by every handle.
+/// If such a key comes again, it gets its cache back. So there is never more than one cache for a
+/// key, and what is forgotten is forgotten by every handle.
 ///
 /// Its lock may be taken under that of the map, never the other way round.
 #[derive(Default)]
@@ -21,7 +21,7 @@ pub(super) struct Detached(Lock<Kept>);
 #[derive(Default)]
 struct Kept {
     caches: HashMap<KeyId, Handles>,
-    /// How many there were after those were dropped that nobody has any more.
+    /// How many were left when those without a handle were last removed.
     alive: usize,
 }
 
@@ -33,7 +33,7 @@ struct Handles {
 // ===== impl Detached =====
 
 impl Detached {
-    /// Notes the cache of an entry that goes, if there are other handles.
+    /// Notes the cache of an evicted entry, if there are other handles.
     pub(super) fn add(&self, entry: &Entry) {
         if !entry.cache().is_shared() {
             return;
@@ -47,7 +47,7 @@ impl Detached {
         }
     }
 
-    /// The cache of that key, for a new entry.
+    /// The cache of this key, for a new entry.
     pub(super) fn take(&self, id: &KeyId) -> Option<(TokenCache, Arc<KeySource>)> {
         self.0.lock().caches.remove(id)?.alive()
     }
@@ -57,7 +57,7 @@ impl Detached {
         self.0.lock().caches.len()
     }
 
-    /// Ends those that are meant.
+    /// Forgets those that `is_meant` selects.
     pub(super) fn forget(&self, is_meant: impl Fn(&KeyId) -> bool) {
         let mut meant = Vec::new();
         self.0.lock().caches.retain(|id, handles| {

@@ -1,4 +1,4 @@
-//! What the map has for one key.
+//! What the map holds for one key.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Entry {
         &self.source
     }
 
-    /// Notes that it is used. Threads that do so at once mean the same.
+    /// Notes that the entry is used. Threads that do so at the same time write the same.
     pub(super) fn touch(&self, now: Moment) {
         self.used.store(now.ticks());
     }
@@ -43,7 +43,7 @@ impl Entry {
         Moment::of_ticks(self.used.load())
     }
 
-    /// Whether a fetch is under way.
+    /// Whether a fetch is in progress.
     pub(super) fn is_in_flight(&self) -> bool {
         self.cache.is_fetching()
     }
@@ -53,7 +53,7 @@ impl Entry {
         self.source.has_succeeded()
     }
 
-    /// Ends it: it publishes nothing any more, and drops its subject.
+    /// Ends the entry: it publishes nothing more, and drops its subject.
     pub(super) fn forget(&self) {
         self.cache.forget();
         self.source.forget();

@@ -1,4 +1,4 @@
-//! The bounded map of entries, and which of them goes.
+//! The bounded map of entries, and the choice of which to evict.
 
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
@@ -14,32 +14,33 @@ use crate::{
     observe::{self, Label},
 };
 
-/// A map of fewer keys is not divided, so that it holds as many as it says.
+/// A map for fewer keys is not divided, so that it holds as many as it says.
 const SHARD: usize = 1024;
-/// How many of the keys that never had a token are looked at, to find one that can go.
+/// How many of the keys that never had a token to look at, to find one to evict.
 const LOOKS: usize = 16;
-/// How often entries are looked for that were not used for long: so many times in that time.
+/// How often to look for idle entries: this many times in each idle time.
 const SEARCHES: u32 = 4;
 
-/// How exactly the last use is known: to such a part of the idle time.
+/// How exactly the last use is known: to this part of the idle time.
 const GRAIN: u32 = 64;
 
-/// Why an entry has gone.
+/// Why the map dropped an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Evicted {
-    /// Another key has taken its place.
+    /// Another key took its place.
     Capacity,
     /// It was not used for as long as the [idle
     /// time](crate::KeyedTokenCacheBuilder::idle).
     Idle,
-    /// It was forgotten by the program.
+    /// The program called [`forget`](crate::KeyedTokenCache::forget) or
+    /// [`forget_subject`](crate::KeyedTokenCache::forget_subject).
     Forgotten,
 }
 
 pub(super) type Hook = Arc<dyn Fn(Evicted) + Send + Sync>;
 
-/// What is to be done about entries that go.
+/// What to do about entries that are dropped.
 #[derive(Clone)]
 pub(super) struct Evictions {
     pub(super) hook: Option<Hook>,
@@ -55,12 +56,11 @@ pub(super) struct Map {
     order: Lock<Order>,
 }
 
-/// What is known of the order in which entries go.
+/// What is known of the order of eviction.
 struct Order {
-    /// The keys that had no token when they were last looked at, the oldest first. Some of them
-    /// may be gone.
+    /// The keys that had no token at the last look, the oldest first. Some of them may be gone.
     unproven: VecDeque<KeyId>,
-    /// When entries that were not used for long are looked for again.
+    /// When to look for idle entries again.
     next_search: Moment,
 }
 
@@ -106,7 +106,7 @@ impl Map {
         self.evictions.detached.len()
     }
 
-    /// The entry, unless it was not used for too long.
+    /// The entry, unless it has been idle for too long.
     #[inline]
     pub(super) fn get(&self, key: &TokenKey, now: Moment) -> Option<Arc<Entry>> {
         let entry = self.entries.get(&key.look_up())?;
@@ -120,7 +120,7 @@ impl Map {
         Some(entry)
     }
 
-    /// The entry, which is made if there is none.
+    /// The entry. If there is none, the map makes one.
     pub(super) fn insert(
         &self,
         key: &TokenKey,
@@ -171,8 +171,8 @@ impl Map {
 
     // ----- Room for another key -----
 
-    /// Lets those go that were not used for long, and if the map is full one that never had a
-    /// token. If there is none, the map itself chooses.
+    /// Evicts idle entries and, if the map is full, one that never had a token. If there is none,
+    /// the map itself chooses.
     fn make_room(&self) {
         let now = Moment::now();
         self.remove_all_idle(now);
@@ -205,7 +205,7 @@ impl Map {
         }
         let mut unproven = std::mem::take(&mut order.unproven);
         drop(order);
-        // Without that lock, because the map's own is taken.
+        // Without the order's lock, because this takes the map's own.
         unproven.retain(|id| self.entries.peek(id).is_some_and(|entry| !entry.has_succeeded()));
         unproven.truncate(limit);
         self.order.lock().unproven.extend(unproven);
@@ -255,7 +255,7 @@ impl Map {
     }
 }
 
-/// Whether a caller has the entry in hand, or its flight is under way.
+/// Whether a caller holds the entry, or its flight is in progress.
 fn is_pinned(entry: &Arc<Entry>) -> bool {
     Arc::strong_count(entry) > 1 || entry.is_in_flight()
 }
@@ -294,7 +294,8 @@ struct Pins {
     evictions: Evictions,
 }
 
-/// The entries that one insertion has pushed out: dropped, and told, without the map's lock.
+/// The entries that one insertion has evicted. They are dropped and reported without the map's
+/// lock.
 #[derive(Default)]
 struct PushedOut {
     entries: Vec<Arc<Entry>>,

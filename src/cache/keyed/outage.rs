@@ -10,8 +10,8 @@
 //!                          └──a failure──▶ out of order, for longer
 //! ```
 //!
-//! The source may say in between that what caused the failure was changed: then the next key that
-//! asks is on trial at once.
+//! In between, the source may report that the cause of the failure was changed: then the next key
+//! that asks is on trial at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ struct Current {
     error: TokenError,
     /// The key that may try.
     trying: u64,
-    /// Until when no other may.
+    /// Until then no other key may try.
     until: Instant,
     /// How many cooldowns came in a row.
     nth: u32,
@@ -43,7 +43,7 @@ impl Outage {
         Self { policy, current: None }
     }
 
-    /// Whether that key may ask the token service now.
+    /// Whether this key may ask the token service now.
     pub(super) fn may_try(&mut self, key: u64, now: Instant) -> Result<(), TokenError> {
         let Some(current) = &mut self.current else { return Ok(()) };
         if key == current.trying {
@@ -51,7 +51,7 @@ impl Outage {
         }
         if now < current.until {
             let error = current.error.clone();
-            // A permanent failure may be over at any time: an operator has to change something.
+            // A permanent failure may be over at any time: it needs an operator.
             let error = if error.is_transient() {
                 error.with_retry_after(current.until.saturating_duration_since(now))
             } else {
@@ -65,7 +65,7 @@ impl Outage {
         Ok(())
     }
 
-    /// The token service has failed that key, in a way that holds for all.
+    /// The token service has failed for this key, in a way that holds for all keys.
     pub(super) fn failed(&mut self, key: u64, error: &TokenError, now: Instant, random: f64) {
         let nth = match &self.current {
             None => 1,
@@ -84,7 +84,7 @@ impl Outage {
         self.current = None;
     }
 
-    /// What caused the failure was changed.
+    /// The cause of the failure was changed.
     pub(super) fn recovered(&mut self, now: Instant) {
         if let Some(current) = &mut self.current {
             current.until = current.until.min(now);

@@ -28,31 +28,31 @@ pub(super) struct Shared {
     keys: AtomicU64,
 }
 
-/// What a key's cache fetches from.
+/// The source of one key's cache.
 pub(super) struct KeySource {
     shared: Arc<Shared>,
-    /// Tells this key from others in an outage.
+    /// Distinguishes this key from others in an outage.
     nth: u64,
     held: Lock<Held>,
     has_succeeded: AtomicBool,
-    /// Whether its last attempt was one that an outage did not let through.
+    /// Whether an outage held up its last attempt.
     is_held_up: AtomicBool,
 }
 
-/// The key of a fetch, which has the subject's token: dropped when that is of no use any more.
+/// The key of a fetch, which has the subject's token. It is dropped when it is no longer of use.
 enum Held {
     Key(TokenKey),
     Unusable(Unusable),
     Forgotten,
 }
 
-/// An attempt: if it is dropped before it has ended, the token service took too long.
+/// An attempt. If it is dropped before its end, the token service took too long.
 struct Attempt<'a> {
     of: &'a KeySource,
     has_ended: bool,
 }
 
-/// The source of a key that cannot be used.
+/// The source of an unusable key.
 pub(super) struct Failing(pub(super) TokenError);
 
 // ===== impl Shared =====
@@ -171,7 +171,7 @@ impl TokenSource for KeySource {
         self.shared.source.can_satisfy(challenge)
     }
 
-    /// Also if another key has found out that the outage is over.
+    /// Also `true` if another key has found out that the outage is over.
     async fn recovered(&self) -> bool {
         let outage = &self.shared.outage;
         if self.is_held_up.load(Relaxed) && outage.lock().is_over() {
@@ -185,7 +185,7 @@ impl TokenSource for KeySource {
     }
 }
 
-/// A token that is not used past that time.
+/// Limits the token: it is not used after this time.
 fn ending_with(token: AccessToken, end: SystemTime, called: SystemTime) -> AccessToken {
     let left = |end: SystemTime| end.duration_since(called).unwrap_or_default();
     let own = token.lifetime().or_else(|| token.expiry().map(left));

@@ -1,4 +1,4 @@
-//! Which entry goes and which stays, what a failure means for the others, and when a token ends.
+//! Which entry goes and which stays, what a failure means for other keys, and when a token ends.
 
 use std::{
     sync::{
@@ -29,14 +29,14 @@ fn subject(name: &str) -> Subject {
     Subject::new(AccessToken::new(name).unwrap())
 }
 
-/// What the source is asked for: the scope, or else the user's token.
+/// What the request asks for: the scope, or else the user's token.
 fn asked_for(request: &TokenRequest) -> String {
     let key = request.key().expect("the cache shows the key");
     let scope = key.requested_scope().map(str::to_owned);
     scope.or_else(|| key.subject().map(|it| it.token().secret().to_owned())).unwrap_or_default()
 }
 
-/// A source that answers as the test says, and counts.
+/// A source that answers as the test says, and records its fetches.
 #[derive(Clone, Default)]
 struct Service(Arc<Inner>);
 
@@ -44,7 +44,7 @@ struct Service(Arc<Inner>);
 struct Inner {
     fetches: Mutex<Vec<String>>,
     error: Mutex<Option<TokenError>>,
-    /// Fetches wait until it is taken away.
+    /// Fetches wait until its sender is dropped.
     gate: Mutex<Option<tokio::sync::watch::Receiver<()>>>,
     lifetime: Mutex<Option<Duration>>,
 }
@@ -81,7 +81,7 @@ impl Service {
         *self.0.error.lock().unwrap() = error.into();
     }
 
-    /// Whoever fetches waits until what is returned is dropped.
+    /// Makes fetches wait until the returned sender is dropped.
     fn close(&self) -> tokio::sync::watch::Sender<()> {
         let (sender, receiver) = tokio::sync::watch::channel(());
         *self.0.gate.lock().unwrap() = Some(receiver);
@@ -428,7 +428,8 @@ async fn a_token_ends_with_its_subject_and_one_that_ends_earlier_stays_as_it_is(
         tokens.get(&key).await.unwrap();
         let expiry = tokens.cache(&key).status().expiry().unwrap();
         let left = expiry - tokio::time::Instant::now();
-        // It counts as expired up to 10 s, or a tenth of its life, early; and real time passes.
+        // The token counts as expired up to 10 s, or a tenth of its life, early; and real time
+        // passes.
         let expected = Duration::from_secs(expected);
         assert!(left <= expected && left + expected / 8 >= expected, "{own:?}: {left:?}");
     }
@@ -511,7 +512,7 @@ async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_fou
     tokens.get(&user("dee")).await.unwrap();
     let since = tokio::time::Instant::now();
     for name in ["ann", "bob", "cid"] {
-        // It asks its source, which knows, and then the service.
+        // The cache asks its source, which knows of the recovery, and then the service.
         while tokens.get(&user(name)).await.is_err() {
             settle().await;
             tokio::time::advance(S).await;

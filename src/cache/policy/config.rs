@@ -5,9 +5,8 @@ use serde::{Deserialize, Deserializer, de::Error};
 use super::{Numbers, RefreshPolicy};
 use crate::data::keyed;
 
-/// Feature `serde`: the keys are named as the methods of the
-/// [builder](super::RefreshPolicyBuilder), durations are in seconds, and what is not set keeps
-/// its default.
+/// With feature `serde`: the keys are the names of the [builder](super::RefreshPolicyBuilder)'s
+/// methods, durations are in seconds, and a missing key keeps its default.
 ///
 /// ```
 /// # use tower_bearer::RefreshPolicy;
@@ -20,8 +19,7 @@ use crate::data::keyed;
 ///
 /// # Errors
 ///
-/// A key that is unknown, or whose number is out of its range or contradicts another one, is
-/// named.
+/// The error names a key that is unknown, out of its range, or in contradiction to another.
 impl<'de> Deserialize<'de> for RefreshPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let numbers: Numbers = keyed(deserializer)?;

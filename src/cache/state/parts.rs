@@ -1,4 +1,4 @@
-//! What the state is made of: the token, the flight under way, and what is wanted.
+//! What the state consists of: the token, the flight in progress, and what is wanted.
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::{
     token::AccessToken,
 };
 
-/// What is to be there although no caller waits for it.
+/// What the cache must have although no caller waits for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wanted {
     #[default]
@@ -23,14 +23,14 @@ pub(crate) enum Wanted {
     Always,
 }
 
-/// A token as a flight brought it.
+/// A token as a flight returned it.
 #[derive(Clone, Debug)]
 pub(super) struct Fetched {
     pub(super) id: TokenId,
     pub(super) token: AccessToken,
-    /// Brought by a renewal: unproven at an origin until accepted there.
+    /// From a renewal: unproven at an origin until accepted there.
     pub(super) renewed: bool,
-    /// What the rejection asked for that this token answers.
+    /// What the rejection demanded that this token answers.
     pub(super) demand: Option<Demand>,
 }
 
@@ -48,9 +48,9 @@ pub(super) struct Flight {
     pub(super) id: FlightId,
     pub(super) reason: Reason,
     pub(super) started: Instant,
-    /// What it is to replace, if a rejection started it.
+    /// The token that the flight is to replace, if a rejection started it.
     pub(super) rejected: Option<AccessToken>,
-    /// What that rejection asked for.
+    /// What that rejection demanded.
     pub(super) demand: Option<Demand>,
     /// Whether a rejection of the current token waits for it.
     pub(super) renews: bool,
@@ -62,7 +62,7 @@ impl Current {
         &self.fetched.token
     }
 
-    /// Whether it has not expired.
+    /// Whether the token has not expired.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         self.dates.is_none_or(|dates| now < dates.expired)
     }

@@ -19,7 +19,7 @@ use crate::{cache::RefreshPolicyBuilder, challenge::Challenge};
 
 const S: Duration = Duration::from_secs(1);
 
-/// A state, and the time that the test says it is.
+/// A state, and the time in the test.
 struct World {
     state: State,
     now: Instant,
@@ -38,7 +38,8 @@ impl World {
         Self { state: State::new(policy.into()), now, start: now, random: 0.0 }
     }
 
-    /// Holds this token, that lives so many seconds (one more is said, because servers round).
+    /// Holds this token, which lives for this many seconds (it says one more, because servers
+    /// round).
     fn holding(token: &AccessToken, seconds: u64) -> Self {
         let mut world = Self::new();
         world.fetch(&token.clone().with_lifetime(S * u32::try_from(seconds + 1).unwrap()));
@@ -98,7 +99,7 @@ impl World {
         (at.expect("a date") - self.start).as_secs_f64()
     }
 
-    /// For how long asking gets an error and starts nothing.
+    /// For how long asking returns an error and starts nothing.
     fn cooldown(&mut self) -> f64 {
         let from = self.now;
         while matches!(self.ask(), (Answer::Error(_), None)) {

@@ -1,14 +1,14 @@
-//! Why a command gave no token.
+//! Why a command returned no token.
 
 use std::{borrow::Cow, ffi::OsStr, fmt, io, process::ExitStatus, sync::Arc, time::Duration};
 
 use crate::token::InvalidToken;
 
-/// The most that is read of what a command prints, in bytes.
+/// The most bytes that are read of a command's output.
 pub(super) const MAX_OUTPUT: usize = 1024 * 1024;
 
-/// A command that gave no token. It names the program and what to do, and never shows what
-/// the command was told or has printed.
+/// A command that returned no token. The error names the program and what to do, and never shows
+/// the command's arguments, environment or output.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct CommandError {
@@ -24,29 +24,29 @@ pub enum CommandErrorKind {
     /// There is no such program.
     #[error("was not found: install it, or give its whole path")]
     NotFound,
-    /// The operating system would not start it.
+    /// The operating system did not start it.
     #[error("could not be started: {0}")]
     NotStarted(Arc<io::Error>),
-    /// Its output could not be read to the end.
-    #[error("could not be followed: {0}")]
+    /// Its output or its exit status could not be read.
+    #[error("could not be run to its end: {0}")]
     Io(Arc<io::Error>),
     /// It took too long and was killed.
     #[error("did not end within {0:?} and was killed")]
     TimedOut(Duration),
-    /// It says itself that it has failed.
+    /// It failed, by its own exit status.
     #[error("failed ({0})")]
     Failed(ExitStatus),
     /// It printed more than 1 MiB and was killed.
     #[error("printed more than {} MiB and was killed", MAX_OUTPUT >> 20)]
     TooLong,
-    /// It printed nothing, or nothing but white space.
+    /// It printed nothing, or only white space.
     #[error("printed nothing")]
     NoOutput,
-    /// It printed something else than was expected.
-    #[error("printed no access token in a format that is known")]
+    /// It printed something other than expected.
+    #[error("printed no access token in a known format")]
     NoToken,
-    /// What should be the token cannot be sent.
-    #[error("printed something else than an access token: {0}")]
+    /// What should be the token cannot be sent in a header.
+    #[error("printed something other than an access token: {0}")]
     InvalidToken(InvalidToken),
 }
 
@@ -97,8 +97,8 @@ impl CommandErrorKind {
     }
 }
 
-/// Whether the operating system lacked something that it has again later: memory, processes,
-/// file descriptors, or a program that nobody has open for writing.
+/// Whether the operating system lacked something that it may have again later: memory, processes,
+/// file descriptors, or a program file that no process has open for writing.
 #[cfg(unix)]
 fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -121,7 +121,7 @@ fn is_shortage(error: &io::Error) -> bool {
     is_passing_kind(error.kind())
 }
 
-/// What the standard library has made a kind of, on every operating system.
+/// The errors that the standard library names, on every operating system.
 fn is_passing_kind(kind: io::ErrorKind) -> bool {
     use io::ErrorKind as Kind;
 

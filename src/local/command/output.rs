@@ -1,4 +1,4 @@
-//! What commands print, and the token in it.
+//! What commands print, and the token in the output.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,24 +12,23 @@ use crate::{
     token::AccessToken,
 };
 
-/// How a command prints its token. Wherever the token stands, `Bearer` may stand before it.
+/// How a command prints its token. In every format `Bearer` may precede the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutputFormat {
-    /// Whichever of the others it looks like.
+    /// The one of the other formats that the output looks like.
     #[default]
     Detected,
     /// The token alone, on one line: `gcloud auth print-access-token`.
     Bare,
-    /// A line `IAM token:  Bearer …`, among others perhaps: `ibmcloud iam oauth-tokens`. Of
-    /// several lines `…: Bearer …` it is the one with `IAM` in its label.
+    /// A line `IAM token:  Bearer …`, possibly among others: `ibmcloud iam oauth-tokens`. Of
+    /// several lines `…: Bearer …`, the one with `IAM` in its label counts.
     Labelled,
     /// A JSON object with a member `iam_token`, `accessToken`, `access_token` or `token`:
     /// `ibmcloud iam oauth-tokens --output json`, `az account get-access-token`.
     ///
-    /// The expiry is that of a member `expires_on` (seconds since 1970) or `expiresOn`
-    /// (RFC 3339). What `az` has under the latter is a local time without its zone, which
-    /// says nothing reliable and is left alone.
+    /// The expiry is that of a member `expires_on` (seconds since 1970) or `expiresOn` (RFC 3339).
+    /// `az` prints a local time without a zone in `expiresOn`, which is ambiguous and is ignored.
     Json,
     /// The JSON of a Kubernetes exec plugin: `status.token` and
     /// `status.expirationTimestamp` (RFC 3339).
@@ -55,7 +54,7 @@ impl OutputFormat {
     }
 
     fn detect(text: &str) -> Self {
-        // A page or any other piece of JSON is no token alone, though it may be one word.
+        // A web page or any other piece of JSON is not a bare token, though it may be one word.
         let is_structured = text.starts_with(['{', '[', '"', '<']);
         if is_structured && parse::<ExecCredential>(text).is_ok() {
             Self::ExecCredential
@@ -75,9 +74,9 @@ fn found(text: &str) -> Result<AccessToken, CommandErrorKind> {
 
 // ===== Text =====
 
-/// The token of the line that is labelled as IAM's, else of the only line with a label.
+/// The token on the line with IAM's label, else on the only line with a label.
 ///
-/// Labels are translated in some languages, hence not compared as a whole.
+/// Some languages translate the labels, so they are not compared as a whole.
 fn labelled(text: &str) -> Option<&str> {
     let lines = || text.lines().filter_map(label_and_token);
     let is_iam = |label: &str| label.to_ascii_uppercase().contains("IAM");
@@ -96,7 +95,7 @@ fn label_and_token(line: &str) -> Option<(&str, &str)> {
 
 // ===== JSON =====
 
-/// A member of which only a token is made: wiped in any case.
+/// A member that becomes a token and nothing else: wiped in any case.
 type Text = Option<Zeroizing<String>>;
 
 #[derive(Deserialize)]
@@ -153,7 +152,7 @@ fn json_token(
     })
 }
 
-/// Seconds since 1970, as a number or as a text with a number in it.
+/// Seconds since 1970, as a number or as a string with a number in it.
 fn epoch(value: &Value) -> Option<SystemTime> {
     let seconds = match value {
         Value::String(text) => text.trim().parse().ok()?,
@@ -162,7 +161,7 @@ fn epoch(value: &Value) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
-/// A date with a zone (RFC 3339 §5.6): one without says nothing, nor does Go's year 1.
+/// A date with a zone (RFC 3339 §5.6). A date without one says nothing, nor does Go's year 1.
 fn rfc3339(text: &str) -> Option<SystemTime> {
     let seconds = text.parse::<jiff::Timestamp>().ok()?.as_second();
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.try_into().ok()?))

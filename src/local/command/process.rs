@@ -1,4 +1,4 @@
-//! Running a command to its end, or ending it.
+//! Runs a command to its end, or kills it.
 
 use std::{io, process::Stdio, sync::Arc, time::Duration};
 
@@ -10,13 +10,13 @@ use zeroize::Zeroizing;
 
 use super::error::{CommandErrorKind, MAX_OUTPUT};
 
-/// What the command prints, if it ends well and in time.
+/// What the command prints, if it succeeds in time.
 pub(super) async fn output(
     mut command: Command,
     limit: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, CommandErrorKind> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    // All there is where there are no process groups.
+    // This is the only means where there are no process groups.
     command.kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
@@ -39,7 +39,7 @@ fn not_followed(error: io::Error) -> CommandErrorKind {
     CommandErrorKind::Io(Arc::new(error))
 }
 
-/// A command that is killed with its children when nobody waits for it any more.
+/// A running command. Dropping it kills the command with its children.
 struct Running(Child);
 
 impl Running {
@@ -48,14 +48,14 @@ impl Running {
         if printed.len() > MAX_OUTPUT {
             return Err(CommandErrorKind::TooLong);
         }
-        // Only now, after the output has ended: see `drop`.
+        // Only after the output has ended: see `drop`.
         let status = self.0.wait().await.map_err(not_followed)?;
         if status.success() { Ok(printed) } else { Err(CommandErrorKind::Failed(status)) }
     }
 
     async fn printed(&mut self) -> io::Result<Zeroizing<Vec<u8>>> {
-        // Room for all that is taken and for the reader's look beyond it: a vector that grew
-        // would leave copies behind.
+        // Room for all output and for the reader's probe beyond it: a vector that grew would leave
+        // copies behind.
         let mut printed = Zeroizing::new(Vec::with_capacity(MAX_OUTPUT + 64));
         let Some(stdout) = self.0.stdout.as_mut() else { return Ok(printed) };
         stdout.take((MAX_OUTPUT as u64).saturating_add(1)).read_to_end(&mut printed).await?;
@@ -64,15 +64,15 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// The group is named by the command's process id, which stays taken until the command
-    /// has been waited for: as long as there is an `id`, no stranger can be hit.
+    /// The command's process id names the group. The id stays taken until the command has been
+    /// waited for: as long as there is an `id`, the signal cannot hit another process.
     fn drop(&mut self) {
         #[cfg(unix)]
         if let Some(group) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
             use rustix::process::{Pid, Signal, kill_process_group};
 
             if let Some(group) = Pid::from_raw(group) {
-                // It fails if all of the group have ended by themselves.
+                // This fails if the whole group has ended already.
                 let _ = kill_process_group(group, Signal::KILL);
             }
         }

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{
+    super::pem::decoded,
     algorithm::SigningAlgorithm,
     key::{Key, P256, P384, Parsed, rejected},
-    pem::decoded,
     unusable::Unusable,
 };
 

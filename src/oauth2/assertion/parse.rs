@@ -3,10 +3,12 @@
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
 
 use super::{
-    der::{INTEGER, Reader},
+    super::{
+        der::{INTEGER, Reader},
+        pem::{self, Block},
+    },
     jwk,
     key::{Key, P256, P384, Parsed, rejected},
-    pem::{self, Block},
     unusable::Unusable,
 };
 
@@ -24,8 +26,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Unusable> {
         return jwk::parse(text.trim());
     }
     let blocks = pem::blocks(text)?;
-    let is_private = |block: &&Block<'_>| block.label.ends_with("PRIVATE KEY");
-    match blocks.iter().find(is_private) {
+    match blocks.iter().find(|block| block.is_private_key()) {
         Some(block) => from_block(block).map(Parsed::from),
         None if blocks.is_empty() => Err(Unusable::NoKey),
         None => Err(Unusable::Public),
@@ -36,7 +37,7 @@ fn from_block(block: &Block<'_>) -> Result<Key, Unusable> {
     if block.label == "OPENSSH PRIVATE KEY" {
         return Err(Unusable::OpenSsh);
     }
-    if block.label == "ENCRYPTED PRIVATE KEY" || block.is_encrypted() {
+    if block.is_encrypted() {
         return Err(Unusable::Encrypted);
     }
     let der = block.der().ok_or(Unusable::Broken)?;

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
-    der,
     jwt::{self, Claims, Header},
+    signature,
     signer::AnySigner,
     unusable::{Problem, Unusable, UnusableCredential},
 };
@@ -136,7 +136,7 @@ impl Said {
         let message = self.message(&header).map_err(unusable)?;
         let signature = signer.sign(message.as_bytes()).await;
         let signature = signature.map_err(|error| problem(Problem::Signer(error.into())))?;
-        let signature = der::fixed(algorithm, signature);
+        let signature = signature::fixed(algorithm, signature);
         Ok(jwt::signed(&message, &signature.ok_or_else(|| unusable(Unusable::BadSignature))?))
     }
 
@@ -207,7 +207,7 @@ impl Said {
         let (Some(secret), Some(text)) = (&self.certificate, read) else { return Ok(()) };
         let certified = || {
             let certificates = Certificates::parse(text)?;
-            certificates.check(public_key, jwt::now())?;
+            certificates.check(public_key, std::time::SystemTime::now())?;
             Ok(certificates)
         };
         let certificates =

@@ -2,6 +2,8 @@
 
 use std::{error::Error, sync::Arc};
 
+#[cfg(feature = "jwt")]
+use super::super::pem::Malformed;
 use crate::secret::Secret;
 
 /// What `client_assertion` stands for in errors.
@@ -90,6 +92,16 @@ impl UnusableCredential {
 }
 
 // ===== impl Unusable =====
+
+#[cfg(feature = "jwt")]
+impl From<Malformed> for Unusable {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Cut => Self::Cut,
+            Malformed::EscapedLines => Self::EscapedLines,
+        }
+    }
+}
 
 impl Unusable {
     /// Whoever writes a file goes on writing; and a key and its certificate, which are two files,

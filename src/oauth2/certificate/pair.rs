@@ -6,10 +6,14 @@ use reqwest::Client;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{client_recipe::ClientRecipe, transport::Identity},
-    pem,
+    super::{
+        client_recipe::ClientRecipe,
+        pem::{self, Block},
+        transport::Identity,
+        x509::Certificate,
+    },
+    texts,
     unusable::Unusable,
-    validity,
 };
 
 /// The client's certificates and their key, as one text.
@@ -22,20 +26,15 @@ pub(super) struct Pair {
 impl Pair {
     /// Finds the certificates in one text and the key in the other.
     pub(super) fn of(identity: Identity<'_>) -> Result<Self, Unusable> {
-        let certificates = pem::certificates(identity.certificate)?;
-        let key = pem::key(identity.key)?;
-        let expiry = certificates.first().and_then(|first| validity::not_after(first));
-        if expiry.is_some_and(|expiry| expiry <= SystemTime::now()) {
+        let certificates = texts::certificates(identity.certificate)?;
+        let key = texts::key(identity.key)?;
+        let first = certificates.first().and_then(Block::der);
+        let first = first.as_deref().and_then(|der| Certificate::read(der));
+        if first.is_some_and(|first| first.not_after < SystemTime::now()) {
             return Err(EXPIRED);
         }
-        // Room for all: a text that grew would leave copies of the key behind.
-        let length = certificates.iter().chain([&key]).map(|section| section.len() + 1).sum();
-        let mut pem = Zeroizing::new(String::with_capacity(length));
-        for section in certificates.into_iter().chain([key]) {
-            pem.push_str(section);
-            pem.push('\n');
-        }
-        Ok(Self { pem })
+        let blocks: Vec<_> = certificates.iter().chain([&key]).collect();
+        Ok(Self { pem: pem::text(&blocks) })
     }
 
     /// A client that shows the certificates.

@@ -1,4 +1,4 @@
-//! What a response says of the token that its request carried.
+//! What a response says about the token that its request carried.
 
 use http::Response;
 

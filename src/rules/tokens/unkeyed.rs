@@ -15,7 +15,7 @@ use crate::{
 /// cache of its own.
 ///
 /// [`BearerAuthLayer::from_cache`](crate::BearerAuthLayer::from_cache) and
-/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take whatever becomes one.
+/// [`BearerAuthLayer::route`](crate::BearerAuthLayer::route) take anything that converts into it.
 #[derive(Clone, Debug)]
 pub struct Tokens(TokenCache);
 
@@ -43,7 +43,7 @@ impl Tokens {
     }
 }
 
-/// From a cache of its own for that source.
+/// The source gets a cache of its own.
 impl<S: TokenSource> From<S> for Tokens {
     fn from(source: S) -> Self {
         TokenCache::new(source).into()

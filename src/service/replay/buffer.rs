@@ -1,8 +1,8 @@
-//! A body of any kind, kept while it streams.
+//! Keeps a body of any type while it streams.
 //!
-//! The inner service is handed a [`ReplayBody`], the response future has the [`KeptBody`]. They
-//! share a [`Record`]: the first writes down on it what it reads and, when it ends or is dropped,
-//! gives back what has not been read; the second makes the replay of both.
+//! The inner service gets a [`ReplayBody`], the response future has the [`KeptBody`]. They share a
+//! [`Record`]. The `ReplayBody` records what it reads and, when it ends or is dropped, gives back
+//! what it has not read; the `KeptBody` makes the replay from both.
 //!
 //! ```text
 //! Reading ──end, or body dropped──▶ Returned ──replay──▶ Void
@@ -26,14 +26,14 @@ use http_body::{Body, Frame, SizeHint};
 use self::storage::Storage;
 use super::strategy::{Replay, sealed::Sealed};
 
-/// Keeps a copy of what is read of the body, up to a limit in bytes.
+/// Keeps a copy of what the inner service reads of the body, up to a limit in bytes.
 ///
-/// No frame is delayed. If the token was rejected before the body's end was read, the replay is
-/// what was kept, followed by what is unread as soon as the inner service has let go of it. Past the
-/// limit, or after an error of the body, there is no replay.
+/// It delays no frame. If the token is rejected before the body has been read to its end, the
+/// replay is what was kept, followed by the unread rest as soon as the inner service has released
+/// it. Past the limit, or after an error of the body, there is no replay.
 ///
-/// The limit is for the memory that is held, however small the frames are. Trailers count too:
-/// they may take the room that the data has left, or 1 KiB if that is more.
+/// The limit counts the memory that the copy holds, however small the frames are. Trailers count
+/// too: they may take the room that the data leaves, or 1 KiB if that is more.
 #[derive(Clone)]
 pub struct BufferBody<F> {
     limit: usize,
@@ -47,7 +47,7 @@ impl<F> BufferBody<F> {
         Self { limit, wrap }
     }
 
-    /// How many bytes are kept of a body, at most.
+    /// The most bytes that the layer keeps of a body.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.limit
@@ -67,7 +67,7 @@ where
 
     fn keep(&self, body: &B, limit: Option<usize>) -> Option<KeptBody<B, F>> {
         let limit = limit.unwrap_or(self.limit);
-        // What is known to be too long is not begun with.
+        // Do not start to keep a body that is known to be too long.
         let may_fit = body.size_hint().lower() <= limit as u64;
         let kept = || KeptBody { record: Arc::new(Record::new(limit)), wrap: self.wrap.clone() };
         may_fit.then(kept)
@@ -101,7 +101,7 @@ impl<F> fmt::Debug for BufferBody<F> {
     }
 }
 
-/// What [`BufferBody`] keeps of a body that is on its way. Dropping it frees that at once.
+/// What [`BufferBody`] keeps of a body in flight. Dropping it frees the memory at once.
 pub struct KeptBody<B, F> {
     record: Arc<Record<B>>,
     wrap: F,
@@ -121,20 +121,20 @@ impl<B, F> fmt::Debug for KeptBody<B, F> {
 
 // ===== impl ReplayBody =====
 
-/// The body that the inner service is handed by [`BufferBody`]: the request's own, frame by
-/// frame, or its replay.
+/// The body that [`BufferBody`] gives to the inner service: the request's own, frame by frame, or
+/// its replay.
 ///
 /// It is `Send` and `Sync` if the request's body is `Send`.
 pub struct ReplayBody<B> {
     /// What was kept, on a replay.
     prefix: VecDeque<Bytes>,
-    /// The request's body, as far as it has not ended. A lock that is never taken makes it
-    /// `Sync`: whoever polls has it for himself.
+    /// The request's body, as far as it has not ended. The mutex, which is never locked, makes this
+    /// type `Sync`: whoever polls has exclusive access.
     unread: Option<Mutex<Pin<Box<B>>>>,
     trailers: Option<HeaderMap>,
-    /// What is read is written down here, the first time.
+    /// Records what is read, the first time.
     record: Option<Arc<Record<B>>>,
-    /// What `unread` said last.
+    /// The last size hint of `unread`.
     hint: SizeHint,
     ended: bool,
 }
@@ -226,7 +226,7 @@ impl<B: Body> Body for ReplayBody<B> {
     fn size_hint(&self) -> SizeHint {
         let kept: u64 = self.prefix.iter().map(|kept| kept.len() as u64).sum();
         let mut hint = SizeHint::default();
-        // The upper bound first: the lower one may not pass it.
+        // The upper bound first: the lower bound must not exceed it.
         if let Some(upper) = self.hint.upper().and_then(|upper| upper.checked_add(kept)) {
             hint.set_upper(upper);
         }
@@ -254,21 +254,22 @@ fn unread<B>(unread: &mut Option<Mutex<Pin<Box<B>>>>) -> Option<&mut Pin<Box<B>>
     unread.as_mut().map(|unread| unread.get_mut().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Costs nothing for `Bytes`.
+/// Free for `Bytes`.
 fn into_bytes<D: Buf>(frame: Frame<D>) -> Frame<Bytes> {
     frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))
 }
 
 // ===== impl Record =====
 
-/// What the two share. Nothing of the user's is called or dropped under its lock.
+/// What the two bodies share. No user code runs, and nothing of the user's is dropped, under its
+/// lock.
 struct Record<B>(Mutex<State<B>>);
 
 enum State<B> {
-    /// The inner service has the body; perhaps somebody waits for a change.
+    /// The inner service has the body; a task may wait for a change.
     Reading { kept: Storage, waiter: Option<Waker> },
-    /// The inner service has let go of the body. `unread` is what it has not read, unless it has
-    /// read all.
+    /// The inner service has released the body. `unread` is what it has not read, unless it has
+    /// read everything.
     Returned { kept: Storage, unread: Option<Pin<Box<B>>> },
     /// There will be no replay, or it has been made.
     Void,
@@ -279,7 +280,7 @@ impl<B> Record<B> {
         Self(Mutex::new(State::Reading { kept: Storage::new(limit), waiter: None }))
     }
 
-    /// Keeps a copy of the frame, and says whether it wants the next one.
+    /// Keeps a copy of the frame. Returns whether to keep the next one too.
     fn push(&self, frame: &Frame<Bytes>) -> bool {
         let is_kept = match &mut *self.lock() {
             State::Reading { kept, .. } => kept.push(frame),
@@ -291,7 +292,7 @@ impl<B> Record<B> {
         is_kept
     }
 
-    /// The inner service has let go of the body.
+    /// Takes the body back from the inner service.
     fn give_back(&self, unread: Option<Pin<Box<B>>>) {
         let mut state = self.lock();
         let before = mem::replace(&mut *state, State::Void);
@@ -305,7 +306,7 @@ impl<B> Record<B> {
         waiter.into_iter().for_each(Waker::wake);
     }
 
-    /// There will be no replay: what was kept is freed at once.
+    /// Rules out a replay, and frees what was kept at once.
     fn void(&self) {
         let before = mem::replace(&mut *self.lock(), State::Void);
         if let State::Reading { waiter: Some(waiter), .. } = before {
@@ -321,7 +322,7 @@ impl<B> Record<B> {
         if self.wakes_later(cx) || !self.is_void() { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// The body once more, as soon as it is back.
+    /// The body again, as soon as the inner service has released it.
     fn poll_replay(&self, cx: &mut Context<'_>) -> Poll<Option<ReplayBody<B>>>
     where
         B: Body,
@@ -335,7 +336,7 @@ impl<B> Record<B> {
         Poll::Ready(Some(ReplayBody::new(prefix, unread, trailers)))
     }
 
-    /// Whether the inner service has the body still; the task is then woken when that changes.
+    /// Whether the inner service still has the body. If so, the task is woken when that changes.
     fn wakes_later(&self, cx: &mut Context<'_>) -> bool {
         let waker = cx.waker().clone();
         let before = match &mut *self.lock() {

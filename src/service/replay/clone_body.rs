@@ -7,7 +7,7 @@ use http::Request;
 use super::strategy::{Replay, sealed::Sealed};
 
 /// Keeps a clone of the body: for `Full<Bytes>`, `Empty`, `String` and others that are cheap to
-/// clone. A clone has to yield what the original would have.
+/// clone. A clone must yield what the original yields.
 #[derive(Clone, Copy, Debug)]
 pub struct CloneBody {
     _private: (),

@@ -1,14 +1,15 @@
-//! What is kept of a request beside its body.
+//! What a replay keeps of a request besides its body.
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 
-/// How many headers are kept in place. More of them take an allocation.
+/// How many headers are kept inline. More of them take an allocation.
 const IN_PLACE: usize = 8;
 
 type Header = (HeaderName, HeaderValue);
 
-/// A request's head as it was before the token was put on. It is cheaper to make than a clone, whose
-/// headers take two allocations, and dearer to use: it is made for every request, and used for few.
+/// A request's head as it was before the token was added. It is cheaper to make than a clone, whose
+/// headers take two allocations, and dearer to use: the layer makes one for every request and uses
+/// few.
 pub(crate) struct KeptHead {
     method: Method,
     uri: Uri,
@@ -19,7 +20,7 @@ pub(crate) struct KeptHead {
 }
 
 impl KeptHead {
-    /// All but the headers.
+    /// Everything but the headers.
     #[inline]
     pub(crate) fn new<B>(request: &Request<B>) -> Self {
         Self {
@@ -36,13 +37,13 @@ impl KeptHead {
         let mut headers = headers.iter();
         for place in &mut self.in_place {
             let Some(header) = headers.next() else { return };
-            // An assignment would copy it once more.
+            // An assignment would copy the header again.
             place.get_or_insert_with(|| clone_of(header));
         }
         self.others.extend(headers.map(clone_of));
     }
 
-    /// The request once more, without a token.
+    /// The request again, without a token.
     pub(crate) fn into_request<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
         for (name, value) in self.in_place.into_iter().flatten().chain(self.others) {

@@ -6,7 +6,7 @@ use http::Request;
 
 use super::strategy::{Replay, sealed::Sealed};
 
-/// Keeps nothing: a rejection is the answer.
+/// Keeps nothing: the caller gets the rejection as the answer.
 #[derive(Clone, Copy, Debug)]
 pub struct NoReplay {
     _private: (),

@@ -1,14 +1,14 @@
-//! What every way of keeping a body has to offer.
+//! What every replay strategy provides.
 
 use std::task::{Context, Poll};
 
 use http::Request;
 
-/// What is kept of a request's body while the request is on its way.
+/// How the layer keeps a request's body for a replay while the request is in flight.
 ///
-/// There are three: [`CloneBody`](crate::CloneBody), [`BufferBody`](crate::BufferBody) and
-/// [`NoReplay`](crate::NoReplay); the trait is sealed. `Body`
-/// is the type that the inner service is handed.
+/// There are three strategies: [`CloneBody`](crate::CloneBody), [`BufferBody`](crate::BufferBody)
+/// and [`NoReplay`](crate::NoReplay). The trait is sealed. `Body` is the body type that the inner
+/// service gets.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep a body of type `{B}` to send it again after a 401",
     label = "this body is not `Clone`, or is not what `wrap` takes",
@@ -18,39 +18,39 @@ use http::Request;
     note = "or call `.no_replay()` to keep nothing: a 401 is then returned as it is"
 )]
 pub trait Replay<B>: Clone + sealed::Sealed {
-    /// What the inner service is handed.
+    /// The body that the inner service gets.
     type Body;
-    /// What is kept.
+    /// What the strategy keeps of a body.
     #[doc(hidden)]
     type Kept;
-    /// Whether anything is ever kept.
+    /// Whether the strategy ever keeps anything.
     #[doc(hidden)]
     const KEEPS: bool;
 
-    /// What is kept of a body that is about to be sent; `None` if it cannot be sent again.
+    /// Keeps what a replay of the body needs; `None` if the body cannot be sent again.
     #[doc(hidden)]
     fn keep(&self, body: &B, limit: Option<usize>) -> Option<Self::Kept>;
 
-    /// The request as the inner service is handed it. It takes requests, not bodies, because
-    /// those are large: what leaves the body as it is must not move it.
+    /// Makes the request that the inner service gets. This takes requests, not bodies, because
+    /// bodies are large: a strategy that does not change the body must not move it.
     #[doc(hidden)]
     fn pass(&self, request: Request<B>, kept: Option<&Self::Kept>) -> Request<Self::Body>;
 
-    /// Whether what was kept can still become the body once more.
+    /// Whether the body can still be restored.
     #[doc(hidden)]
     fn can_restore(kept: &Self::Kept) -> bool;
 
-    /// Ready as soon as what was kept can never become the body again.
+    /// Ready as soon as the body can never be restored.
     #[doc(hidden)]
     fn poll_void(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<()>;
 
-    /// The same body once more, as soon as it can be had; `None` if it cannot. It is not polled
-    /// again once it is ready.
+    /// The same body again, as soon as it is available; `None` if it never is. The caller does not
+    /// poll again after `Ready`.
     #[doc(hidden)]
     fn poll_restore(kept: &mut Self::Kept, cx: &mut Context<'_>) -> Poll<Option<Self::Body>>;
 }
 
-/// Nobody outside can implement what they cannot name.
+/// Other crates cannot implement a trait that they cannot name.
 pub(crate) mod sealed {
     #[expect(unnameable_types, reason = "that is how it seals")]
     pub trait Sealed {}

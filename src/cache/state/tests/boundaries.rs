@@ -1,8 +1,8 @@
-//! The very moment at which something begins or ends.
+//! The exact moment at which something begins or ends.
 
 use super::*;
 
-/// A source that has failed for good, and the flight that said so.
+/// A source with a permanent failure, and the flight that failed.
 fn failed_for_good() -> (World, FlightId) {
     let mut world = World::new();
     let start = world.ask().1.unwrap();
@@ -45,7 +45,7 @@ fn the_rejection_of_an_older_token_holds_nobody_up_who_uses_the_current_one() {
     world.pass(99_000.0);
     let (answer, refresh) = world.ask();
     assert_eq!((given(&answer), refresh.is_some()), (Some("b"), true));
-    // It asks for claims, which the current token has not: it waits, and then asks again.
+    // It asks for claims that the current token does not have: it waits, and then asks again.
     let claims = Challenge::new("Bearer").with_param("claims", "x");
     let rejection = rejection(&a, "other").with_challenge(claims);
     let (answer, _) = world.state.reject(&rejection, RejectedBy::Waiter, world.now);

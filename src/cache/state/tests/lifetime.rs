@@ -17,7 +17,7 @@ fn jitter_lengthens_the_due_window_by_up_to_half() {
     assert_eq!(world.seconds(world.state.status(world.now).due), 700.0);
 }
 
-/// When a token is due that lives 1000 s (and 990 until the margin), if that was said.
+/// When a token is due that lives 1000 s (990 s until the margin), if it says so itself.
 fn due(said: u32, random: f64, policy: fn(RefreshPolicyBuilder) -> RefreshPolicyBuilder) -> f64 {
     let mut world = World::with(policy);
     world.random = random;

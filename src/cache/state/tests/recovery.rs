@@ -3,7 +3,7 @@
 use super::*;
 
 impl World {
-    /// Ends a flight, and says how many had failed before and for how long, if that is told.
+    /// Ends a flight. Returns how many had failed before and for how long, if that is reported.
     fn told_at_end(
         &mut self,
         start: &Start,
@@ -21,7 +21,7 @@ impl World {
         })
     }
 
-    /// Which origins are said to accept tokens again, after how many backoffs.
+    /// The origins reported to accept tokens again, each with its number of backoffs.
     fn told_of_acceptance(&mut self, token: &AccessToken, at: Option<&str>) -> Vec<(String, u32)> {
         let effects = self.state.accepted(token, at.map(origin).as_ref(), self.now);
         let told = effects.events.iter().map(|event| match event {

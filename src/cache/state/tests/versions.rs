@@ -1,9 +1,9 @@
-//! The version grows with each change of what is granted: what was granted before is asked for
-//! again. It never goes back, or what was granted long ago would hold once more.
+//! The version grows with each change of what is granted, so that earlier grants are asked for
+//! again. It never goes back, or a grant from long ago would hold once more.
 
 use super::*;
 
-/// Changes the world, and says by how much the version has grown.
+/// Changes the world, and returns by how much the version has grown.
 fn growth(world: &mut World, change: impl FnOnce(&mut World)) -> u64 {
     let before = world.state.version();
     change(world);

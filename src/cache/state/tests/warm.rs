@@ -1,4 +1,4 @@
-//! A token that is to be there although no caller waits for it.
+//! A token that the cache must have although no caller waits for it.
 
 use super::*;
 

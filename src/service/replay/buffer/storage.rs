@@ -1,8 +1,8 @@
-//! What is kept of a body, in memory of its own.
+//! What a replay keeps of a body, in memory of its own.
 //!
-//! A frame is often a small slice of a large buffer, and to keep the slice would keep the buffer.
-//! So the bytes are copied, and what counts against the limit is the memory that is held. Where
-//! one frame ended and the next began is not kept.
+//! A frame is often a small slice of a large buffer, and keeping the slice would keep the buffer.
+//! So the storage copies the bytes, and counts the memory that it holds against the limit. It does
+//! not keep where one frame ended and the next began.
 
 use std::{cmp::max, collections::VecDeque};
 
@@ -10,22 +10,21 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-/// The smallest chunk that is allocated, if the limit leaves so much room.
+/// The smallest chunk to allocate, if the limit leaves that much room.
 const MIN_CHUNK: usize = 256;
 
-/// What a field of the trailers is counted for, beside its name and its value: its place in the
-/// map, and the room that a growing map has in reserve.
+/// What each field of the trailers counts for, besides its name and its value: its place in the
+/// map, and the reserve of a growing map.
 const FIELD: usize = 256;
 
-/// So much of trailers is kept whatever the limit, so that a checksum behind a body that just fits
-/// does not cost the replay.
+/// This much of the trailers is kept whatever the limit, so that a checksum after a body that just
+/// fits does not prevent the replay.
 const FREE_TRAILERS: usize = 1024;
 
-/// The data and the trailers of a body, as far as they were read.
+/// The data and the trailers of a body, as far as the inner service has read them.
 pub(super) struct Storage {
     limit: usize,
-    /// How much data is kept. It is as much as all chunks but the last have room for, and a part
-    /// of the last.
+    /// How much data is kept. It fills all chunks but the last, and a part of the last.
     length: usize,
     chunks: VecDeque<Vec<u8>>,
     trailers: Option<HeaderMap>,
@@ -36,8 +35,8 @@ impl Storage {
         Self { limit, length: 0, chunks: VecDeque::new(), trailers: None }
     }
 
-    /// Keeps a copy of the frame. If that is not possible it says `false`, and what was kept
-    /// before is of no use any more.
+    /// Keeps a copy of the frame. Returns `false` if that is not possible; what was kept before is
+    /// then useless.
     #[must_use]
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) -> bool {
         // Nothing follows the trailers.
@@ -62,8 +61,9 @@ impl Storage {
             last.extend_from_slice(here);
         }
         if !beyond.is_empty() {
-            // All chunks are full now, so that this one may take all the room that is left. Each
-            // is as large as those before it together: few are enough, and none is ever moved.
+            // All chunks are full now, so the new one may take all the room that is left. Each
+            // chunk is as large as all chunks before it together: so there are few, and none is
+            // ever moved.
             let room = room.saturating_sub(here.len());
             let size = max(beyond.len(), max(self.length, MIN_CHUNK)).min(room);
             let mut chunk = Vec::with_capacity(size);
@@ -93,8 +93,8 @@ impl Storage {
     }
 }
 
-/// Fields in memory of their own; `None` if there is one that the checks of its type do not let
-/// pass a second time.
+/// Copies fields into memory of their own; `None` if a field does not pass the checks of its type
+/// again.
 fn copy(fields: &HeaderMap) -> Option<HeaderMap> {
     let mut copy = HeaderMap::new();
     for (name, value) in fields {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     impl Storage {
-        /// How much memory is held for data.
+        /// How much memory the data holds.
         fn held(&self) -> usize {
             self.chunks.iter().map(Vec::capacity).sum()
         }

@@ -11,10 +11,10 @@ use super::*;
 
 type Kept = KeptBody<Full<Bytes>, fn(ReplayBody<Full<Bytes>>) -> ReplayBody<Full<Bytes>>>;
 
-/// Six bytes on their way, of which so many may be kept.
+/// A body of six bytes in flight, of which `limit` bytes may be kept.
 fn sent(limit: usize) -> (ReplayBody<Full<Bytes>>, Kept) {
     let wrap: fn(_) -> _ = identity;
-    // The body does not say how long it is.
+    // This bypasses `keep`, which refuses a body that is known to be too long.
     let body = Full::from(Bytes::from_static(b"abcdef"));
     let record = Arc::new(Record::new(limit));
     let mut sent = ReplayBody::new(VecDeque::new(), Some(Box::pin(body)), None);
@@ -26,7 +26,7 @@ fn read(body: &mut ReplayBody<Full<Bytes>>) -> Option<Result<Frame<Bytes>, Infal
     body.frame().now_or_never().expect("all is there")
 }
 
-/// Counts how often it was woken.
+/// Counts its wakes.
 #[derive(Default)]
 struct Woken(AtomicUsize);
 

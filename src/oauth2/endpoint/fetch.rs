@@ -1,0 +1,353 @@
+//! One fetch: from the secrets to the token.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout_at},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    super::{
+        changes::{Change, Refusal, Refusals},
+        destination::Destination,
+        error::{EndpointError, EndpointErrorKind as Kind},
+        overlay::Overlay,
+        redact::Redactor,
+        refresh::{Grant, Refresh},
+        request::{Readings, Redeemed, Template},
+        response::FieldNames,
+        token_exchange::TokenType,
+        transport::{Transport, TransportError},
+    },
+    location::Location,
+};
+use crate::{
+    error::{CacheError, TokenError},
+    observe::{self, Label},
+    source::TokenRequest,
+    token::AccessToken,
+};
+
+pub(super) type Outcome<T> = Result<T, EndpointError>;
+pub(super) type RefreshToken = Option<Zeroizing<String>>;
+
+/// What is added to the exchanges' timeouts, so that an exchange that takes too long is
+/// reported by its own error and not by the cache's.
+const MARGIN: Duration = Duration::from_secs(1);
+/// How long what a function returns must keep still to have changed and not just have a date,
+/// which is in whole seconds in most.
+const STILL_FOR: Duration = Duration::from_millis(1100);
+/// What is said if a signer takes too long.
+const UNSIGNED: &str = "`client_assertion`: it was not signed in time";
+
+/// What a [`TokenEndpoint`](super::TokenEndpoint) is made of. Its fetches may outlive it.
+pub(in crate::oauth2) struct Endpoint {
+    pub(in crate::oauth2) label: Label,
+    /// Scheme, host, port and path, as errors show them: the endpoint's, or its issuer's.
+    pub(in crate::oauth2) place: String,
+    pub(in crate::oauth2) location: Location,
+    pub(in crate::oauth2) template: Template,
+    pub(in crate::oauth2) grant: Grant,
+    /// What kind of token has to come, if it is not for the service to decide.
+    pub(in crate::oauth2) requested: Option<TokenType>,
+    pub(in crate::oauth2) names: FieldNames,
+    pub(in crate::oauth2) timeout: Option<Duration>,
+    pub(in crate::oauth2) transport: Box<dyn Transport>,
+    pub(in crate::oauth2) refusals: Refusals,
+}
+
+// ===== impl Endpoint =====
+
+impl Endpoint {
+    /// Fetches a token. An exchange of a refresh token is shared by all who ask for the same
+    /// meanwhile, and goes on if none of them is left.
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        request: TokenRequest,
+    ) -> Result<AccessToken, TokenError> {
+        let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
+        let label = request.label().or(&self.label);
+        let request = request.labelled(label);
+        let overlay = Overlay::of(&request);
+        self.check(&overlay).map_err(|error| told(request.label(), error))?;
+        let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
+        refresh.resume_hooks(request.label());
+        let rejected = request.rejected().cloned();
+        let start = || {
+            let (endpoint, request) = (Arc::clone(self), request.clone());
+            async move { endpoint.run(request).await }
+        };
+        refresh.runs.join(&runtime, &overlay, rejected.as_ref(), self.longest(), start).await
+    }
+
+    /// Whether what is asked for can be asked for here. If not, nothing is read and nothing sent.
+    fn check(&self, overlay: &Overlay) -> Outcome<()> {
+        self.template.check(overlay, self.takes_subject()).map_err(|(kind, problem)| {
+            let error = self.error(kind);
+            match problem {
+                Some(problem) => error.with_detail(&Redactor::default().clean(&problem)),
+                None => error,
+            }
+        })
+    }
+
+    pub(super) fn takes_subject(&self) -> bool {
+        matches!(self.grant, Grant::Subject(_))
+    }
+
+    /// Two exchanges, of which a fetch may need the second, and the metadata before them.
+    pub(super) fn attempt_timeout(&self) -> Option<Duration> {
+        let more = self.location.timeout().saturating_add(MARGIN);
+        self.timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(more))
+    }
+
+    /// The longest that a fetch of a refresh token can take: each of two exchanges may have to
+    /// be repeated.
+    fn longest(&self) -> Duration {
+        let timeout = self.timeout.unwrap_or(Duration::MAX);
+        let more = self.location.timeout().saturating_add(STILL_FOR + MARGIN);
+        timeout.saturating_mul(4).saturating_add(more)
+    }
+
+    /// Whether something was changed, since the last refusal, by which it may be over.
+    pub(super) async fn recovered(&self) -> bool {
+        let Some(Refusal { request, sent, .. }) = self.refusals.last() else { return false };
+        let Ok(now) = self.read(&request).await else { return false };
+        let change = match &sent {
+            // What could not be read can be read now.
+            None => Change::Kept,
+            // The pause between one question and the next shows what has a date.
+            Some(sent) => self.change(&request, sent, &now, Duration::ZERO).await,
+        };
+        self.refusals.may_end(change, now)
+    }
+
+    async fn run(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        let label = request.label().clone();
+        self.refusals.begin();
+        let (outcome, sent) = self.attempt(&request).await;
+        match &outcome {
+            Ok(_) => self.refusals.succeeded(),
+            Err(error) if error.is_about_the_key() => {}
+            Err(error) if error.is_transient() => self.refusals.failed(None),
+            Err(_) => self.refusals.failed(Some(self.refused(request, sent))),
+        }
+        outcome.map_err(|error| told(&label, error))
+    }
+
+    /// What is remembered of a refusal: nothing of a subject, who may log out.
+    fn refused(&self, request: TokenRequest, sent: Option<Readings>) -> Refusal {
+        if !matches!(self.grant, Grant::Subject(_)) {
+            return Refusal::new(request, sent);
+        }
+        let request = TokenRequest::new(request.reason());
+        let overlay = Overlay::of(&request);
+        Refusal::new(request, sent.map(|sent| Readings { redeemed: None, overlay, ..sent }))
+    }
+
+    /// Fetches a token, and once more if the service refuses and what would be sent has changed
+    /// meanwhile. Beside the outcome, what was sent last.
+    async fn attempt(&self, request: &TokenRequest) -> (Outcome<AccessToken>, Option<Readings>) {
+        let sent = match self.read_whole(request).await {
+            Ok(readings) => readings,
+            Err(error) => return (Err(error), None),
+        };
+        let identity = self.template.identity(&sent);
+        let to = self.location.destination(&*self.transport, identity, request.label()).await;
+        let to = match to {
+            Ok(destination) => destination,
+            Err(error) => return (Err(self.located(error)), Some(sent)),
+        };
+        let outcome = self.redeem(&sent, &to).await;
+        if !outcome.as_ref().is_err_and(EndpointError::blames_the_request) {
+            return (outcome, Some(sent));
+        }
+        let Ok(fresh) = self.read(request).await else { return (outcome, Some(sent)) };
+        let change = self.change(request, &sent, &fresh, STILL_FOR).await;
+        if !self.refusals.may_try(change) {
+            return (outcome, Some(sent));
+        }
+        let outcome = self.redeem(&fresh, &to).await;
+        let is_refused = outcome.as_ref().is_err_and(EndpointError::blames_the_request);
+        if is_refused && change == Change::Made {
+            self.refusals.was_made_anew();
+        }
+        (outcome, Some(fresh))
+    }
+
+    /// What has changed. What a function returns is read once more, to see if it keeps still
+    /// for so long.
+    async fn change(
+        &self,
+        request: &TokenRequest,
+        sent: &Readings,
+        now: &Readings,
+        still_for: Duration,
+    ) -> Change {
+        let between = |before, now| Change::between(self.template.secrets(), before, now);
+        let change = between(sent, now);
+        if change != Change::Made {
+            return change;
+        }
+        if !still_for.is_zero() {
+            sleep(still_for).await;
+        }
+        match self.read(request).await {
+            Ok(again) if between(now, &again) == Change::Nothing => change,
+            _ => Change::Anew,
+        }
+    }
+
+    /// Reads what has to be sent and, if one of certificate and key is the old one still, reads
+    /// them once more.
+    async fn read_whole(&self, request: &TokenRequest) -> Outcome<Readings> {
+        let readings = self.read(request).await?;
+        if self.transport.may_take(self.template.identity(&readings)) {
+            return Ok(readings);
+        }
+        self.read(request).await
+    }
+
+    /// Reads what has to be sent for this request.
+    async fn read(&self, request: &TokenRequest) -> Outcome<Readings> {
+        let read = async {
+            let mut readings = self.template.read(&Overlay::of(request)).await?;
+            readings.redeemed = match &self.grant {
+                Grant::Repeated => None,
+                Grant::Refresh(refresh) => {
+                    let token = refresh.choose(request).await?;
+                    Some(Redeemed { name: "refresh_token", token })
+                }
+                Grant::Subject(name) => {
+                    let token = readings.overlay.subject_token();
+                    token.map(|token| Redeemed { name, token })
+                }
+            };
+            Ok(readings)
+        };
+        read.await.map_err(|error| EndpointError::credential(&error, &self.place))
+    }
+
+    /// Redeems the grant, with care if it may be good for one exchange only.
+    async fn redeem(&self, readings: &Readings, to: &Destination) -> Outcome<AccessToken> {
+        let (Grant::Refresh(refresh), Some(redeemed)) = (&self.grant, &readings.redeemed) else {
+            return self.exchange(readings, to).await.map(|(token, _)| token);
+        };
+        let sent = &redeemed.token;
+        match self.refresh(refresh, sent, readings, to).await {
+            Err(error) if error.is_ambiguous() => {
+                // The same refresh token, but nothing else that is good for one exchange only.
+                let fresh = self.template.read(&readings.overlay).await.ok();
+                let fresh =
+                    fresh.map(|fresh| Readings { redeemed: Some(redeemed.clone()), ..fresh });
+                let readings = fresh.as_ref().unwrap_or(readings);
+                let again = self.refresh(refresh, sent, readings, to).await;
+                again.map_err(EndpointError::settled)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Exchanges a refresh token, and notes what came of it.
+    async fn refresh(
+        &self,
+        refresh: &Refresh,
+        sent: &Zeroizing<String>,
+        readings: &Readings,
+        to: &Destination,
+    ) -> Outcome<AccessToken> {
+        let was_in_doubt = refresh.sending(sent);
+        match self.exchange(readings, to).await {
+            Ok((token, new)) => {
+                let new = new.as_ref().unwrap_or(sent);
+                refresh.answered(sent, new);
+                Ok(token.with_refresh_token(new.as_str()))
+            }
+            Err(error) if error.is_invalid_grant() => {
+                refresh.refused(sent);
+                Err(if was_in_doubt { error.lost() } else { error })
+            }
+            Err(error) => {
+                if !was_in_doubt && !error.is_ambiguous() {
+                    refresh.settled();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// One request and its answer: the access token, and the refresh token beside it.
+    async fn exchange(
+        &self,
+        readings: &Readings,
+        to: &Destination,
+    ) -> Outcome<(AccessToken, RefreshToken)> {
+        let end = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let proven = self.prove(readings, to, end).await?;
+        let readings = proven.as_ref().unwrap_or(readings);
+        let request = self.template.request(readings, to);
+        let exchange = self.transport.exchange(request, self.template.identity(readings));
+        let outcome = match until(end, exchange).await {
+            None => Err(self.error(Kind::Timeout)),
+            Some(Ok(answer)) => self.judge(answer, readings),
+            Some(Err(broken)) => Err(self.broken(broken, readings)),
+        };
+        outcome.map_err(|error| {
+            self.location.failed(&error);
+            error.at(&to.place)
+        })
+    }
+
+    /// The same with assertions, if there have to be any. No two exchanges have the same.
+    async fn prove(
+        &self,
+        readings: &Readings,
+        to: &Destination,
+        end: Option<Instant>,
+    ) -> Outcome<Option<Readings>> {
+        match until(end, self.template.prove(readings, to)).await {
+            None => Err(self.error(Kind::Credential).with_detail(UNSIGNED)),
+            Some(Ok(proofs)) => Ok(proofs.map(|proofs| Readings { proofs, ..readings.clone() })),
+            Some(Err(error)) => {
+                Err(EndpointError::unusable(&error, error.is_transient(), &self.place))
+            }
+        }
+    }
+
+    pub(super) fn broken(&self, broken: TransportError, readings: &Readings) -> EndpointError {
+        let redactor = self.template.redactor(readings);
+        self.located(EndpointError::broken(broken, &self.place, &redactor))
+    }
+
+    /// Says where certificate and key are, if the error is about them.
+    fn located(&self, error: EndpointError) -> EndpointError {
+        match (&self.template.certificate, error.kind()) {
+            (Some((certificate, key)), Kind::ClientCertificate(_)) => {
+                let (certificate, key) = (certificate.place(), key.place());
+                let places = format!("the certificate is {certificate}, the key {key}");
+                error.with_detail(&Redactor::default().clean(&places))
+            }
+            _ => error,
+        }
+    }
+
+    pub(super) fn error(&self, kind: Kind) -> EndpointError {
+        EndpointError::new(kind, &self.place)
+    }
+}
+
+/// Waits for something at most until then; `None` if that was not long enough.
+async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
+    match end {
+        None => Some(work.await),
+        Some(end) => timeout_at(end, work).await.ok(),
+    }
+}
+
+/// The error of a fetch, which is counted.
+fn told(label: &Label, error: EndpointError) -> TokenError {
+    observe::endpoint_error(label, error.label());
+    error.into()
+}

@@ -1,0 +1,158 @@
+//! PEM (RFC 7468), read and written without leaving copies behind.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use zeroize::Zeroizing;
+
+const BEGIN: &str = "-----BEGIN ";
+const END: &str = "-----END ";
+const DASHES: &str = "-----";
+
+/// One block, not decoded.
+pub(super) struct Block<'a> {
+    pub(super) label: &'a str,
+    body: &'a str,
+}
+
+/// Why a text cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Malformed {
+    /// It ends too early.
+    Cut,
+    /// Line ends are written out.
+    EscapedLines,
+}
+
+/// All blocks of a text, whatever stands between them. Line ends may have become spaces, as they
+/// do in a variable of an environment.
+pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, Malformed> {
+    if text.contains(BEGIN) && text.contains("\\n") {
+        return Err(Malformed::EscapedLines);
+    }
+    let mut blocks = Vec::new();
+    let mut rest = text;
+    while let Some((_, begun)) = rest.split_once(BEGIN) {
+        let (label, begun) = begun.split_once(DASHES).ok_or(Malformed::Cut)?;
+        let (body, after) = begun.split_once(END).ok_or(Malformed::Cut)?;
+        let (end, after) = after.split_once(DASHES).ok_or(Malformed::Cut)?;
+        if end != label {
+            return Err(Malformed::Cut);
+        }
+        blocks.push(Block { label, body });
+        rest = after;
+    }
+    // The first line was not written whole.
+    if blocks.is_empty() && !text.is_empty() && BEGIN.starts_with(text.trim()) {
+        return Err(Malformed::Cut);
+    }
+    Ok(blocks)
+}
+
+// ===== impl Block =====
+
+impl Block<'_> {
+    pub(super) fn is_certificate(&self) -> bool {
+        self.label == "CERTIFICATE"
+    }
+
+    /// Whether it is a private key, of whatever kind.
+    pub(super) fn is_private_key(&self) -> bool {
+        self.label.ends_with("PRIVATE KEY")
+    }
+
+    /// Whether it is a key that is encrypted, in the new or in the old way (RFC 1421 §4.6.1.1).
+    pub(super) fn is_encrypted(&self) -> bool {
+        let is_old = || self.is_private_key() && self.body.contains("Proc-Type: 4,ENCRYPTED");
+        self.label == "ENCRYPTED PRIVATE KEY" || is_old()
+    }
+
+    /// What is encoded; `None` if that is no base64.
+    pub(super) fn der(&self) -> Option<Zeroizing<Vec<u8>>> {
+        let mut encoded = Zeroizing::new(Vec::with_capacity(self.body.len()));
+        encoded.extend(self.body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+        decoded(&BASE64_STANDARD, &encoded)
+    }
+}
+
+/// Decodes into memory that is wiped and does not grow.
+pub(super) fn decoded(engine: &impl Engine, encoded: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; base64::decoded_len_estimate(encoded.len())]);
+    let length = engine.decode_slice(encoded, &mut bytes).ok()?;
+    bytes.truncate(length);
+    Some(bytes)
+}
+
+/// Blocks as one text, in lines whatever their line ends had become.
+#[cfg(feature = "reqwest")]
+pub(super) fn text(blocks: &[&Block<'_>]) -> Zeroizing<String> {
+    const MARKS: usize = BEGIN.len() + END.len() + 2 * DASHES.len() + 4;
+    // Room for all: a text that grew would leave copies of a key behind.
+    let length = |block: &&Block<'_>| 2 * block.label.len() + block.body.len() + MARKS;
+    let length = blocks.iter().map(length).sum();
+    let mut text = Zeroizing::new(String::with_capacity(length));
+    for Block { label, body } in blocks {
+        let begin = [BEGIN, label, DASHES, "\n"];
+        let lines = body.split_ascii_whitespace().flat_map(|line| [line, "\n"]);
+        let end = [END, label, DASHES, "\n"];
+        text.extend(begin.into_iter().chain(lines).chain(end));
+    }
+    debug_assert!(text.len() <= length, "it has grown");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "text\n-----BEGIN A-----\nAQI=\n-----END A-----\r\n-----BEGIN B C-----\r\nAw==\r\n\
+                       -----END B C-----\n";
+
+    fn read(text: &str) -> Vec<(String, Vec<u8>)> {
+        let blocks = blocks(text).unwrap();
+        let read = |block: &Block<'_>| (block.label.to_owned(), block.der().unwrap().to_vec());
+        blocks.iter().map(read).collect()
+    }
+
+    #[test]
+    fn every_block_is_read_also_where_lines_have_become_spaces() {
+        let both = vec![("A".to_owned(), vec![1, 2]), ("B C".to_owned(), vec![3])];
+        assert_eq!(read(TWO), both);
+        assert_eq!(read(&TWO.replace(['\r', '\n'], " ")), both);
+        assert!(read("nothing of the kind").is_empty());
+        assert!(blocks("-----BEGIN A-----\n*\n-----END A-----").unwrap()[0].der().is_none());
+    }
+
+    #[test]
+    fn what_is_half_written_is_told_wherever_it_ends() {
+        let one = "-----BEGIN A-----\nAQI=\n-----END A-----";
+        for end in 1..one.len() {
+            assert_eq!(blocks(&one[..end]).err(), Some(Malformed::Cut), "{end}");
+        }
+        assert_eq!(blocks(&one.replace("END A", "END B")).err(), Some(Malformed::Cut));
+        assert_eq!(blocks(&one.replace('\n', "\\n")).err(), Some(Malformed::EscapedLines));
+    }
+
+    #[test]
+    fn an_encrypted_key_is_told_by_its_label_or_its_header() {
+        for (label, body, expected) in [
+            ("ENCRYPTED PRIVATE KEY", "CC==", true),
+            ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: X\n\nCC==", true),
+            ("PRIVATE KEY", "CC==", false),
+            ("CERTIFICATE", "Proc-Type: 4,ENCRYPTED", false),
+        ] {
+            let text = format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----");
+            assert_eq!(blocks(&text).unwrap()[0].is_encrypted(), expected, "{label}");
+        }
+    }
+
+    #[cfg(feature = "reqwest")]
+    #[test]
+    fn blocks_are_written_in_lines_into_the_room_that_there_is() {
+        let lines = "-----BEGIN A-----\nAQI=\nAw==\n-----END A-----\n";
+        let spaces = lines.replace('\n', " ");
+        for read in [lines, &spaces, "-----BEGIN A-----AQI= Aw==-----END A-----"] {
+            let blocks = blocks(read).unwrap();
+            let written = text(&blocks.iter().chain(&blocks).collect::<Vec<_>>());
+            assert_eq!(*written, lines.repeat(2));
+        }
+    }
+}
