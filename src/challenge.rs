@@ -387,21 +387,26 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_skipped() {
-        for line in [
-            &b"\"Bearer\""[..],
-            b"=",
-            b",,,",
-            b"=x, =y",
-            b"Bearer error=\"invalid",
-            b"Bearer error=\"x\\",
-            b"Bearer error=",
-            b"@@@ Bearer, \xff\xfe=\"\xff\"",
-            b"",
-        ] {
-            parse(&[line]);
+        for line in
+            [&b"\"Bearer\""[..], b"=", b",,,", b"=x, =y", b"@@@ Bearer, \xff\xfe=\"\xff\"", b""]
+        {
+            assert_eq!(parse(&[line]), [], "{}", line.escape_ascii());
         }
         let found = parse(&[b"@@ junk, Bearer error=\"invalid_token\""]);
         assert_eq!(found, [Challenge::new("Bearer").with_param("error", "invalid_token")]);
+    }
+
+    #[test]
+    fn a_challenge_that_is_cut_is_what_there_is_of_it() {
+        for (line, error) in [
+            (&b"Bearer error=\"invalid"[..], Some("invalid")),
+            (b"Bearer error=\"x\\", Some("x")),
+            (b"Bearer error=", None),
+        ] {
+            let found = parse(&[line]);
+            assert_eq!(found.len(), 1, "{}", line.escape_ascii());
+            assert_eq!((found[0].scheme(), found[0].param("error")), ("Bearer", error));
+        }
     }
 
     #[test]

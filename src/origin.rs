@@ -238,7 +238,7 @@ pub enum InvalidOrigin {
         "no origin gets the layer's token: name one with `.origin(\"https://api.example.com\")`, or \
          call `.any_https()`"
     )]
-    None,
+    NoneNamed,
     /// The layer requires a subject, but the origin has one token for all subjects.
     #[error(
         "the layer requires a subject, but the origin {0} has one token for all requests: give it \

@@ -332,7 +332,7 @@ impl Rules {
             }
         }
         if self.any_https.is_none() && self.routes.iter().next().is_none() {
-            return Err(InvalidOrigin::None);
+            return Err(InvalidOrigin::NoneNamed);
         }
         let Some(Assumed { origin, .. }) = &self.assumed else { return Ok(()) };
         let is_named = self.routes.get(origin).is_some();

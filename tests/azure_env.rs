@@ -1,15 +1,17 @@
 //! Workload identity on Azure, which is configured by the environment that a process is born with:
 //! each case is a child that runs the test beside it.
 
-use std::{convert::Infallible, path::Path, process::Command};
+#[path = "common/scripted.rs"]
+mod scripted;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use std::{path::Path, process::Command};
+
 use tower_bearer::{
     Reason, TokenRequest,
     oauth2::{InvalidEndpoint, providers::entra_workload_identity},
 };
+
+use self::scripted::{Scripted, answer};
 
 const TENANT: (&str, &str) = ("AZURE_TENANT_ID", "contoso.com");
 const CLIENT: (&str, &str) = ("AZURE_CLIENT_ID", "00001111-aaaa");
@@ -40,12 +42,9 @@ async fn the_child() {
             return println!("error: {error}");
         }
     };
-    let service = tower::service_fn(async |request: Request<Full<Bytes>>| {
-        let uri = request.uri().to_string();
-        let body = request.into_body().collect().await.unwrap().to_bytes();
-        println!("sent: {uri} {}", String::from_utf8(body.into()).unwrap());
-        let answer = r#"{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0"}"#;
-        Ok::<_, Infallible>(Response::new(answer.to_owned()))
+    let service = Scripted::always(|request| {
+        println!("sent: {} {}", request.uri, request.body);
+        answer(200, r#"{"token_type":"Bearer","expires_in":3599,"access_token":"eyJ0"}"#)
     });
     let endpoint = match builder.transport(service).build() {
         Ok(endpoint) => endpoint,

@@ -1,16 +1,18 @@
 //! Configuration as data: what it makes, and what is said of what it cannot be.
 
-use std::{convert::Infallible, time::Duration};
+#[path = "common/scripted.rs"]
+mod scripted;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
+use std::time::Duration;
+
+use http::HeaderMap;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tower_bearer::{
     AccessToken, Reason, RefreshPolicy, Secret, Subject, TokenKey, TokenRequest, TokenSource,
     oauth2::Config,
 };
+
+use self::scripted::{Scripted, answer};
 
 /// What must never be shown.
 const HUSH: &str = "hunter2";
@@ -28,21 +30,11 @@ async fn request(config: &Config) -> Seen {
 }
 
 async fn request_for(config: &Config, request: TokenRequest) -> Seen {
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let transport = tower::service_fn(move |request: Request<Full<Bytes>>| {
-        let tell = tell.clone();
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.expect("it is whole").to_bytes();
-            let body = String::from_utf8(body.into()).expect("it is text");
-            tell.send((parts.uri.to_string(), parts.headers, body)).expect("the test waits");
-            let answer = r#"{"access_token":"abc","token":"abc"}"#;
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer)))
-        }
-    });
-    let endpoint = config.builder().transport(transport).build().unwrap();
+    let service = Scripted::new([answer(200, r#"{"access_token":"abc","token":"abc"}"#)]);
+    let endpoint = config.builder().transport(service.clone()).build().unwrap();
     endpoint.fetch(request).await.unwrap();
-    told.recv().await.unwrap()
+    let seen = service.seen().remove(0);
+    (seen.uri.to_string(), seen.headers, seen.body)
 }
 
 fn file(content: &str) -> tempfile::TempPath {
@@ -84,15 +76,11 @@ async fn every_setting_arrives_on_the_wire() {
     let expected = r#"{"assertion":"hunter2","audience":"api","client_id":"me","client_secret":"hunter2","grant_type":"urn:example","kind":"plain","resource":["https://a.example","https://b.example"],"scope":"a b"}"#;
     assert_eq!(body, expected);
 
-    let endpoint = config.builder().transport(tower::service_fn(never)).build().unwrap();
+    let endpoint = config.builder().transport(Scripted::new([])).build().unwrap();
     assert_eq!(endpoint.name(), Some("billing"));
     // Two exchanges and a margin.
     assert_eq!(endpoint.attempt_timeout(), Some(Duration::from_secs(6)));
     assert!(!format!("{config:?}").contains(HUSH));
-}
-
-async fn never(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
-    std::future::pending().await
 }
 
 #[tokio::test]
@@ -360,15 +348,11 @@ async fn json_is_read_as_toml_is() {
 
 #[tokio::test]
 async fn an_issuer_stands_in_place_of_the_url() {
-    let transport = tower::service_fn(async |request: Request<Full<Bytes>>| {
-        let issuer = "https://issuer.example";
-        let answer = match request.uri().path() {
-            "/token" => r#"{"access_token":"abc"}"#.to_owned(),
-            _ => {
-                format!(r#"{{"issuer":"{issuer}","token_endpoint":"https://token.example/token"}}"#)
-            }
-        };
-        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(answer)))
+    let metadata =
+        r#"{"issuer":"https://issuer.example","token_endpoint":"https://token.example/token"}"#;
+    let transport = Scripted::always(move |request| match request.uri.path() {
+        "/token" => answer(200, r#"{"access_token":"abc"}"#),
+        _ => answer(200, metadata),
     });
     let config = toml("issuer = 'https://issuer.example'\nclient_id = 'me'");
     let endpoint = config.builder().transport(transport).build().unwrap();
@@ -649,7 +633,7 @@ fn what_makes_no_endpoint_is_named_when_it_is_built() {
     assert!(error.contains("`url` is http://auth.example.com"), "{error}");
     toml("url = 'http://auth.example.com'\nclient_id = 'me'\nallow_plaintext = true")
         .builder()
-        .transport(tower::service_fn(never))
+        .transport(Scripted::new([]))
         .build()
         .unwrap();
     assert!(of("url = 'https://a.example'\nclient_id = ''").contains("`client_id` is empty"));

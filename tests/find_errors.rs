@@ -1,5 +1,8 @@
 //! The errors of the crate are found in what outer layers make of them.
 
+#[path = "common/scripted.rs"]
+mod scripted;
+
 use std::{
     error::Error,
     future::{Ready, pending},
@@ -8,24 +11,21 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::Full;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use http::{Request, Response};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_bearer::{
     AccessToken, BearerAuthLayer, BoxError, CacheError, Refused, TokenError, from_fn,
     oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint},
 };
+
+use self::scripted::{Scripted, Step};
 
 const API: &str = "https://api.example.com";
 const OTHER: &str = "https://other.example.com";
 
 /// The layer over a token service that refuses.
 fn refusing() -> BearerAuthLayer {
-    let service = service_fn(async |_: Request<Full<Bytes>>| {
-        let answer = Response::builder().status(StatusCode::UNAUTHORIZED);
-        Ok::<_, BoxError>(answer.body(r#"{"error":"invalid_client"}"#.to_owned()).unwrap())
-    });
+    let service = Scripted::refusing(401, "invalid_client");
     let endpoint = TokenEndpoint::builder("https://auth.example.com/token");
     let endpoint = endpoint.client_id("orders").client_secret("s3cr3t").transport(service);
     BearerAuthLayer::new(endpoint.build().unwrap()).origin(API).unwrap()
@@ -163,9 +163,7 @@ async fn in_the_error_of_a_source_that_wraps_another() {
     let inner = TokenEndpoint::builder("https://auth.example.com/token")
         .client_id("orders")
         .client_secret("s3cr3t")
-        .transport(service_fn(async |_: Request<Full<Bytes>>| {
-            Err::<Response<String>, BoxError>(io::Error::from(io::ErrorKind::BrokenPipe).into())
-        }))
+        .transport(Scripted::new([Step::Fail(io::Error::from(io::ErrorKind::BrokenPipe).into())]))
         .build()
         .unwrap();
     let source = from_fn(move |request| {

@@ -91,7 +91,7 @@ async fn arguments_reach_the_program_without_a_shell() {
 
 #[tokio::test]
 async fn a_command_has_nothing_to_read_and_the_environment_it_was_given() {
-    assert!(matches!(failure(&sh("cat")).await.0, CommandErrorKind::Nothing));
+    assert!(matches!(failure(&sh("cat")).await.0, CommandErrorKind::NoOutput));
     let inherits = sh("[ \"$PATH\" = \"$MINE\" ] && echo hush");
     let path = std::env::var_os("PATH").unwrap();
     assert_eq!(fetch(&inherits.env("MINE", path)).await.unwrap().secret(), "hush");
@@ -183,7 +183,7 @@ async fn a_command_that_exits_1_with_a_token_on_its_output_gives_none() {
 async fn a_command_that_prints_nothing_gives_no_token() {
     for script in ["true", "echo", "echo hush >&2"] {
         let (kind, error) = failure(&sh(script)).await;
-        assert!(matches!(kind, CommandErrorKind::Nothing), "{script}");
+        assert!(matches!(kind, CommandErrorKind::NoOutput), "{script}");
         assert!(error.is_transient());
     }
 }

@@ -1,6 +1,10 @@
 //! Feature `metrics`: every number counts what its name says, and the documentation and the
 //! dashboard know the same names.
 
+#[cfg(feature = "oauth2")]
+#[path = "common/scripted.rs"]
+mod scripted;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -86,7 +90,7 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_number_counts_what_its_name_says() {
+async fn the_numbers_of_requests_and_fetches_count_what_their_names_say() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
@@ -183,18 +187,14 @@ async fn a_replay_that_fails_is_counted_and_so_is_what_a_token_has_left() {
 #[cfg(feature = "oauth2")]
 #[tokio::test]
 async fn what_a_token_endpoint_says_is_counted_by_known_codes() {
-    use http_body_util::Full;
+    use self::scripted::Scripted;
     use tower_bearer::oauth2::TokenEndpoint;
 
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
     for (error, name) in [("invalid_client", "billing"), ("a secret that is no code", "")] {
-        let body = format!(r#"{{"error":"{error}"}}"#);
-        let transport = tower::service_fn(move |_: Request<Full<bytes::Bytes>>| {
-            let body = body.clone();
-            async move { Response::builder().status(400).body(body) }
-        });
+        let transport = Scripted::refusing(400, error);
         let endpoint = TokenEndpoint::builder("https://auth.example.com/token");
         let endpoint = endpoint.client_id("a").client_secret("b").transport(transport);
         let endpoint = endpoint.name("of the endpoint").build().unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs,
     net::SocketAddr,
     process::Output,
     sync::{
@@ -19,14 +20,23 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::json;
-use tokio::{net::TcpListener, process::Command, sync::OnceCell, time::timeout};
+use tokio::{
+    net::TcpListener,
+    process::Command,
+    sync::{Mutex, OnceCell},
+    time::timeout,
+};
 
 /// How long the quickstart may take, once built.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Held while calls are made steadily: two such loads would slow each other down.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn it_shows_a_cold_start_a_revocation_an_expiry_and_an_outage() {
-    let output = quickstart(&[], &[]).await;
+    let _alone = ALONE.lock().await;
+    let (output, page) = with_page(&[], &[]).await;
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
     // Calls, fetches, replays, waited, failures.
@@ -38,14 +48,40 @@ async fn it_shows_a_cold_start_a_revocation_an_expiry_and_an_outage() {
     let [calls, others @ ..] = row(&out, "outage");
     assert!(calls > 100, "{out}");
     assert_eq!(others, [1, 0, 0, 0]);
+
+    for phase in ["cold start", "revocation", "expiry", "outage"] {
+        page.is_of(&out, phase);
+    }
+    assert_eq!(page.count("revocation", "mark rejected", "v8"), 1000);
+    assert!(page.count("outage", "mark refused", "m-8 0l8 -8") >= 4);
+    assert_eq!(page.count("outage", "<rect class=\"down\"", "<rect"), 1);
+    page.fetches_nothing();
+}
+
+#[tokio::test]
+async fn beside_a_mutex_no_call_waits_for_an_expiry_and_a_revocation_costs_one_fetch() {
+    let _alone = ALONE.lock().await;
+    let (output, page) = with_page(&["--against-mutex"], &[]).await;
+    let (out, err) = texts(&output);
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    let [_, fetches, replays, ..] = row(&out, "revocation ");
+    assert!(fetches == 1 && replays >= 1, "{out}");
+    let [_, _, _, waited, failures] = row(&out, "expiry ");
+    assert_eq!([waited, failures], [0, 0], "{out}");
+    let [_, _, _, waited, _] = row(&out, "expiry, mutex");
+    assert!(waited >= 1, "{out}");
+    assert_eq!(page.html.matches("<svg").count(), 2);
+    page.fetches_nothing();
 }
 
 #[tokio::test]
 async fn it_makes_a_few_calls_to_a_real_api() {
     let services = Services::start().await;
-    let output = services.call("s3cr3t").await;
+    let (output, page) = services.call("s3cr3t").await;
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(0), "{out}{err}");
+    page.has_row_of(&out, "warm");
+    page.fetches_nothing();
     assert_eq!(row(&out, "cold start")[..3], [5, 1, 0]);
     assert_eq!(row(&out, "warm"), [5, 0, 0, 0, 0]);
     assert_eq!(services.seen(), (1, 10));
@@ -54,10 +90,12 @@ async fn it_makes_a_few_calls_to_a_real_api() {
 #[tokio::test]
 async fn what_did_not_happen_is_said_and_exits_with_1() {
     let services = Services::start().await;
-    let output = services.call("mistyped").await;
+    let (output, page) = services.call("mistyped").await;
     let (out, err) = texts(&output);
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
-    assert!(out.contains("invalid_client"), "{out}");
+    assert!(out.contains("invalid_client: who is <b>me</b>?"), "{out}");
+    assert!(page.html.contains("invalid_client: who is &lt;b&gt;me&lt;/b&gt;?"), "{}", page.html);
+    assert!(page.html.contains("did not happen") && !page.html.contains("<b>"), "{}", page.html);
     assert!(err.contains("did not happen: cold start: every call succeeded"), "{err}");
     assert!(!out.contains("mistyped") && !err.contains("mistyped"), "{out}{err}");
     assert_eq!(services.seen(), (0, 0));
@@ -65,7 +103,13 @@ async fn what_did_not_happen_is_said_and_exits_with_1() {
 
 #[tokio::test]
 async fn wrong_arguments_are_answered_with_the_usage() {
-    for args in [&["--loud"][..], &["--token-url"], &["--api-url", "https://api.example.com"]] {
+    for args in [
+        &["--loud"][..],
+        &["--token-url"],
+        &["--html"],
+        &["--api-url", "https://api.example.com"],
+        &["--against-mutex", "--token-url", "https://auth.example.com", "--api-url", "/me"],
+    ] {
         let output = quickstart(args, &[]).await;
         let (out, err) = texts(&output);
         assert_eq!((output.status.code(), out.as_str()), (Some(2), ""), "{args:?}");
@@ -112,6 +156,16 @@ async fn quickstart(args: &[&str], environment: &[(&str, &str)]) -> Output {
     timeout(LIMIT, run.output()).await.expect("it ends in time").expect("cargo starts")
 }
 
+/// The same, with the page that it writes.
+async fn with_page(args: &[&str], environment: &[(&str, &str)]) -> (Output, Page) {
+    let folder = tempfile::tempdir().expect("a folder for the page");
+    let path = folder.path().join("report.html");
+    let path = path.to_str().expect("its name is text");
+    let output = quickstart(&[&["--html", path], args].concat(), environment).await;
+    let html = fs::read_to_string(path).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output, Page { html })
+}
+
 fn cargo(command: &str) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo
@@ -135,6 +189,54 @@ fn row(out: &str, phase: &str) -> [u64; 5] {
     let row = row.unwrap_or_else(|| panic!("no row for {phase} in {table}"));
     let mut numbers = row.split_whitespace().map(|number| number.replace(',', "").parse());
     [(); 5].map(|()| numbers.next().expect("five numbers").expect("a number"))
+}
+
+/// The cells of a phase in the table: the name and what `row` has, then the latencies.
+fn cells(out: &str, phase: &str) -> Vec<String> {
+    let (_, table) = out.split_once("\nphase ").expect("there is a table");
+    let row = table.lines().find_map(|line| line.strip_prefix(phase)).expect("it has that row");
+    let words: Vec<_> = row.split_whitespace().collect();
+    let latencies = words[5..].chunks(2).map(|latency| latency.join(" "));
+    let numbers = words[..5].iter().map(ToString::to_string);
+    [phase.to_owned()].into_iter().chain(numbers).chain(latencies).collect()
+}
+
+// ===== The page that it writes =====
+
+struct Page {
+    html: String,
+}
+
+impl Page {
+    /// The numbers are those of the printed table, and the picture has a dot for each call and a
+    /// mark for each fetch.
+    fn is_of(&self, out: &str, phase: &str) {
+        self.has_row_of(out, phase);
+        let [calls, fetches, ..] = row(out, phase);
+        assert_eq!(self.count(phase, "class=\"dots", "h0"), calls, "{phase}");
+        assert_eq!(self.count(phase, "mark fetched", "h8"), fetches, "{phase}");
+    }
+
+    fn has_row_of(&self, out: &str, phase: &str) {
+        let row = format!("<td>{}</td>", cells(out, phase).join("</td><td>"));
+        assert!(self.html.contains(&row), "{row} is not in {}", self.html);
+    }
+
+    /// How often that shape is in those lines of a phase's picture, its legend left out.
+    fn count(&self, phase: &str, line: &str, shape: &str) -> u64 {
+        let start = format!("<svg id=\"{}\"", phase.replace(' ', "-"));
+        let (_, picture) = self.html.split_once(&start).expect("each phase has a picture");
+        let (picture, _) = picture.split_once("</g>").expect("a picture has a panel");
+        let lines = picture.lines().filter(|found| found.contains(line));
+        lines.map(|found| found.matches(shape).count() as u64).sum()
+    }
+
+    /// Nothing in it makes a browser ask a network or run anything.
+    fn fetches_nothing(&self) {
+        for way in ["<script", "<link", "<img", "<iframe", "src=", "href=", "url(", "@import"] {
+            assert!(!self.html.contains(way), "{way} is in {}", self.html);
+        }
+    }
 }
 
 // ===== Services that are not the quickstart's own =====
@@ -164,12 +266,12 @@ impl Services {
         Self { address, seen }
     }
 
-    async fn call(&self, client_secret: &str) -> Output {
+    async fn call(&self, client_secret: &str) -> (Output, Page) {
         let token_url = format!("http://{}/token", self.address);
         let api_url = format!("http://{}/me?fields=name", self.address);
         let args = ["--token-url", &token_url, "--api-url", &api_url];
         let environment = [("CLIENT_ID", "me"), ("CLIENT_SECRET", client_secret), ("SCOPE", "a b")];
-        quickstart(&args, &environment).await
+        with_page(&args, &environment).await
     }
 
     /// How many tokens were handed out, and how many calls accepted.
@@ -186,7 +288,8 @@ async fn token(
 ) -> Response {
     let is_known = headers["authorization"] == "Basic bWU6czNjcjN0"; // me:s3cr3t
     if !is_known || form["grant_type"] != "client_credentials" || form["scope"] != "a b" {
-        let error = Json(json!({ "error": "invalid_client" }));
+        let said = "who is <b>me</b>?";
+        let error = Json(json!({ "error": "invalid_client", "error_description": said }));
         return (StatusCode::UNAUTHORIZED, error).into_response();
     }
     seen.fetches.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,8 @@
 //! The promises hold in a reqwest-middleware chain too, over a real socket.
 
+#[path = "common/scripted.rs"]
+mod scripted;
+
 use std::{
     pin::Pin,
     sync::{
@@ -33,6 +36,8 @@ use tower_bearer::{
     oauth2::{EndpointError, TokenEndpoint},
     testing::World,
 };
+
+use self::scripted::Scripted;
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(30), work).await.expect("it takes too long")
@@ -234,11 +239,7 @@ impl RetryableStrategy for Stubborn {
 
 #[tokio::test]
 async fn errors_are_found_under_reqwest_retry_and_say_each_thing_once() {
-    let service = tower::service_fn(async |_: http::Request<http_body_util::Full<Bytes>>| {
-        let answer = http::Response::builder().status(StatusCode::UNAUTHORIZED);
-        let answer = answer.body(r#"{"error":"invalid_client"}"#.to_owned());
-        Ok::<_, std::convert::Infallible>(answer.unwrap())
-    });
+    let service = Scripted::refusing(401, "invalid_client");
     let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("orders");
     let endpoint = endpoint.client_secret("s3cr3t").transport(service).build().unwrap();
     let auth = BearerAuthMiddleware::from(BearerAuthLayer::new(endpoint).origin(API).unwrap());

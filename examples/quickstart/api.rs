@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use axum::{
@@ -17,9 +18,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
-use crate::{gate::Gate, serve::serve, token_service::TokenService};
+use crate::{
+    gate::Gate,
+    serve::serve,
+    timeline::{Event, Timeline},
+    token_service::TokenService,
+};
 
 /// A handle; every clone is the same API.
 #[derive(Clone)]
@@ -31,6 +37,9 @@ pub(crate) struct Api {
 
 struct Shared {
     tokens: TokenService,
+    timeline: Timeline,
+    /// How long a call is on its way.
+    distance: Duration,
     gate: Gate,
     counts: watch::Sender<Counts>,
     /// Calls that were answered 401 and have not come again.
@@ -48,9 +57,15 @@ pub(crate) struct Counts {
 }
 
 impl Api {
-    pub(crate) async fn start(tokens: TokenService) -> io::Result<Self> {
+    pub(crate) async fn start(
+        tokens: TokenService,
+        distance: Duration,
+        timeline: Timeline,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             tokens,
+            timeline,
+            distance,
             gate: Gate::new(),
             counts: watch::Sender::default(),
             rejected: Mutex::default(),
@@ -100,11 +115,15 @@ impl Shared {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, call: Bytes) -> Response {
+    if !shared.distance.is_zero() {
+        sleep(shared.distance).await;
+    }
     shared.arrived(&call);
     shared.gate.pass().await;
     let token = bearer(&headers).and_then(|token| shared.tokens.introspect(token));
     let Some(token) = token else {
         shared.rejected().insert(call);
+        shared.timeline.mark(Event::Rejected);
         let challenge = [(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)];
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     };

@@ -1,14 +1,16 @@
 //! The command line and the environment.
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use http::Uri;
 use tower_bearer::Origin;
 
 pub(crate) const USAGE: &str = "\
-usage: quickstart [--token-url URL --api-url URL]
+usage: quickstart [--html FILE] [--against-mutex | --token-url URL --api-url URL]
 
   without arguments  a demonstration on this machine: no network, no account
+  --html FILE        writes the report as a page too, with a picture of each phase
+  --against-mutex    an expiry and a revocation, beside hand-written code under the same load
   --token-url URL    an OAuth 2.0 token endpoint that grants client credentials;
                      they are read from CLIENT_ID, CLIENT_SECRET and, if set, SCOPE
   --api-url URL      what to GET with the token";
@@ -16,8 +18,14 @@ usage: quickstart [--token-url URL --api-url URL]
 /// What is to be done.
 pub(crate) enum Command {
     Help,
-    Demonstrate,
-    Call(Box<Target>),
+    Run { show: Show, html: Option<PathBuf> },
+}
+
+/// What is to be shown.
+pub(crate) enum Show {
+    Demonstration,
+    AgainstMutex,
+    Real(Box<Target>),
 }
 
 /// A real token service and a real API.
@@ -32,23 +40,32 @@ pub(crate) struct Target {
 
 impl Command {
     pub(crate) fn from_args(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let (mut token_url, mut api_url) = (None, None);
+        let (mut token_url, mut api_url, mut html) = (None, None, None);
+        let mut against_mutex = false;
         while let Some(arg) = args.next() {
-            let url = match arg.as_str() {
+            let value = match arg.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
+                "--against-mutex" => {
+                    against_mutex = true;
+                    continue;
+                }
+                "--html" => &mut html,
                 "--token-url" => &mut token_url,
                 "--api-url" => &mut api_url,
                 _ => return Err(usage(&format!("what is `{arg}`?"))),
             };
-            *url = Some(args.next().ok_or_else(|| usage(&format!("{arg} needs a URL")))?);
+            *value = Some(args.next().ok_or_else(|| usage(&format!("{arg} needs a value")))?);
         }
-        match (token_url, api_url) {
-            (None, None) => Ok(Self::Demonstrate),
-            (Some(token_url), Some(api_url)) => {
-                Target::new(token_url, &api_url).map(|target| Self::Call(Box::new(target)))
+        let show = match (token_url, api_url, against_mutex) {
+            (None, None, false) => Show::Demonstration,
+            (None, None, true) => Show::AgainstMutex,
+            (Some(token_url), Some(api_url), false) => {
+                Show::Real(Box::new(Target::new(token_url, &api_url)?))
             }
-            _ => Err(usage("--token-url and --api-url go together")),
-        }
+            (_, _, false) => return Err(usage("--token-url and --api-url go together")),
+            (_, _, true) => return Err(usage("--against-mutex takes no URL")),
+        };
+        Ok(Self::Run { show, html: html.map(PathBuf::from) })
     }
 }
 

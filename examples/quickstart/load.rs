@@ -5,11 +5,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Uri};
+use futures_util::poll;
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use tokio::{pin, select, task::JoinSet, time::interval};
 use tower::{Service, ServiceExt};
@@ -33,6 +36,7 @@ pub(crate) struct Calls {
 
 /// What became of one call.
 pub(crate) struct Outcome {
+    pub(crate) start: Instant,
     /// From the call of the stack to the last byte of the response.
     pub(crate) latency: Duration,
     /// Whether it was held back because there was no token, instead of being sent at once.
@@ -113,12 +117,17 @@ impl Load {
         let mut stack = self.stack.clone();
         stack.ready().await?;
         let start = Instant::now();
-        let response = stack.call(request);
-        // With a usable token the layer calls the client at once, before there is a future.
+        let mut response = stack.call(request);
+        // With a usable token the client has the call by now, or as soon as the future is polled.
+        let first = poll!(&mut response);
         let waited = sends.count() == 0;
         calls.tasks.spawn(async move {
+            let response = match first {
+                Poll::Ready(response) => response,
+                Poll::Pending => response.await,
+            };
             let failure = verdict(response, body).await.err().map(|error| explain(&error));
-            Outcome { latency: start.elapsed(), waited, sends: sends.count(), failure }
+            Outcome { start, latency: start.elapsed(), waited, sends: sends.count(), failure }
         });
         Ok(())
     }
@@ -132,10 +141,10 @@ impl Load {
 
 /// Whether the call succeeded, and why not.
 async fn verdict(
-    response: <Stack as Service<Request<Full<Bytes>>>>::Future,
+    response: Result<Response<Body>, BoxError>,
     sent: Option<Bytes>,
 ) -> Result<(), BoxError> {
-    let response = response.await?;
+    let response = response?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     if !status.is_success() {

@@ -13,28 +13,38 @@
 //!     --token-url https://auth.example.com/oauth/token --api-url https://api.example.com/v1/me
 //! ```
 //!
-//! makes a few calls to a real API (`SCOPE` is heeded too). With `RUST_LOG=debug` the stack's
+//! makes a few calls to a real API (`SCOPE` is heeded too). `--html report.html` writes the report
+//! as a page too. `--against-mutex` shows hand-written code beside the layer. With `RUST_LOG=debug` the stack's
 //! tracing goes to the standard error.
 //!
 //! What is worth copying is in `stack.rs`.
 
 mod api;
 mod args;
+mod chart;
 mod gate;
 mod load;
+mod markup;
+mod mutex;
+mod page;
+mod phase;
 mod phases;
 mod real;
 mod report;
 mod serve;
 mod stack;
+mod timeline;
 mod token_service;
 
-use std::{io, process::ExitCode};
+use std::{fs, io, path::PathBuf, process::ExitCode};
 
+use tower_bearer::BoxError;
 use tracing_subscriber::EnvFilter;
 
 use self::{
-    args::{Command, USAGE},
+    args::{Command, Show, USAGE},
+    page::page,
+    phases::against_mutex,
     report::explain,
 };
 
@@ -55,8 +65,7 @@ async fn main() -> ExitCode {
             println!("{USAGE}");
             Ok(true)
         }
-        Command::Demonstrate => phases::run().await,
-        Command::Call(target) => real::run(&target).await,
+        Command::Run { show, html } => run(show, html).await,
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -66,4 +75,24 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Shows that; whether everything happened that should have.
+async fn run(show: Show, html: Option<PathBuf>) -> Result<bool, BoxError> {
+    let report = match &show {
+        Show::Demonstration => phases::run().await?,
+        Show::AgainstMutex => against_mutex::run().await?,
+        Show::Real(target) => real::run(target).await?,
+    };
+    report.print_table();
+    report.print_verdict();
+    if matches!(show, Show::Demonstration) && report.is_good() {
+        println!("The stack is in examples/quickstart/stack.rs; RUST_LOG=debug shows it at work.");
+    }
+    if let Some(path) = html {
+        let written = fs::write(&path, page(&report));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        println!("The report with its pictures is in {}.", path.display());
+    }
+    Ok(report.is_good())
 }

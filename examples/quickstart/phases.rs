@@ -1,5 +1,6 @@
 //! The demonstration: four things that happen to tokens, and what the calls notice of them.
 
+pub(crate) mod against_mutex;
 mod scene;
 
 use std::time::Duration;
@@ -9,7 +10,8 @@ use tower_bearer::{BoxError, RefreshPolicy};
 
 use self::scene::{Scene, World};
 use crate::{
-    report::{Phase, grouped, print_table, print_verdict},
+    phase::Phase,
+    report::{Report, grouped},
     token_service::ANSWERS_AFTER,
 };
 
@@ -24,34 +26,28 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 type Name = &'static str;
 
-/// Runs them all; whether everything happened that should have.
-pub(crate) async fn run() -> Result<bool, BoxError> {
-    let world = World::start().await?;
-    println!("tower-bearer, on this machine alone");
-    println!(
-        "  token service  {}, answers after {} ms",
-        world.tokens.url,
-        ANSWERS_AFTER.as_millis()
-    );
-    println!("  protected API  {}, says 401 to any token that is not valid", world.api.uri());
-    println!("  client stack   TraceLayer, BearerAuthLayer, hyper-util's client over HTTP/2");
-
-    let phases = [
+/// Runs them all.
+pub(crate) async fn run() -> Result<Report, BoxError> {
+    let world = World::start(Duration::ZERO).await?;
+    let report = Report::begin("tower-bearer, on this machine alone", cast(&world));
+    let phases = vec![
         limited("cold start", |name| cold_start(&world, name)).await?,
         limited("revocation", |name| revocation(&world, name)).await?,
         limited("expiry", |name| expiry(&world, name)).await?,
         limited("outage", |name| outage(&world, name)).await?,
     ];
-    print_table(
-        &phases,
-        "tokens that the token service handed out",
-        "calls that the API answered with 401 and got once more",
-    );
-    let all_good = print_verdict(&phases);
-    if all_good {
-        println!("The stack is in examples/quickstart/stack.rs; RUST_LOG=debug shows it at work.");
-    }
-    Ok(all_good)
+    Ok(Report { phases, ..report })
+}
+
+/// Who takes part.
+fn cast(world: &World) -> Vec<(&'static str, String)> {
+    let (tokens, api) = (&world.tokens.url, world.api.uri());
+    let after = ANSWERS_AFTER.as_millis();
+    vec![
+        ("token service", format!("{tokens}, answers after {after} ms")),
+        ("protected API", format!("{api}, says 401 to any token that is not valid")),
+        ("client stack", "TraceLayer, BearerAuthLayer, hyper-util's client over HTTP/2".to_owned()),
+    ]
 }
 
 async fn limited<F>(name: Name, phase: impl FnOnce(Name) -> F) -> Result<Phase, BoxError>
@@ -75,9 +71,10 @@ async fn cold_start(world: &World, name: Name) -> Result<Phase, BoxError> {
     let calls = scene.load.at_once(MANY).await?;
     scene.tell("every call has been made; now the token service answers");
     world.tokens.gate().open();
-    let phase = scene.close(&calls.outcomes().await).await;
+    let outcomes = calls.outcomes().await;
+    scene.settle().await;
     scene.tell("every call has been answered");
-    Ok(phase.exactly_fetched(1).exactly_waited(MANY))
+    Ok(scene.close(outcomes).all_succeeded().exactly_fetched(1).exactly_waited(MANY))
 }
 
 /// A token that is revoked while many calls carry it.
@@ -95,9 +92,10 @@ async fn revocation(world: &World, name: Name) -> Result<Phase, BoxError> {
     world.tokens.revoke_all();
     scene.tell("the token is revoked; the API lets go of the calls");
     world.api.gate().open();
-    let phase = scene.close(&calls.outcomes().await).await;
+    let outcomes = calls.outcomes().await;
+    scene.settle().await;
     scene.tell("every call has been answered");
-    Ok(phase.exactly_fetched(1).exactly_replayed(MANY))
+    Ok(scene.close(outcomes).all_succeeded().exactly_fetched(1).exactly_replayed(MANY))
 }
 
 /// Tokens that live for seconds, while calls are made all the time.
@@ -116,8 +114,14 @@ async fn expiry(world: &World, name: Name) -> Result<Phase, BoxError> {
         }
     };
     let end = timeout(Duration::from_secs(9), tell_tokens);
-    let phase = scene.close(&scene.load.steadily(EVERY, end).await?).await;
-    Ok(phase.at_least_fetched(3).exactly_waited(0).exactly_replayed(0))
+    let outcomes = scene.load.steadily(EVERY, end).await?;
+    scene.settle().await;
+    Ok(scene
+        .close(outcomes)
+        .all_succeeded()
+        .at_least_fetched(3)
+        .exactly_waited(0)
+        .exactly_replayed(0))
 }
 
 /// A token service that is down when the token is due, and back before the token expires.
@@ -144,6 +148,12 @@ async fn outage(world: &World, name: Name) -> Result<Phase, BoxError> {
         world.api.reached(|counts| counts.newest_token > newest_token).await;
         scene.tell("a call with a fresh token is accepted");
     };
-    let phase = scene.close(&scene.load.steadily(EVERY, end).await?).await;
-    Ok(phase.exactly_fetched(1).exactly_waited(0).exactly_replayed(0))
+    let outcomes = scene.load.steadily(EVERY, end).await?;
+    scene.settle().await;
+    Ok(scene
+        .close(outcomes)
+        .all_succeeded()
+        .exactly_fetched(1)
+        .exactly_waited(0)
+        .exactly_replayed(0))
 }

@@ -8,42 +8,45 @@ use tower_bearer::{
 use crate::{
     args::Target,
     load::{Load, Outcome},
-    report::{Phase, Story, print_table, print_verdict},
+    phase::{Phase, Story},
+    report::Report,
     stack::stack,
 };
 
 /// How many calls are made at once, and then one after another: few, for it is somebody's API.
 const FEW: u64 = 5;
 
-/// Makes the calls; whether everything happened that should have.
-pub(crate) async fn run(target: &Target) -> Result<bool, BoxError> {
+/// Makes the calls.
+pub(crate) async fn run(target: &Target) -> Result<Report, BoxError> {
     let cache = TokenCache::new(endpoint(target)?);
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let client = ReqwestService::new(client);
     let stack = stack(cache.clone(), &target.api_origin.to_string(), client)?;
     let load = Load::get(stack, target.api_url.clone());
-    println!("tower-bearer, with real services");
-    println!("  token service  {}", target.token_url);
-    println!("  protected API  {}", target.api_url);
-    println!("  client stack   TraceLayer, BearerAuthLayer, reqwest");
+    let cast = vec![
+        ("token service", target.token_url.clone()),
+        ("protected API", target.api_url.to_string()),
+        ("client stack", "TraceLayer, BearerAuthLayer, reqwest".to_owned()),
+    ];
+    let report = Report::begin("tower-bearer, with real services", cast);
 
     let mut phases = vec![cold_start(&load, &cache).await?];
     if phases.iter().all(Phase::is_good) {
         phases.push(warm(&load, &cache).await?);
     }
-    print_table(
-        &phases,
-        "flights of the token cache",
-        "calls that the client was handed once more, after a 401",
-    );
-    Ok(print_verdict(&phases))
+    Ok(Report {
+        phases,
+        fetches: "flights of the token cache",
+        replays: "calls that the client was handed once more, after a 401",
+        ..report
+    })
 }
 
 async fn cold_start(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
     let story = Story::begin("cold start", &format!("{FEW} calls at once, and no token yet"));
     let outcomes = load.at_once(FEW).await?.outcomes().await;
     story.tell("every call has been answered");
-    let phase = phase("cold start", &outcomes, cache.status().flights()).exactly_fetched(1);
+    let phase = phase("cold start", story, outcomes, cache.status().flights()).exactly_fetched(1);
     phase.print_checks();
     Ok(phase)
 }
@@ -56,7 +59,8 @@ async fn warm(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
         outcomes.extend(load.at_once(1).await?.outcomes().await);
     }
     story.tell("every call has been answered");
-    let phase = phase("warm", &outcomes, cache.status().flights() - flights).exactly_waited(0);
+    let fetches = cache.status().flights() - flights;
+    let phase = phase("warm", story, outcomes, fetches).exactly_waited(0);
     phase.print_checks();
     Ok(phase)
 }
@@ -71,7 +75,7 @@ fn endpoint(target: &Target) -> Result<TokenEndpoint, InvalidEndpoint> {
     }
 }
 
-fn phase(name: &'static str, outcomes: &[Outcome], fetches: u64) -> Phase {
+fn phase(name: &'static str, story: Story, outcomes: Vec<Outcome>, fetches: u64) -> Phase {
     let replays = outcomes.iter().map(|outcome| outcome.sends.saturating_sub(1)).sum();
-    Phase::new(name, outcomes, fetches, replays)
+    Phase::new(name, story, outcomes, fetches, replays).all_succeeded()
 }

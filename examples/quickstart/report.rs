@@ -1,176 +1,86 @@
 //! What the program prints.
 
-use std::time::{Duration, Instant};
-
 use tower_bearer::BoxError;
 
-use crate::load::Outcome;
+use crate::phase::Phase;
 
-/// Tells what happens in a phase, while it does.
-pub(crate) struct Story {
-    start: Instant,
+/// All phases, when they are over.
+pub(crate) struct Report {
+    pub(crate) title: &'static str,
+    /// Who took part: a name, and what it is.
+    pub(crate) cast: Vec<(&'static str, String)>,
+    pub(crate) phases: Vec<Phase>,
+    /// How many phases belong side by side.
+    pub(crate) abreast: usize,
+    /// Who counted the fetches, and who the replays.
+    pub(crate) fetches: &'static str,
+    pub(crate) replays: &'static str,
 }
 
-/// One phase, when it is over.
-pub(crate) struct Phase {
-    name: &'static str,
-    calls: u64,
-    fetches: u64,
-    replays: u64,
-    waited: u64,
-    failures: u64,
-    first_failure: Option<String>,
-    /// Sorted.
-    latencies: Vec<Duration>,
-    /// What should have happened, and whether it did.
-    checks: Vec<(String, bool)>,
-}
+pub(crate) const HEAD: [&str; 9] =
+    ["phase", "calls", "fetches", "replays", "waited", "failures", "p50", "p99", "max"];
 
-// ===== impl Story =====
-
-impl Story {
-    pub(crate) fn begin(name: &str, plot: &str) -> Self {
-        println!("\n{name}: {plot}");
-        Self { start: Instant::now() }
-    }
-
-    pub(crate) fn tell(&self, event: &str) {
-        println!("  {:>5.2} s  {event}", self.start.elapsed().as_secs_f64());
-    }
-}
-
-// ===== impl Phase =====
-
-impl Phase {
-    pub(crate) fn new(
-        name: &'static str,
-        outcomes: &[Outcome],
-        fetches: u64,
-        replays: u64,
-    ) -> Self {
-        let mut latencies: Vec<_> = outcomes.iter().map(|outcome| outcome.latency).collect();
-        latencies.sort_unstable();
-        let phase = Self {
-            name,
-            calls: count(outcomes, |_| true),
-            fetches,
-            replays,
-            waited: count(outcomes, |outcome| outcome.waited),
-            failures: count(outcomes, |outcome| outcome.failure.is_some()),
-            first_failure: outcomes.iter().find_map(|outcome| outcome.failure.clone()),
-            latencies,
-            checks: Vec::new(),
-        };
-        let succeeded = phase.calls > 0 && phase.failures == 0;
-        phase.check("every call succeeded".to_owned(), succeeded)
-    }
-
-    pub(crate) fn exactly_fetched(self, expected: u64) -> Self {
-        let happened = self.fetches == expected;
-        self.check(format!("{expected} fetch, and no more"), happened)
-    }
-
-    pub(crate) fn at_least_fetched(self, expected: u64) -> Self {
-        let happened = self.fetches >= expected;
-        self.check(format!("{expected} fetches or more"), happened)
-    }
-
-    pub(crate) fn exactly_replayed(self, expected: u64) -> Self {
-        let happened = self.replays == expected;
-        let what = match expected {
-            0 => "no call was answered with 401".to_owned(),
-            _ => format!("{} calls were answered with 401 and sent again", grouped(expected)),
-        };
-        self.check(what, happened)
-    }
-
-    pub(crate) fn exactly_waited(self, expected: u64) -> Self {
-        let happened = self.waited == expected;
-        let what = match expected {
-            0 => "no call waited for a token".to_owned(),
-            _ => format!("{} calls waited for the same token", grouped(expected)),
-        };
-        self.check(what, happened)
-    }
-
-    pub(crate) fn print_checks(&self) {
-        for (what, happened) in &self.checks {
-            let mark = if *happened { "✓" } else { "✗ did not happen:" };
-            println!("       {mark} {what}");
+impl Report {
+    /// A report without phases: they are to come.
+    pub(crate) fn begin(title: &'static str, cast: Vec<(&'static str, String)>) -> Self {
+        println!("{title}");
+        for (name, what) in &cast {
+            println!("  {name:<13}  {what}");
         }
-        if let Some(failure) = &self.first_failure {
-            println!("         the first failure: {failure}");
+        Self {
+            title,
+            cast,
+            phases: Vec::new(),
+            abreast: 1,
+            fetches: "tokens that the token service handed out",
+            replays: "calls that the API answered with 401 and got once more",
         }
     }
 
-    fn check(mut self, what: String, happened: bool) -> Self {
-        self.checks.push((what, happened));
-        self
+    /// What the words of the table mean.
+    pub(crate) fn legend(&self) -> [(&'static str, &'static str); 3] {
+        let waited = "calls that were not sent at once: there was no token for them";
+        [("fetches", self.fetches), ("replays", self.replays), ("waited", waited)]
     }
 
     /// Whether everything happened that should have.
     pub(crate) fn is_good(&self) -> bool {
-        self.missed().next().is_none()
+        self.phases.iter().all(Phase::is_good)
     }
 
-    fn missed(&self) -> impl Iterator<Item = String> {
-        let missed = self.checks.iter().filter(|(_, happened)| !happened);
-        missed.map(|(what, _)| format!("{}: {what}", self.name))
+    /// All phases side by side.
+    pub(crate) fn print_table(&self) {
+        let names = self.phases.iter().map(|phase| phase.name.len());
+        let width = names.max().unwrap_or_default().max(12);
+        println!();
+        print_line(width, &HEAD.map(str::to_owned));
+        println!("{}", "─".repeat(width + 74));
+        for phase in &self.phases {
+            print_line(width, &phase.row());
+        }
+        println!();
+        for (word, meaning) in self.legend() {
+            println!("  {word:<7}  {meaning}");
+        }
     }
 
-    fn row(&self) -> [String; 9] {
-        [
-            self.name.to_owned(),
-            grouped(self.calls),
-            grouped(self.fetches),
-            grouped(self.replays),
-            grouped(self.waited),
-            grouped(self.failures),
-            millis(self.percentile(50)),
-            millis(self.percentile(99)),
-            millis(self.percentile(100)),
-        ]
-    }
-
-    /// The latency that so many of a hundred calls did not exceed.
-    fn percentile(&self, percent: usize) -> Duration {
-        let rank = (self.latencies.len() * percent).div_ceil(100);
-        self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    /// Says what did not happen.
+    pub(crate) fn print_verdict(&self) {
+        for what in self.phases.iter().flat_map(Phase::missed) {
+            eprintln!("quickstart: did not happen: {what}");
+        }
+        if self.is_good() {
+            println!("\nEverything happened as it should.");
+        }
     }
 }
 
-/// All phases side by side, with who counted the fetches and the replays.
-pub(crate) fn print_table(phases: &[Phase], fetches: &str, replays: &str) {
-    let head = ["phase", "calls", "fetches", "replays", "waited", "failures", "p50", "p99", "max"];
-    println!();
-    print_line(&head.map(str::to_owned));
-    println!("{}", "─".repeat(86));
-    for phase in phases {
-        print_line(&phase.row());
-    }
-    println!();
-    println!("  fetches  {fetches}");
-    println!("  replays  {replays}");
-    println!("  waited   calls that were not sent at once: there was no token for them");
-}
-
-fn print_line([name, calls, fetches, replays, waited, failures, p50, p99, max]: &[String; 9]) {
+fn print_line(width: usize, row: &[String; 9]) {
+    let [name, calls, fetches, replays, waited, failures, p50, p99, max] = row;
     println!(
-        "{name:<12} {calls:>7} {fetches:>9} {replays:>8} {waited:>7} {failures:>9} {p50:>8} \
+        "{name:<width$} {calls:>7} {fetches:>9} {replays:>8} {waited:>7} {failures:>9} {p50:>8} \
          {p99:>8} {max:>9}"
     );
-}
-
-/// Says what did not happen; whether everything did.
-pub(crate) fn print_verdict(phases: &[Phase]) -> bool {
-    for what in phases.iter().flat_map(Phase::missed) {
-        eprintln!("quickstart: did not happen: {what}");
-    }
-    let all_good = phases.iter().all(Phase::is_good);
-    if all_good {
-        println!("\nEverything happened as it should.");
-    }
-    all_good
 }
 
 /// An error with its causes, in one line.
@@ -190,12 +100,4 @@ pub(crate) fn grouped(number: u64) -> String {
         0..1000 => number.to_string(),
         _ => format!("{},{:03}", grouped(number / 1000), number % 1000),
     }
-}
-
-fn count(outcomes: &[Outcome], which: impl Fn(&Outcome) -> bool) -> u64 {
-    outcomes.iter().map(|outcome| u64::from(which(outcome))).sum()
-}
-
-fn millis(duration: Duration) -> String {
-    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }

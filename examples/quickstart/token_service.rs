@@ -17,12 +17,16 @@ use axum::{
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
-use crate::{gate::Gate, serve::serve};
+use crate::{
+    gate::Gate,
+    serve::serve,
+    timeline::{Event, Timeline},
+};
 
 pub(crate) const CLIENT_ID: &str = "quickstart";
 pub(crate) const CLIENT_SECRET: &str = "not-a-secret";
 /// The two of them, as HTTP Basic has them.
-const BASIC: &str = "Basic cXVpY2tzdGFydDpub3QtYS1zZWNyZXQ=";
+pub(crate) const BASIC: &str = "Basic cXVpY2tzdGFydDpub3QtYS1zZWNyZXQ=";
 
 /// How long an answer takes: long enough that to wait for one would show.
 pub(crate) const ANSWERS_AFTER: Duration = Duration::from_millis(120);
@@ -37,6 +41,7 @@ pub(crate) struct TokenService {
 struct Shared {
     gate: Gate,
     counts: watch::Sender<Counts>,
+    timeline: Timeline,
     book: Mutex<Book>,
 }
 
@@ -57,12 +62,13 @@ struct Book {
 }
 
 impl TokenService {
-    pub(crate) async fn start() -> io::Result<Self> {
+    pub(crate) async fn start(timeline: Timeline) -> io::Result<Self> {
         let book =
             Book { is_down: false, lifetime: Duration::from_secs(3600), valid: HashMap::new() };
         let shared = Arc::new(Shared {
             gate: Gate::new(),
             counts: watch::Sender::new(Counts { issued: 0, refused: 0 }),
+            timeline,
             book: Mutex::new(book),
         });
         let router = Router::new().route("/token", post(answer)).with_state(Arc::clone(&shared));
@@ -92,11 +98,13 @@ impl TokenService {
 
     pub(crate) fn set_down(&self, is_down: bool) {
         self.shared.book().is_down = is_down;
+        self.shared.timeline.mark(if is_down { Event::Down } else { Event::Up });
     }
 
     /// Takes back every token that was handed out.
     pub(crate) fn revoke_all(&self) {
         self.shared.book().valid.clear();
+        self.shared.timeline.mark(Event::Revoked);
     }
 
     /// The number of a token, if it is valid: what an API asks by token introspection
@@ -116,12 +124,14 @@ impl Shared {
     fn issue(&self) -> Option<(String, u64)> {
         let mut book = self.book();
         if book.is_down {
+            self.timeline.mark(Event::Refused);
             self.counts.send_modify(|counts| counts.refused += 1);
             return None;
         }
         let number = self.counts.borrow().issued + 1;
         let (token, lifetime) = (format!("demonstration-{number}"), book.lifetime);
         book.valid.insert(token.clone(), (number, Instant::now() + lifetime));
+        self.timeline.mark(Event::Fetched);
         self.counts.send_modify(|counts| counts.issued = number);
         Some((token, lifetime.as_secs()))
     }

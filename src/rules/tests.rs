@@ -160,7 +160,7 @@ fn an_origin_that_will_never_get_a_token_is_found_in_any_order_of_calls() {
     assert_eq!(allowed.check(), Ok(()));
     let mut allowed = Rules::new((&empty()).into());
     allowed.allow_plaintext = true;
-    assert_eq!(allowed.check(), Err(InvalidOrigin::None));
+    assert_eq!(allowed.check(), Err(InvalidOrigin::NoneNamed));
     allowed.add(origin("http://internal.example"), None).unwrap();
     assert_eq!(allowed.check(), Ok(()));
     assert_eq!(naming(&[API, "http://127.0.0.1:1", "http://[::1]"], &empty()).check(), Ok(()));

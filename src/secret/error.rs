@@ -82,6 +82,8 @@ impl SecretError {
 
 // ===== impl SecretErrorKind =====
 
+/// For `?` where a secret's file is read.
+#[doc(hidden)]
 impl From<io::Error> for SecretErrorKind {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -51,8 +51,8 @@ impl IssuedTokens {
         token
     }
 
-    pub(super) fn count(&self) -> usize {
-        self.records().access.len()
+    pub(super) fn count(&self) -> u64 {
+        self.records().access.len() as u64
     }
 
     /// Says why a token is not valid, if it is not.

@@ -142,7 +142,7 @@ impl TokenService {
 
     /// How many access tokens have been issued. The last one is `t-` followed by this number.
     #[must_use]
-    pub fn issued(&self) -> usize {
+    pub fn issued(&self) -> u64 {
         self.desk.issued.count()
     }
 

@@ -8,6 +8,8 @@ mod recipe {
         exporter().unwrap()
     }
 }
+#[path = "../common/scripted.rs"]
+mod scripted;
 
 use std::{
     sync::{
@@ -17,15 +19,15 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
-use http_body_util::Full;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_bearer::{
     AccessToken, BearerAuthLayer, KeyedTokenCache, TokenError, TokenKey, from_fn,
     oauth2::TokenEndpoint,
 };
+
+use self::scripted::{Scripted, answer, slow};
 
 const API: &str = "https://api.example.com";
 
@@ -43,17 +45,14 @@ impl World {
     ) -> impl Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone + use<>
     {
         let (issued, refuses) = (Arc::clone(&self.issued), Arc::clone(&self.refuses));
-        let service = service_fn(move |_: Request<Full<Bytes>>| {
-            let (status, answer) = if refuses.load(SeqCst) {
-                (400, r#"{"error":"invalid_client"}"#.to_owned())
+        let service = Scripted::always(move |_| {
+            let step = if refuses.load(SeqCst) {
+                answer(400, r#"{"error":"invalid_client"}"#)
             } else {
                 let nth = issued.fetch_add(1, SeqCst) + 1;
-                (200, format!(r#"{{"access_token":"{nth}","expires_in":3600}}"#))
+                answer(200, format!(r#"{{"access_token":"{nth}","expires_in":3600}}"#))
             };
-            async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                Response::builder().status(status).body(answer)
-            }
+            slow(Duration::from_millis(100), step)
         });
         let endpoint = TokenEndpoint::builder("https://auth.example.com/token");
         let endpoint = endpoint.client_id("a").client_secret("b").transport(service);

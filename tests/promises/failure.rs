@@ -13,7 +13,8 @@ use http_body_util::BodyExt;
 use tokio::time::{Instant, advance};
 use tower::Layer;
 use tower_bearer::{
-    AccessToken, CacheError, Rejection, TokenCache, TokenError, TokenRequest, TokenSource, from_fn,
+    AccessToken, CacheError, RefreshPolicy, Rejection, TokenCache, TokenError, TokenRequest,
+    TokenSource, from_fn,
 };
 
 use crate::support::*;
@@ -399,8 +400,16 @@ async fn a_caller_with_a_suspect_token_gets_it_when_the_wait_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn by_default_a_caller_waits_as_long_as_the_fetch_may_take() {
-    let cache = cache(from_fn(|_| std::future::pending()));
-    let began = Instant::now();
-    cache.get().await.unwrap_err();
-    assert_eq!(began.elapsed(), 10 * S, "one attempt");
+    for (policy, longest) in [
+        (RefreshPolicy::builder(), 30 * S),
+        (RefreshPolicy::builder().fetch_timeout(15 * S), 15 * S),
+        // A single attempt ends before that, and the flight with it.
+        (RefreshPolicy::builder().attempts(1), 10 * S),
+    ] {
+        let policy = policy.build().unwrap();
+        let cache = TokenCache::with_policy(from_fn(|_| std::future::pending()), policy);
+        let began = Instant::now();
+        cache.get().await.unwrap_err();
+        assert_eq!(began.elapsed(), longest);
+    }
 }

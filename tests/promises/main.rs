@@ -1,6 +1,8 @@
 //! The promises of the crate, each by tests that bear its sentence as a name. Time is paused,
 //! and every interleaving is driven: a source answers when the test says so.
 
+#[path = "../common/log.rs"]
+mod log;
 mod support;
 
 mod attempts;

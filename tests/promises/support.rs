@@ -1,10 +1,9 @@
 //! A token service and an API that do what the test says, when it says so.
 
 use std::{
-    cell::RefCell,
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, Once,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -24,7 +23,8 @@ use tower_bearer::{
     AccessToken, BearerAuthLayer, RefreshPolicy, RefreshPolicyBuilder, TokenCache, TokenError,
     TokenRequest, TokenSource,
 };
-use tracing_subscriber::fmt::format::FmtSpan;
+
+pub(crate) use crate::log::Log;
 
 pub(crate) const S: Duration = Duration::from_secs(1);
 pub(crate) const API: &str = "https://api.example.com";
@@ -343,56 +343,4 @@ where
     St: Service<Request<B>, Response = Response<R>, Error = BoxError> + Clone,
 {
     stack.clone().oneshot(request).await
-}
-
-// ===== The log =====
-
-thread_local! {
-    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
-}
-
-/// All that this thread logs while it is there, at every level.
-pub(crate) struct Log;
-
-impl Log {
-    pub(crate) fn start() -> Self {
-        // One subscriber for all threads: with one for each, what a callsite is cached to be
-        // interested in depends on which thread came by first.
-        static SUBSCRIBER: Once = Once::new();
-        SUBSCRIBER.call_once(|| {
-            tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::TRACE)
-                .with_ansi(false)
-                .with_span_events(FmtSpan::CLOSE)
-                .with_writer(|| ThreadLines)
-                .init();
-        });
-        LINES.set(Some(Vec::new()));
-        Self
-    }
-
-    /// What has been logged; it ends with this.
-    pub(crate) fn text(self) -> String {
-        let _until_then = self;
-        LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap())
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        LINES.set(None);
-    }
-}
-
-struct ThreadLines;
-
-impl std::io::Write for ThreadLines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LINES.with_borrow_mut(|lines| lines.iter_mut().for_each(|lines| lines.extend(bytes)));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -1,19 +1,15 @@
 //! What the callers of a service that acts on behalf of its users are told, beside what the example
 //! itself tells in its story.
 
-use std::{convert::Infallible, future};
-
 use axum::Router;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-use http_body_util::Full;
+use http::{StatusCode, header::AUTHORIZATION};
 use tower_bearer::{
     KeyedTokenCache,
     oauth2::{TokenEndpoint, TokenExchange},
 };
 
-use crate::{app, keys::World, loopback, world::bounded};
+use crate::{app, keys::World, loopback, scripted::Scripted, world::bounded};
 
 /// The status and the challenge that a user gets who asks that service for `/me`.
 async fn told(tokens: KeyedTokenCache, api: &str, login: &str) -> (StatusCode, String) {
@@ -28,10 +24,7 @@ async fn told(tokens: KeyedTokenCache, api: &str, login: &str) -> (StatusCode, S
 
 /// Tokens of a token service that refuses every exchange like this.
 fn refusing(status: u16, error: &'static str) -> KeyedTokenCache {
-    let service = tower::service_fn(move |_: Request<Full<Bytes>>| {
-        let answer = Response::builder().status(status).body(format!(r#"{{"error":"{error}"}}"#));
-        future::ready(Ok::<_, Infallible>(answer.unwrap()))
-    });
+    let service = Scripted::refusing(status, error);
     let endpoint = TokenEndpoint::builder("https://auth.example.com/token").client_id("my-app");
     let endpoint = endpoint.token_exchange(TokenExchange::new()).transport(service).build();
     KeyedTokenCache::builder(endpoint.unwrap()).build().unwrap()

@@ -27,5 +27,8 @@ mod plain_listener;
 mod readme;
 mod redirects;
 mod reqwest_client;
+#[cfg(feature = "keyed")]
+#[path = "../common/scripted.rs"]
+mod scripted;
 mod tonic_channel;
 mod world;

@@ -10,7 +10,7 @@ use tower_bearer::{
 };
 
 use super::support::{
-    OK, Scripted, Seen, Step, answer, answer_with, cause, cut, fetch, kind, refused, shown,
+    OK, Scripted, Seen, Step, answer, answer_with, cause, cut, fetch, kind, refused, shown, slow,
     streamed,
 };
 
@@ -383,9 +383,9 @@ async fn what_was_read_last_serves_while_a_new_reading_fails() {
 #[cfg(feature = "tracing")]
 #[tokio::test(start_paused = true)]
 async fn a_reading_that_fails_while_older_metadata_serve_is_logged() {
-    use super::support::Log;
+    use crate::log::Log;
 
-    let _log = Log::start();
+    let _log = Log::from_level(tracing::Level::INFO);
     let steps = [kept_for("no-store"), token(), answer(503, ""), answer(404, ""), token()];
     let (endpoint, _) = discovered(steps);
     fetch(&endpoint).await.unwrap();
@@ -435,11 +435,8 @@ async fn an_endpoint_that_fails_has_the_metadata_read_no_more_often_than_every_f
 
 // ===== Who reads it =====
 
-fn slow(step: Step) -> Step {
-    match step {
-        Step::Answer(response) => Step::Slow(Duration::from_secs(1), response),
-        _ => panic!("an answer"),
-    }
+fn after_a_second(step: Step) -> Step {
+    slow(Duration::from_secs(1), step)
 }
 
 fn gets(service: &Scripted) -> usize {
@@ -448,7 +445,7 @@ fn gets(service: &Scripted) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn fetches_at_one_time_read_the_metadata_once() {
-    let steps = [slow(found())].into_iter().chain((0..50).map(|_| token()));
+    let steps = [after_a_second(found())].into_iter().chain((0..50).map(|_| token()));
     let (endpoint, service) = discovered(steps);
     let tokens = join_all((0..50).map(|_| fetch(&endpoint))).await;
     assert!(tokens.iter().all(Result::is_ok), "{tokens:?}");
@@ -458,7 +455,7 @@ async fn fetches_at_one_time_read_the_metadata_once() {
 #[tokio::test(start_paused = true)]
 async fn fetches_at_one_time_share_a_reading_that_fails_and_the_next_one_reads_anew() {
     let (endpoint, service) =
-        discovered([slow(answer(503, "")), answer(404, ""), found(), token()]);
+        discovered([after_a_second(answer(503, "")), answer(404, ""), found(), token()]);
     let errors = join_all((0..50).map(|_| fetch(&endpoint))).await;
     for error in errors.into_iter().map(Result::unwrap_err) {
         assert_eq!(cause(&error).status().unwrap(), 503);
@@ -496,7 +493,7 @@ async fn while_metadata_are_read_anew_the_others_go_on_with_what_was_read_last()
 
 #[tokio::test(start_paused = true)]
 async fn a_reading_that_stalls_is_bounded_and_the_cache_leaves_it_the_time() {
-    let (second, nothing) = (Duration::from_secs(1), || slow(answer(404, "")));
+    let (second, nothing) = (Duration::from_secs(1), || after_a_second(answer(404, "")));
     for (timeout, bound, attempt) in
         [(None, 5 * second, None), (Some(3 * second), 3 * second, Some(10 * second))]
     {

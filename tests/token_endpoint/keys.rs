@@ -13,7 +13,7 @@ use tower_bearer::{
 };
 
 use super::support::{
-    OK, Scripted, Step, answer, body_for, cause, client, fetch, fetch_for, kind, request_for,
+    self, OK, Scripted, Step, answer, body_for, cause, client, fetch, fetch_for, kind, request_for,
     shown, subject, unsent_for,
 };
 
@@ -163,8 +163,7 @@ fn issued(token: &str, refresh_token: &str) -> String {
 }
 
 fn slow(token: &str, refresh_token: &str) -> Step {
-    let Step::Answer(response) = answer(200, issued(token, refresh_token)) else { unreachable!() };
-    Step::Slow(Duration::from_secs(3), response)
+    support::slow(Duration::from_secs(3), answer(200, issued(token, refresh_token)))
 }
 
 fn refreshing(steps: impl IntoIterator<Item = Step>) -> (TokenEndpoint, Scripted) {
@@ -227,13 +226,8 @@ async fn a_token_that_nobody_waited_for_serves_the_next_fetch_of_its_key() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_of_another_key_that_fails_is_no_failure_of_this_one() {
-    let refused = Step::Slow(
-        Duration::from_secs(3),
-        match answer(400, r#"{"error":"invalid_scope"}"#) {
-            Step::Answer(response) => response,
-            _ => unreachable!(),
-        },
-    );
+    let refused =
+        support::slow(Duration::from_secs(3), answer(400, r#"{"error":"invalid_scope"}"#));
     let (endpoint, _) = refreshing([refused, answer(200, issued("at-b", "rt-1"))]);
     let [a, b] = ["a", "b"].map(|scope| request_for(&TokenKey::new().scope(scope)));
     let (a, b) = futures_util::future::join(endpoint.fetch(a), endpoint.fetch(b)).await;
@@ -321,8 +315,7 @@ async fn a_failure_tells_whether_it_is_about_the_key_or_about_all_keys() {
         assert_eq!(error.concerns_key_only(), of_subject, "{error:?}");
     }
     let (_, outcome) =
-        fetch_for(&user, client().token_exchange(TokenExchange::new()), super::support::refused())
-            .await;
+        fetch_for(&user, client().token_exchange(TokenExchange::new()), support::refused()).await;
     assert!(!outcome.unwrap_err().concerns_key_only());
     let (_, outcome) =
         fetch_for(&scoped, client().client_secret(Secret::env("NOT-SET")), answer(200, OK)).await;

@@ -15,6 +15,8 @@ mod exchange;
 mod grants;
 #[cfg(feature = "keyed")]
 mod keys;
+#[path = "../common/log.rs"]
+mod log;
 #[cfg(feature = "reqwest")]
 mod mutual_tls;
 #[cfg(feature = "keyed")]
@@ -23,6 +25,8 @@ mod providers;
 #[cfg(feature = "reqwest")]
 mod ready_made;
 mod rotation;
+#[path = "../common/scripted.rs"]
+mod scripted;
 mod secrets;
 #[cfg(feature = "reqwest")]
 mod sockets;

@@ -18,7 +18,8 @@ use tower_bearer::{
 };
 use zeroize::Zeroizing;
 
-use super::support::{Log, Scripted, Step, answer, client, fetch, kind};
+use super::support::{self, Scripted, Step, answer, client, fetch, kind};
+use crate::log::Log;
 
 const S: Duration = Duration::from_secs(1);
 
@@ -28,8 +29,7 @@ fn body(at: usize) -> String {
 }
 
 fn slow(time: Duration, at: usize) -> Step {
-    let Step::Answer(response) = answer(200, body(at)) else { unreachable!("it answers") };
-    Step::Slow(time, response)
+    support::slow(time, answer(200, body(at)))
 }
 
 /// A service that rotates so many times.
@@ -80,7 +80,7 @@ fn storing(
 
 #[tokio::test(start_paused = true)]
 async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_once() {
-    let _log = Log::start();
+    let _log = Log::from_level(tracing::Level::INFO);
     let (builder, service) = rotating(20);
     let builder = builder.name("orders").on_new_refresh_token(|_| pending());
     let endpoint = builder.build().unwrap();
@@ -107,7 +107,7 @@ async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_onc
 
 #[tokio::test(start_paused = true)]
 async fn each_hook_that_hangs_is_told_for_itself() {
-    let _log = Log::start();
+    let _log = Log::from_level(tracing::Level::INFO);
     let (builder, _) = rotating(3);
     let takes = |token: &str| if token == "rt-2" { S } else { 60 * S };
     let (endpoint, stored) = storing(builder, takes);
@@ -307,9 +307,8 @@ async fn a_token_that_nobody_waited_for_is_for_the_next_fetch_if_it_still_wants_
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_nobody_waited_for_is_none_of_the_next_fetch() {
-    let Step::Answer(response) = answer(503, "") else { unreachable!("it answers") };
     let (builder, service) = refreshing([
-        Step::Slow(S, response),
+        support::slow(S, answer(503, "")),
         answer(200, r#"{"error":"slow_down"}"#),
         answer(200, body(1)),
     ]);

@@ -302,9 +302,9 @@ async fn a_vault_that_was_mended_before_anybody_asked_is_believed_once_it_keeps_
 async fn a_vault_that_fails_after_a_refusal_is_no_change_once_it_is_back() {
     let turning = Turning::new("old");
     let seal = turning.clone();
-    let service = tower::service_fn(move |_| {
+    let service = Scripted::always(move |_| {
         seal.turn(Err("sealed"));
-        ready(Ok::<_, BoxError>(http::Response::builder().status(401).body(String::new()).unwrap()))
+        answer(401, "")
     });
     let builder = client().client_secret(turning.secret()).transport(service);
     let endpoint = builder.build().unwrap();

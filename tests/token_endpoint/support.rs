@@ -1,25 +1,10 @@
-//! A transport that records what it is sent and answers as it was told.
-
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    convert::Infallible,
-    future,
-    pin::Pin,
-    sync::{
-        Arc, Mutex, Once,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+//! Requests to a token endpoint whose service is scripted, and what came of them.
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::Response;
 use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use tower::Service;
+use http_body_util::{BodyExt, StreamBody};
 use tower_bearer::{
     AccessToken, BoxError, Reason, TokenError, TokenRequest,
     oauth2::{EndpointError, EndpointErrorKind, TokenEndpoint, TokenEndpointBuilder},
@@ -27,134 +12,10 @@ use tower_bearer::{
 #[cfg(feature = "keyed")]
 use tower_bearer::{Subject, TokenKey};
 
+pub(crate) use crate::scripted::{Scripted, Seen, Step, answer, answer_with, slow};
+
 pub(crate) const URL: &str = "https://auth.example.com/token";
 pub(crate) const OK: &str = r#"{"access_token":"at-1","token_type":"Bearer","expires_in":3600}"#;
-
-type Body = UnsyncBoxBody<Bytes, BoxError>;
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
-
-/// What the service does with a request.
-pub(crate) enum Step {
-    Answer(Response<Body>),
-    Fail(BoxError),
-    Hang,
-    /// Answers after so long: with paused time.
-    Slow(Duration, Response<Body>),
-}
-
-/// A request as it came.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: String,
-}
-
-impl Seen {
-    /// The value of a header; the empty text if there is none.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// The names of all headers, sorted.
-    pub(crate) fn header_names(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.headers.keys().map(http::HeaderName::as_str).collect();
-        names.sort_unstable();
-        names
-    }
-}
-
-/// Answers with one step after the other; a request too many is a failure of the test.
-#[derive(Clone, Default)]
-pub(crate) struct Scripted {
-    steps: Arc<Mutex<VecDeque<Step>>>,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    under_way: Arc<AtomicUsize>,
-    most: Arc<AtomicUsize>,
-}
-
-/// A request under way, until it is answered or dropped.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Scripted {
-    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        let scripted = Self::default();
-        scripted.steps.lock().unwrap().extend(steps);
-        scripted
-    }
-
-    /// What was sent.
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    /// The most requests that were under way at one time.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.most.load(Ordering::Relaxed)
-    }
-
-    /// The bodies that were sent.
-    pub(crate) fn bodies(&self) -> Vec<String> {
-        self.seen().into_iter().map(|seen| seen.body).collect()
-    }
-}
-
-impl Service<Request<Full<Bytes>>> for Scripted {
-    type Response = Response<Body>;
-    type Error = BoxError;
-    type Future = Answering;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Full<Bytes>>) -> Answering {
-        let this = self.clone();
-        Box::pin(async move {
-            let now = this.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-            this.most.fetch_max(now, Ordering::Relaxed);
-            let _under_way = UnderWay(Arc::clone(&this.under_way));
-            let (head, body) = request.into_parts();
-            let body = body.collect().await.unwrap().to_bytes();
-            this.seen.lock().unwrap().push(Seen {
-                method: head.method,
-                uri: head.uri,
-                headers: head.headers,
-                body: String::from_utf8(body.into()).unwrap(),
-            });
-            let step = this.steps.lock().unwrap().pop_front();
-            match step.expect("no more requests than the test has answers for") {
-                Step::Answer(response) => Ok(response),
-                Step::Fail(error) => Err(error),
-                Step::Hang => future::pending().await,
-                Step::Slow(time, response) => {
-                    tokio::time::sleep(time).await;
-                    Ok(response)
-                }
-            }
-        })
-    }
-}
-
-pub(crate) fn answer(status: u16, body: impl Into<Bytes>) -> Step {
-    answer_with(status, &[], body)
-}
-
-pub(crate) fn answer_with(status: u16, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Step {
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers {
-        response = response.header(*name, *value);
-    }
-    let body = Full::new(body.into()).map_err(|never: Infallible| match never {});
-    Step::Answer(response.body(body.boxed_unsync()).unwrap())
-}
 
 /// An answer whose body comes in pieces, `None` being where it breaks.
 pub(crate) fn streamed(status: u16, pieces: Vec<Option<Bytes>>) -> Step {
@@ -260,55 +121,4 @@ pub(crate) fn shown(error: &TokenError) -> String {
         next = source.source();
     }
     shown
-}
-
-// ===== The log =====
-
-thread_local! {
-    static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
-}
-
-/// All warnings that this thread logs while it is there.
-pub(crate) struct Log;
-
-impl Log {
-    pub(crate) fn start() -> Self {
-        // One subscriber for all threads: with one for each, what a callsite is cached to be
-        // interested in depends on which thread came by first.
-        static SUBSCRIBER: Once = Once::new();
-        SUBSCRIBER.call_once(|| {
-            tracing_subscriber::fmt()
-                .with_max_level(tracing::Level::INFO)
-                .with_ansi(false)
-                .with_writer(|| ThreadLines)
-                .init();
-        });
-        LINES.set(Some(Vec::new()));
-        Self
-    }
-
-    /// What this thread has logged so far.
-    pub(crate) fn lines() -> Vec<String> {
-        let text = LINES.with_borrow(|lines| String::from_utf8(lines.clone().unwrap()).unwrap());
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        LINES.set(None);
-    }
-}
-
-struct ThreadLines;
-
-impl std::io::Write for ThreadLines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        LINES.with_borrow_mut(|lines| lines.iter_mut().for_each(|lines| lines.extend(bytes)));
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

@@ -41,7 +41,7 @@ pub enum CommandErrorKind {
     TooLong,
     /// It printed nothing, or only white space.
     #[error("printed nothing")]
-    Nothing,
+    NoOutput,
     /// It printed something other than expected.
     #[error("printed no access token in a known format")]
     NoToken,

@@ -42,7 +42,7 @@ impl OutputFormat {
         let text = std::str::from_utf8(printed).map_err(|_| CommandErrorKind::NoToken)?;
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
-            return Err(CommandErrorKind::Nothing);
+            return Err(CommandErrorKind::NoOutput);
         }
         match self {
             Self::Detected => Self::detect(text).token(printed),

@@ -121,7 +121,7 @@ fn what_holds_no_token_is_an_error_that_does_not_show_it() {
 #[test]
 fn white_space_is_nothing_in_every_format() {
     for format in [Detected, Bare, Labelled, Json, Exec] {
-        assert!(matches!(format.token(b" \r\n"), Err(CommandErrorKind::Nothing)), "{format:?}");
+        assert!(matches!(format.token(b" \r\n"), Err(CommandErrorKind::NoOutput)), "{format:?}");
     }
 }
 
