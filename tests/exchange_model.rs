@@ -372,9 +372,9 @@ impl World {
         let (fetches, minted) = (history.fetches.clone(), Arc::new(Mutex::new((0, 0))));
         let cache = TokenCache::new(from_fn(move |_| {
             let mut minted = minted.lock().unwrap();
-            let (takes, fetched) = fetches[minted.0 % fetches.len()];
+            let (takes, answer) = fetches[minted.0 % fetches.len()];
             minted.0 += 1;
-            let outcome = match fetched {
+            let outcome = match answer {
                 Fetched::New(lifetime) => {
                     minted.1 += 1;
                     let token = AccessToken::new(format!("t{}", minted.1)).unwrap();
@@ -424,12 +424,11 @@ impl World {
         }
         let request = request.body(Pieces::new(&exchange.body)).unwrap();
         let sent = self.stack.clone().oneshot(request);
-        match exchange.gone {
-            Some(millis) => drop(timeout(Duration::from_millis(millis), sent).await),
-            None => {
-                let outcome = timeout(BOUND, sent).await.expect("it waits for ever");
-                self.check(exchange, outcome);
-            }
+        if let Some(millis) = exchange.gone {
+            drop(timeout(Duration::from_millis(millis), sent).await);
+        } else {
+            let outcome = timeout(BOUND, sent).await.expect("it waits for ever");
+            self.check(exchange, outcome);
         }
         self.check_calls(exchange);
         self.is_used = true;

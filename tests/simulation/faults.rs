@@ -42,7 +42,7 @@ impl Fault {
     }
 
     pub(crate) fn seconds(&self) -> usize {
-        usize::try_from((self.until - self.from).as_secs()).unwrap()
+        usize::try_from(self.until.saturating_sub(self.from).as_secs()).unwrap()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Collected};
 use hyper::body::Incoming;
 use tokio::time::sleep;
 
@@ -72,7 +72,7 @@ pub(crate) async fn serve(world: World) -> turmoil::Result {
 }
 
 async fn answer(world: World, request: Request<Incoming>) -> Response<String> {
-    let form = request.into_body().collect().await.map(|it| it.to_bytes()).unwrap_or_default();
+    let form = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
     let form = String::from_utf8_lossy(&form).into_owned();
     let id = form.split('&').find_map(|pair| pair.strip_prefix("client_id=client"));
     let Some(client) = id.and_then(|id| id.parse::<usize>().ok()) else {
