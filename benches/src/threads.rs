@@ -1,4 +1,4 @@
-//! Two threads with clones of one service.
+//! One and two threads with clones of one service.
 
 use std::{
     hint::black_box,
@@ -20,30 +20,41 @@ use tower_service::Service;
 
 use crate::{Body, Tokens, request, rounds::Effort, uri};
 
-const THREADS: u32 = 2;
-
-/// The best throughput of a service, and how often its requests had to wait for a token.
-#[derive(Debug)]
+/// What a service does on one thread and on two.
+#[derive(Debug, Default)]
 pub struct Throughput {
+    /// Requests a second on one thread, in the best round.
+    pub of_one: f64,
     /// Requests a second, both threads together, in the best round.
-    pub best: f64,
+    pub of_two: f64,
     /// How many requests did not find a token that was ready, in all rounds.
     pub waited: u64,
 }
 
-/// A service on two threads, measured once with so many requests.
-pub type Run<'a> = Box<dyn FnMut(u32) -> (Duration, u64) + 'a>;
+impl Throughput {
+    /// How much of what one thread does each of two does: 1 if they do not hinder one another.
+    #[must_use]
+    pub fn scaling(&self) -> f64 {
+        self.of_two / (2.0 * self.of_one)
+    }
+}
+
+/// A service on so many threads, measured once with so many requests on each.
+pub type Run<'a> = Box<dyn FnMut(u32, u32) -> (Duration, u64) + 'a>;
 
 /// Measures the services in turn.
 #[must_use]
 pub fn measure<const N: usize>(effort: Effort, mut runs: [Run<'_>; N]) -> [Throughput; N] {
-    let mut results = [(); N].map(|()| Throughput { best: 0.0, waited: 0 });
+    let mut results = [(); N].map(|()| Throughput::default());
     for _ in 0..effort.rounds {
         for (run, result) in runs.iter_mut().zip(&mut results) {
-            let (time, waited) = run(effort.requests);
-            let throughput = f64::from(THREADS * effort.requests) / time.as_secs_f64();
-            result.best = result.best.max(throughput);
-            result.waited += waited;
+            for threads in [1, 2] {
+                let (time, waited) = run(threads, effort.requests);
+                let throughput = f64::from(threads * effort.requests) / time.as_secs_f64();
+                let best = if threads == 1 { &mut result.of_one } else { &mut result.of_two };
+                *best = best.max(throughput);
+                result.waited += waited;
+            }
         }
     }
     results
@@ -64,8 +75,8 @@ where
     S: Service<Request<Body>, Response = Response<()>> + Clone + Send + Sync,
 {
     let runtime = runtime.clone();
-    Box::new(move |requests| {
-        let (barrier, waited) = (Barrier::new(THREADS as usize), AtomicU64::new(0));
+    Box::new(move |threads, requests| {
+        let (barrier, waited) = (Barrier::new(threads as usize), AtomicU64::new(0));
         let thread = || {
             let _inside = runtime.enter();
             let (mut own, uri) = (service.clone(), uri());
@@ -82,8 +93,9 @@ where
             (start, end)
         };
         let times = thread::scope(|scope| {
-            let threads = [(); THREADS as usize].map(|()| scope.spawn(thread));
-            threads.map(|thread| thread.join().expect("a request failed"))
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(thread)).collect();
+            let ends = threads.into_iter().map(|thread| thread.join().expect("a request failed"));
+            ends.collect::<Vec<_>>()
         });
         let start = times.iter().map(|(start, _)| *start).min().expect("there are threads");
         let end = times.iter().map(|(_, end)| *end).max().expect("there are threads");
