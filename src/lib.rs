@@ -107,6 +107,20 @@
 //!
 //! [tower]: https://docs.rs/tower
 #![forbid(unsafe_code)]
+// Nothing panics. What does all the same says why it cannot.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod cache;
@@ -139,6 +153,11 @@ pub mod shared;
 mod source;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+#[allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "its callers are tests: a panic fails one"
+)]
 pub mod testing;
 mod token;
 

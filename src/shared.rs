@@ -150,6 +150,8 @@ const LEASE: Duration = Duration::from_secs(30);
 const MIN_LEASE: Duration = Duration::from_secs(1);
 const MAX_LEASE: Duration = Duration::from_secs(3600);
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
+const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(1);
+const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The name of a record, if neither the program nor the source has one.
 const NAME: &str = "token";
 
@@ -244,9 +246,11 @@ impl<S: TokenSource> Shared<S> {
         self.with(|settings| settings.lease = lease)
     }
 
-    /// How long a store may take for an answer before it counts as away. By default 250 ms.
+    /// How long a store may take for an answer before it counts as away. From a millisecond to a
+    /// minute; by default 250 ms.
     #[must_use]
     pub fn store_timeout(self, timeout: Duration) -> Self {
+        let timeout = timeout.clamp(MIN_STORE_TIMEOUT, MAX_STORE_TIMEOUT);
         self.with(|settings| settings.store_timeout = timeout)
     }
 

@@ -95,7 +95,8 @@ impl<S: TokenSource> Member<S> {
             return self.without_store(request, error, tell).await;
         };
         loop {
-            if called.elapsed() > 3 * self.settings.lease + PATIENCE {
+            let patience = self.settings.lease.saturating_mul(3).saturating_add(PATIENCE);
+            if called.elapsed() > patience {
                 return self.without_store(request, StoreError::new(EndlessLease), tell).await;
             }
             let (seen, step) = match self.ask(&place, &want, me).await {
@@ -164,7 +165,7 @@ impl<S: TokenSource> Member<S> {
     /// Gives back a lease that the store may have written down all the same, or may yet.
     async fn release(self: Arc<Self>, place: Arc<Place>, me: Holder, seen: Version) {
         let began = Instant::now();
-        while began.elapsed() < 4 * self.settings.lease {
+        while began.elapsed() < self.settings.lease.saturating_mul(4) {
             sleep(RELEASE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             let Ok(current) = self.load(&place).await else { continue };
             let is_unchanged = current.version == seen;
@@ -183,7 +184,7 @@ impl<S: TokenSource> Member<S> {
             self.settings.store.changed(&place.name, &seen.version).await;
         };
         // At the latest when the lease is over: that is an answer too.
-        let _ = timeout(left + MIN_POLL, changed).await;
+        let _ = timeout(left.saturating_add(MIN_POLL), changed).await;
     }
 
     /// What repeats fetches for itself, and not all processes at once. What is spent by a fetch

@@ -198,7 +198,7 @@ impl Files {
             Err(error) => return Err(error),
         };
         let mut sealed = Vec::new();
-        let read = file.take(MAX_LEN as u64 + 1).read_to_end(&mut sealed);
+        let read = file.take((MAX_LEN as u64).saturating_add(1)).read_to_end(&mut sealed);
         read.map_err(|error| FileStoreError::Io(self.record.clone(), error))?;
         Ok(Some(sealed))
     }

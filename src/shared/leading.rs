@@ -88,8 +88,9 @@ impl<S: TokenSource> Member<S> {
             Some(Ok(previous)) => start.request.clone().with_previous(previous),
             Some(Err(_)) | None => start.request.clone(),
         };
+        let lease = self.settings.lease;
         let limit =
-            if start.lead.rotates { 4 * self.settings.lease } else { self.settings.lease * 2 / 3 };
+            if start.lead.rotates { lease.saturating_mul(4) } else { lease.mul_f64(2.0 / 3.0) };
         let fetch = AssertUnwindSafe(self.settings.source.fetch(request)).catch_unwind();
         let fetch = pin!(timeout(limit, fetch));
         let fetched = if start.lead.rotates {

@@ -137,7 +137,7 @@ impl<S> Member<S> {
 
     pub(super) fn rules(&self) -> Rules {
         // Two looks of every other process, and the time that the store has for each.
-        let settle = 2 * GUARD + 4 * self.settings.store_timeout;
+        let settle = (GUARD * 2).saturating_add(self.settings.store_timeout.saturating_mul(4));
         Rules {
             lease: self.settings.lease,
             rotates: self.rotates(),

@@ -85,7 +85,7 @@ impl MemoryStore {
     /// Puts anything under that name, whatever is there.
     pub fn put(&self, name: &str, sealed: impl Into<Vec<u8>>) {
         let mut records = self.records();
-        records.swaps += 1;
+        records.swaps = records.swaps.wrapping_add(1);
         let version = records.swaps;
         records.by_name.insert(name.to_owned(), (version, sealed.into()));
         self.inner.changed.notify_waiters();
@@ -116,7 +116,7 @@ impl MemoryStore {
 
     fn now(&self) -> SystemTime {
         let (time, instant) = self.inner.began;
-        time + instant.elapsed()
+        time.checked_add(instant.elapsed()).unwrap_or(time)
     }
 
     fn records(&self) -> MutexGuard<'_, Records> {
@@ -148,7 +148,7 @@ impl TokenStore for MemoryStore {
         if current.as_ref().map(<[u8; 8]>::as_slice) != seen.as_bytes() {
             return Ok(Swapped::Conflict);
         }
-        records.swaps += 1;
+        records.swaps = records.swaps.wrapping_add(1);
         let version = records.swaps;
         records.by_name.insert(name.to_owned(), (version, sealed.to_vec()));
         self.inner.changed.notify_waiters();

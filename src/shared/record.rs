@@ -139,6 +139,7 @@ impl Record {
     }
 
     /// No less than the bytes of the record.
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     fn len(&self) -> usize {
         let texts = self.token.as_ref().map_or(0, |token| {
             let refresh_token = token.refresh_token.as_ref().map_or(0, |text| text.len());

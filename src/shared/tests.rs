@@ -195,6 +195,15 @@ async fn a_process_that_starts_later_fetches_nothing_and_counts_the_life_from_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn limits_beyond_all_bounds_are_the_largest() {
+    let shared = process(&Service::rotating(), MemoryStore::new());
+    let shared = shared.store_timeout(Duration::MAX).lease(Duration::MAX);
+    let settings = &shared.member.settings;
+    assert_eq!((settings.store_timeout, settings.lease), (60 * SECOND, 3600 * SECOND));
+    assert_eq!(shared.fetch(first()).await.unwrap().secret(), "t-1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_renewal_that_is_rejected_at_once_waits() {
     let (service, store) = (Service::default(), MemoryStore::new());
     let (one, other) = (process(&service, store.clone()), process(&service, store));

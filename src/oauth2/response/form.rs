@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 pub(super) fn members(form: &[u8]) -> impl Iterator<Item = (Zeroizing<String>, Zeroizing<String>)> {
     let members = form.split(|byte| *byte == b'&').filter(|member| !member.is_empty());
     members.map(|member| {
-        let end = member.iter().position(|byte| *byte == b'=').unwrap_or(member.len());
-        let value = member.get(end + 1..).unwrap_or_default();
-        (decoded(&member[..end]), decoded(value))
+        let mut parts = member.splitn(2, |byte| *byte == b'=');
+        let mut part = || decoded(parts.next().unwrap_or_default());
+        (part(), part())
     })
 }
 
@@ -29,14 +29,14 @@ fn decoded(written: &[u8]) -> Zeroizing<String> {
 }
 
 fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
-    let (digits, after) = text.split_at_checked(2)?;
+    let (&[high, low], after) = text.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some((digit(digits[0])? << 4 | digit(digits[1])?, after))
+    Some((digit(high)? << 4 | digit(low)?, after))
 }
 
 /// What is no UTF-8 is replaced.
 fn text(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(3 * bytes.len()));
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len().saturating_mul(3)));
     for chunk in bytes.utf8_chunks() {
         text.push_str(chunk.valid());
         if !chunk.invalid().is_empty() {

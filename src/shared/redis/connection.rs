@@ -181,7 +181,7 @@ async fn log_in(
     password: &str,
 ) -> Result<(), RedisStoreError> {
     let words: Vec<&str> = ["AUTH"].into_iter().chain(user).chain([password]).collect();
-    let len = words.iter().map(|word| word.len() + 32).sum();
+    let len = words.iter().map(|word| word.len().saturating_add(32)).sum();
     let mut command = Zeroizing::new(Vec::with_capacity(len));
     command.extend_from_slice(format!("*{}\r\n", words.len()).as_bytes());
     for word in words {

@@ -52,7 +52,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        let read = buf.filled().len() - before;
+        let read = buf.filled().len().saturating_sub(before);
         let less = |left: usize| left.checked_sub(read);
         if self.allowance.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Poll::Ready(Ok(()));
