@@ -5,8 +5,15 @@
 
 mod assertions;
 mod clients;
+#[cfg(unix)]
+mod fleet;
 mod issuers;
 mod load;
+#[cfg(unix)]
+mod member;
+#[cfg(unix)]
+#[path = "../shared_stores/server.rs"]
+mod redis;
 mod refresh;
 mod restart;
 mod revocation;
