@@ -14,7 +14,7 @@ use tower_bearer_benches::{Answer, Body, Tokens, many_uris, request, runtime, ur
 use tower_layer::Layer;
 use tower_service::Service;
 
-const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|\
+const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|shared|\
                      thousand_origins|floor_in_turn|thousand_in_turn> <requests>";
 
 fn main() -> ExitCode {
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         "no_auth" => send(requests, &uri, Answer),
         "floor" => send(requests, &uri, tokens.floor()),
         "no_replay" => send(requests, &uri, tokens.layer().no_replay().layer(Answer)),
+        #[cfg(unix)]
+        "shared" => send_shared(requests, &uri),
         "clone_body" => send(requests, &uri, tokens.layer().layer(Answer)),
         "thousand_origins" => {
             send(requests, &uri, tokens.layer_of_many().no_replay().layer(Answer));
@@ -48,6 +50,18 @@ fn main() -> ExitCode {
     }
     assert_eq!(tokens.fetched(), 1);
     ExitCode::SUCCESS
+}
+
+/// As `clone_body`, with a token that other processes might share.
+#[cfg(unix)]
+fn send_shared(requests: u32, uri: &Uri) {
+    let directory = env::temp_dir().join(format!("walk-{}", std::process::id()));
+    let runtime = runtime();
+    let tokens = Tokens::shared(&runtime, &directory);
+    drop(runtime);
+    send(requests, uri, tokens.layer().layer(Answer));
+    assert_eq!(tokens.fetched(), 1);
+    std::fs::remove_dir_all(directory).expect("it is ours");
 }
 
 fn send<S>(requests: u32, uri: &Uri, mut service: S)
