@@ -86,7 +86,9 @@
 //!   was configured with, so that a new grant ends it.
 //! - *What is spent is stored before it is used*: the leader of a source that spends its refresh
 //!   token hands out the new token when the store has it, and tries for as long as its runtime lives.
-//! - *A fleet renews at most once in five seconds* a token that an API rejects anew each time.
+//! - *A fleet renews at most once in five seconds* a token that an API rejects anew each time. That
+//!   is for each record, whichever origin rejects it: a record knows no origins, and the cache above
+//!   it has the limits of each origin.
 //! - *A failure is shared*: nobody fetches for a second after it (five, if it was permanent; up to a
 //!   minute, if the service asked for that).
 //!
@@ -102,6 +104,8 @@ mod asking;
 mod error;
 #[cfg(unix)]
 mod file;
+#[cfg(any(test, fuzzing))]
+mod fuzzing;
 mod guard;
 #[cfg(feature = "keyed")]
 mod key;
@@ -109,6 +113,7 @@ mod leading;
 mod member;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+mod names;
 mod protocol;
 mod record;
 #[cfg(feature = "redis")]
@@ -133,6 +138,9 @@ use crate::{
 #[cfg(unix)]
 #[cfg_attr(docsrs, doc(cfg(unix)))]
 pub use self::file::{FileStore, FileStoreError};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use self::fuzzing::any_stored;
 #[cfg(any(test, feature = "testing"))]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
 pub use self::memory::MemoryStore;
@@ -167,7 +175,12 @@ const NAME: &str = "token";
 ///
 /// Requests with a `TokenKey` have a record for each key. The name of such a record shows nothing
 /// of the key or of its subject: it is a digest under the seal's key, so that a rotated key starts
-/// new records. A source that spends its refresh token is not shared by keys.
+/// new records.
+///
+/// A source that spends its refresh token is not shared by keys: all of its keys would need the one
+/// refresh token, and each record is exchanged by itself. A request with a key is then the error
+/// [`SharedError::KeyedRotation`], and nothing is sent. Share such a source without keys, or each
+/// login under a [name](Unsealed::name) of its own.
 ///
 /// # Sources that spend what they have
 ///

@@ -32,7 +32,7 @@ use http::{
 };
 use http_body_util::Empty;
 use tokio::runtime::{Builder, Runtime};
-use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, from_fn};
+use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, TokenSource, from_fn};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -109,13 +109,23 @@ impl Tokens {
     /// Fetches the first token.
     #[must_use]
     pub fn new(runtime: &Runtime) -> Self {
-        let fetched = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&fetched);
-        let source = from_fn(move |_| {
-            let nth = counter.fetch_add(1, Relaxed);
-            async move { token(nth) }
-        });
-        let cache = TokenCache::new(source);
+        let fetched = Arc::default();
+        Self::first(runtime, TokenCache::new(source(&fetched)), fetched)
+    }
+
+    /// The same over a store that other processes might share, in that directory.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn shared(runtime: &Runtime, directory: &std::path::Path) -> Self {
+        use tower_bearer::shared::{FileStore, Seal, Shared};
+
+        let fetched = Arc::default();
+        let store = FileStore::new(directory);
+        let shared = Shared::new(source(&fetched), store).seal(Seal::new("5e".repeat(32)));
+        Self::first(runtime, TokenCache::new(shared), fetched)
+    }
+
+    fn first(runtime: &Runtime, cache: TokenCache, fetched: Arc<AtomicUsize>) -> Self {
         runtime.block_on(cache.get()).expect("the source has a token");
         Self { cache, fetched }
     }
@@ -155,6 +165,15 @@ impl Tokens {
 pub fn ready_header() -> InsertHeader {
     let token = token(0).expect("that is a token");
     InsertHeader { inner: Answer, ready_header: token.header_value().clone() }
+}
+
+/// Hands out a token each time, and counts them.
+fn source(fetched: &Arc<AtomicUsize>) -> impl TokenSource {
+    let counter = Arc::clone(fetched);
+    from_fn(move |_| {
+        let nth = counter.fetch_add(1, Relaxed);
+        async move { token(nth) }
+    })
 }
 
 /// A URI of each of [`MANY`] origins. [`ORIGIN`] is in the middle of them.

@@ -217,13 +217,16 @@ impl<S: TokenSource> Member<S> {
             .await
             .map_err(|error| SharedError::from(error).into_token_error())?;
         #[cfg(feature = "keyed")]
-        if let Some(key) = request.key() {
+        if let Some(asked) = request.key() {
+            use super::{key, names};
+
             // What is stored is not for a key that cannot be used, nor for a subject that is gone.
-            key.usable(std::time::SystemTime::now())?;
+            asked.usable(std::time::SystemTime::now())?;
             if self.rotates() {
                 return Err(SharedError::KeyedRotation.into_token_error());
             }
-            let name = format!("{}/{}", self.settings.name, keys.digest(super::key::parts(key)));
+            let digest = keys.digest(key::parts(asked));
+            let name = names::of_key(&self.settings.name, &digest);
             return Ok(Place { name, keys, is_keyed: true });
         }
         #[cfg(not(feature = "keyed"))]

@@ -1,10 +1,13 @@
 //! A store in a directory, for the processes of one host.
 
+mod sweeper;
+
 use std::{
     fs::File,
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,7 +18,9 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 
+use self::sweeper::{Sweeper, is_there};
 use super::{
+    names,
     record::MAX_LEN,
     store::{Loaded, StoreError, Swapped, TokenStore, Version},
 };
@@ -45,11 +50,15 @@ const OTHERS_WRITE: u32 = 0o022;
 /// Use a local file system. One without locks is an error; on a network, where locks are honoured
 /// but two hosts have two clocks, use a store with a clock of its own.
 ///
-/// It needs a tokio runtime: files are read and written on its blocking pool. What is stored for
-/// keys stays until somebody deletes it.
+/// It needs a tokio runtime: files are read and written on its blocking pool.
+///
+/// A record that belongs to a key (of a user, for instance) and that nobody has written for 30 days
+/// is deleted, when another key's is written: at most 100 at a time, once an hour. All other records
+/// stay.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     directory: PathBuf,
+    sweeper: Arc<Sweeper>,
 }
 
 /// Why a [`FileStore`] does not work. It is the cause of a [`StoreError`].
@@ -94,7 +103,7 @@ struct Files {
 impl FileStore {
     /// A store in that directory. Nothing happens before it is used.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), sweeper: Arc::default() }
     }
 
     /// Does something with the files of a record, where it may block.
@@ -136,6 +145,7 @@ impl TokenStore for FileStore {
         sealed: &[u8],
     ) -> std::result::Result<Swapped, StoreError> {
         let (seen, sealed) = (seen.clone(), sealed.to_vec());
+        let sweeper = names::is_of_key(name).then(|| Arc::clone(&self.sweeper));
         self.blocking(name, move |files| {
             files.check_directory()?;
             // Held until it is dropped, or the process ends in whatever way.
@@ -145,6 +155,9 @@ impl TokenStore for FileStore {
                 return Ok(Swapped::Conflict);
             }
             files.write(&sealed)?;
+            if let Some(sweeper) = sweeper {
+                sweeper.sweep(&files.directory);
+            }
             Ok(Swapped::Done(version(&sealed)))
         })
         .await
@@ -205,11 +218,13 @@ impl Files {
 
     /// Takes the lock. A process that is stopped while it holds one keeps nobody waiting for ever.
     fn lock(&self) -> Result<File> {
-        let file = open(&self.lock, OFlags::RDWR | OFlags::CREATE | OFlags::NOCTTY)?;
         let began = Instant::now();
         loop {
+            let file = open(&self.lock, OFlags::RDWR | OFlags::CREATE | OFlags::NOCTTY)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
+                Ok(()) if is_there(&file, &self.lock) => return Ok(file),
+                // It was deleted meanwhile: what is locked is no lock any more.
+                Ok(()) => {}
                 Err(Errno::WOULDBLOCK | Errno::INTR) if began.elapsed() < LOCK_WAIT => {
                     thread::sleep(LOCK_POLL);
                 }

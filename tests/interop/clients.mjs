@@ -86,6 +86,9 @@ export const CLIENTS = [
   user('rotating', 'rotating-secret'),
   user('stolen', 'stolen-secret'),
   user('unlucky', 'unlucky-secret'),
+  user('fleet-redis', 'fleet-redis-secret'),
+  user('fleet-files', 'fleet-files-secret'),
+  user('fleet-lenient', 'fleet-lenient-secret'),
   user('frontend', 'frontend-secret'),
   gateway('gateway', 'gateway-secret'),
   gateway('crowded', 'crowded-secret'),
@@ -106,6 +109,10 @@ export const certifiedClients = (selfSigned) => {
     certified('mutual-self', 'self_signed_tls_client_auth', { jwks: { keys: [jwk] } }),
   ];
 };
+
+/** For so many seconds a refresh token is good for another exchange after its first, as with services
+ * that reckon with lost answers. */
+export const LEEWAYS = { 'fleet-lenient': 30 };
 
 /** In seconds. */
 export const LIFETIMES = { brief: 3, patient: 20, turning: 3, half: 20 };

@@ -5,9 +5,16 @@
 
 mod assertions;
 mod clients;
+#[cfg(unix)]
+mod fleet;
 mod glewlwyd;
 mod issuers;
 mod load;
+#[cfg(unix)]
+mod member;
+#[cfg(unix)]
+#[path = "../shared_stores/server.rs"]
+mod redis;
 mod refresh;
 mod restart;
 mod revocation;

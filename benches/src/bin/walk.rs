@@ -11,7 +11,7 @@ use std::{convert::identity, env, hint::black_box, process::ExitCode};
 
 use futures_util::FutureExt;
 use http::{Request, Response, Uri};
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tower_bearer_benches::{
     Answer, Body, REPLAY_LIMIT, Tokens,
     keyed::{Users, keyed_request},
@@ -20,7 +20,7 @@ use tower_bearer_benches::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|\
+const USAGE: &str = "usage: walk <request|request_clone|no_auth|floor|no_replay|clone_body|shared|\
                      buffer_body|thousand_origins|floor_in_turn|thousand_in_turn|floor_keyed|keyed|\
                      get> <requests>";
 
@@ -43,6 +43,8 @@ fn main() -> ExitCode {
         "no_auth" => send(requests, &uri, Answer),
         "floor" => send(requests, &uri, tokens.floor()),
         "no_replay" => send(requests, &uri, tokens.layer().no_replay().layer(Answer)),
+        #[cfg(unix)]
+        "shared" => send_shared(&runtime, requests, &uri),
         "clone_body" => send(requests, &uri, tokens.layer().layer(Answer)),
         "buffer_body" => {
             send(requests, &uri, tokens.layer().buffer_body(REPLAY_LIMIT, identity).layer(Answer));
@@ -66,6 +68,16 @@ fn main() -> ExitCode {
     }
     assert_eq!(tokens.fetched(), 1);
     ExitCode::SUCCESS
+}
+
+/// As `clone_body`, with a token that other processes might share.
+#[cfg(unix)]
+fn send_shared(runtime: &Runtime, requests: u32, uri: &Uri) {
+    let directory = env::temp_dir().join(format!("walk-{}", std::process::id()));
+    let tokens = Tokens::shared(runtime, &directory);
+    send(requests, uri, tokens.layer().layer(Answer));
+    assert_eq!(tokens.fetched(), 1);
+    std::fs::remove_dir_all(directory).expect("it is ours");
 }
 
 fn send<S>(requests: u32, uri: &Uri, mut service: S)
