@@ -49,7 +49,8 @@ pub struct Origin {
 
 impl Origin {
     /// The origin that a URI names; `None` if it lacks a scheme or an authority, if its scheme is
-    /// another than `http` and `https`, or if its port is no port.
+    /// another than `http` and `https`, if its port is no port, or if there is no IPv6 address in
+    /// its brackets (one with a zone is none: it leads elsewhere on each machine).
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme()? {
@@ -59,7 +60,8 @@ impl Origin {
         };
         let authority = uri.authority()?;
         let host = authority.host();
-        if host.is_empty() {
+        let is_broken_address = host.contains(['[', ']']) && address(host).is_none();
+        if host.is_empty() || is_broken_address {
             return None;
         }
         // Without digits the port is the scheme's own (RFC 3986 §3.2.3); a number that is no port
@@ -258,6 +260,20 @@ impl From<Infallible> for InvalidOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brackets_without_an_ipv6_address_are_no_origin() {
+        for text in [
+            "http://[0:0:0:0:0:0*0:1]",
+            "https://[a]",
+            "https://[fe80::1%25eth0]",
+            "https://[v1.a]",
+            "http://$[::2]:8",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+            assert_eq!(text.parse::<Uri>().ok().and_then(|uri| Origin::of(&uri)), None, "{text}");
+        }
+    }
 
     fn of(uri: &str) -> Option<Origin> {
         Origin::of(&uri.parse().unwrap())
