@@ -50,7 +50,7 @@ pub struct Origin {
 impl Origin {
     /// The origin that a URI names; `None` if it lacks a scheme or an authority, if its scheme is
     /// another than `http` and `https`, if its port is no port, or if there is no IPv6 address in
-    /// its brackets (one with a zone is none: it leads elsewhere on each machine).
+    /// its brackets (one with a zone is none: it leads elsewhere on each machine) or a `%` in its name.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme()? {
@@ -60,8 +60,9 @@ impl Origin {
         };
         let authority = uri.authority()?;
         let host = authority.host();
-        let is_broken_address = host.contains(['[', ']']) && address(host).is_none();
-        if host.is_empty() || is_broken_address {
+        // The `http` crate lets these through behind user info.
+        let is_broken = host.contains(['[', ']', '%']) && address(host).is_none();
+        if host.is_empty() || is_broken {
             return None;
         }
         // Without digits the port is the scheme's own (RFC 3986 §3.2.3); a number that is no port
@@ -269,6 +270,7 @@ mod tests {
             "https://[fe80::1%25eth0]",
             "https://[v1.a]",
             "http://$[::2]:8",
+            "http://[:@%:1]:8080",
         ] {
             assert!(text.parse::<Origin>().is_err(), "{text}");
             assert_eq!(text.parse::<Uri>().ok().and_then(|uri| Origin::of(&uri)), None, "{text}");
