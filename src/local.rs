@@ -29,6 +29,9 @@ mod stored;
 
 use crate::token::{AccessToken, InvalidToken};
 
+#[cfg(all(fuzzing, feature = "command"))]
+#[doc(hidden)]
+pub use command::check_command_output;
 #[cfg(feature = "command")]
 #[cfg_attr(docsrs, doc(cfg(feature = "command")))]
 pub use command::{CommandError, CommandErrorKind, OutputFormat, TokenCommand};

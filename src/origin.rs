@@ -49,7 +49,8 @@ pub struct Origin {
 
 impl Origin {
     /// The origin that a URI names; `None` if it lacks a scheme or an authority, if its scheme is
-    /// neither `http` nor `https`, or if its port is invalid.
+    /// neither `http` nor `https`, if its port is invalid, if its brackets hold no IPv6 address (one
+    /// with a zone is none: it leads elsewhere on each machine), or if there is a `%` in its name.
     #[must_use]
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme()? {
@@ -59,7 +60,9 @@ impl Origin {
         };
         let authority = uri.authority()?;
         let host = authority.host();
-        if host.is_empty() {
+        // The `http` crate lets these through behind user info.
+        let is_broken = host.contains(['[', ']', '%']) && address(host).is_none();
+        if host.is_empty() || is_broken {
             return None;
         }
         // Without digits the port is that of the scheme (RFC 3986 §3.2.3). A number that is not a
@@ -261,6 +264,21 @@ impl From<Infallible> for InvalidOrigin {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brackets_without_an_ipv6_address_are_no_origin() {
+        for text in [
+            "http://[0:0:0:0:0:0*0:1]",
+            "https://[a]",
+            "https://[fe80::1%25eth0]",
+            "https://[v1.a]",
+            "http://$[::2]:8",
+            "http://[:@%:1]:8080",
+        ] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+            assert_eq!(text.parse::<Uri>().ok().and_then(|uri| Origin::of(&uri)), None, "{text}");
+        }
+    }
 
     fn of(uri: &str) -> Option<Origin> {
         Origin::of(&uri.parse().unwrap())

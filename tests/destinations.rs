@@ -367,7 +367,8 @@ async fn however_a_uri_is_written_the_token_goes_to_the_named_origin_alone() {
 
 #[test]
 fn an_origin_is_named_in_ascii() {
-    for origin in ["https://b\u{fc}cher.example", "https://u@a.example"] {
+    for origin in ["https://b\u{fc}cher.example", "https://[fe80::1%25eth0]", "https://u@a.example"]
+    {
         assert!(origin.parse::<tower_bearer::Origin>().is_err(), "{origin}");
     }
 }

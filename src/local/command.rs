@@ -16,6 +16,8 @@ use crate::{
 
 pub use error::{CommandError, CommandErrorKind};
 pub use output::OutputFormat;
+#[cfg(fuzzing)]
+pub use output::check_command_output;
 
 /// The time that the cache gives any attempt by default.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     fn seeds() -> impl Iterator<Item = Vec<u8>> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/record");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/record");
         fs::read_dir(path).unwrap().map(|seed| fs::read(seed.unwrap().path()).unwrap())
     }
 

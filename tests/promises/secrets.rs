@@ -1,4 +1,4 @@
-//! Promise 24, as far as it can be seen: what is wiped is proven in `tests/wiped.rs`.
+//! Promise 24, as far as it can be seen: what is wiped is proven in `tests/wiped`.
 
 use tokio::time::advance;
 use tower::Layer;

@@ -68,6 +68,28 @@ impl OutputFormat {
     }
 }
 
+/// Whatever a command prints, in every format: one token that stands in it, or an error that does
+/// not show it. For the fuzz target, and for what it has found.
+///
+/// # Panics
+///
+/// If that does not hold.
+#[cfg(any(test, fuzzing))]
+#[allow(unreachable_pub, reason = "it is reached where the crate is fuzzed")]
+pub fn check_command_output(printed: &[u8]) {
+    use OutputFormat::{Bare, Detected, ExecCredential, Json, Labelled};
+
+    for format in [Detected, Bare, Labelled, Json, ExecCredential] {
+        match format.token(printed) {
+            Ok(token) => {
+                let is_written = String::from_utf8_lossy(printed).contains(token.secret());
+                assert!(is_written || printed.contains(&b'\\'), "{format:?}");
+            }
+            Err(kind) => assert!(!format!("{kind} {kind:?}").contains("hush-hush"), "{kind}"),
+        }
+    }
+}
+
 fn found(text: &str) -> Result<AccessToken, CommandErrorKind> {
     access_token(text).map_err(CommandErrorKind::InvalidToken)
 }

@@ -133,3 +133,12 @@ fn a_format_that_is_set_is_not_guessed() {
     assert!(matches!(Json.token(b"hush"), Err(CommandErrorKind::NoToken)));
     assert_eq!(token(Bare, "<hush>"), "<hush>");
 }
+
+#[test]
+fn what_fuzzing_has_found_is_read_or_refused() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/command_output");
+    // A packaged crate has no corpus.
+    for file in std::fs::read_dir(corpus).into_iter().flatten() {
+        check_command_output(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+}
