@@ -653,12 +653,12 @@ async fn a_key_is_forgotten_by_its_source_before_its_flight_is_ended() {
     let entry = tokens.keyed.map.get(&ann, Moment::now()).unwrap();
     assert!(entry.is_in_flight());
     let held = entry.source().hold();
-    let (begin, begun) = std::sync::mpsc::channel();
+    let (sender, started) = std::sync::mpsc::channel();
     let forgetting = std::thread::spawn(move || {
-        begin.send(()).unwrap();
+        sender.send(()).unwrap();
         tokens.forget(&ann);
     });
-    begun.recv().unwrap();
+    started.recv().unwrap();
     for _ in 0..10_000 {
         std::thread::yield_now();
         assert!(entry.is_in_flight(), "its source does not know yet why it ends");
