@@ -68,8 +68,9 @@ impl Detached {
             stays
         });
         for (cache, source) in meant {
-            cache.forget();
+            // In this order, as `Entry::forget`.
             source.forget();
+            cache.forget();
         }
     }
 }

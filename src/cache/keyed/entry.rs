@@ -55,7 +55,8 @@ impl Entry {
 
     /// Ends the entry: it publishes nothing more, and drops its subject.
     pub(super) fn forget(&self) {
-        self.cache.forget();
+        // First the source, which sees by it that the end of its flight is no fault of the service.
         self.source.forget();
+        self.cache.forget();
     }
 }

@@ -127,6 +127,12 @@ impl KeySource {
         }
     }
 
+    /// Keeps it from hearing that it is forgotten.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Drop + '_ {
+        self.held.lock()
+    }
+
     fn is_forgotten(&self) -> bool {
         matches!(*self.held.lock(), Held::Forgotten)
     }

@@ -637,3 +637,34 @@ async fn a_source_that_panics_for_one_key_says_nothing_of_the_service() {
     assert_eq!(error.downcast_ref(), Some(&CacheError::SourcePanicked));
     tokens.get(&user("bob")).await.unwrap();
 }
+
+/// The flight may be dropped by another thread, which looks at the source.
+#[tokio::test]
+async fn a_key_is_forgotten_by_its_source_before_its_flight_is_ended() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let _gate = service.close();
+    let ann = user("ann");
+    let waiting = tokio::spawn({
+        let (tokens, ann) = (tokens.clone(), ann.clone());
+        async move { tokens.get(&ann).await }
+    });
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    let entry = tokens.keyed.map.get(&ann, Moment::now()).unwrap();
+    assert!(entry.is_in_flight());
+    let held = entry.source().hold();
+    let (sender, started) = std::sync::mpsc::channel();
+    let forgetting = std::thread::spawn(move || {
+        sender.send(()).unwrap();
+        tokens.forget(&ann);
+    });
+    started.recv().unwrap();
+    for _ in 0..10_000 {
+        std::thread::yield_now();
+        assert!(entry.is_in_flight(), "its source does not know yet why it ends");
+    }
+    drop(held);
+    forgetting.join().unwrap();
+    waiting.await.unwrap().unwrap_err();
+}
