@@ -36,7 +36,11 @@ pub(crate) fn page(report: &Report) -> String {
         title = escape(report.title),
     );
     definitions(&mut html, report.cast.iter().map(|(name, what)| (*name, what.as_str())));
-    let verdict = if report.is_good() { "Everything happened as it should." } else { "" };
+    let verdict = if report.is_good() {
+        "Everything happened as it should."
+    } else {
+        "Something did not happen that should have: it is marked below."
+    };
     let _ = writeln!(html, "<p class=\"verdict\">{verdict}</p>");
     table(&mut html, report);
     definitions(&mut html, report.legend().into_iter());
