@@ -104,13 +104,16 @@ fn an_error_that_asks_the_cache_when_it_is_dropped_may_come_from_a_flight_that_w
         let (source, mut desk) = manual();
         let (cache, dropped) = (cache(source), Arc::new(AtomicUsize::new(0)));
         let stalled = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        stalled.block_on(async { assert!(cache.get().now_or_never().is_none()) });
+        let call = stalled.block_on(async {
+            assert!(cache.get().now_or_never().is_none());
+            desk.next().await
+        });
         paused().block_on(async {
             cache.get().await.unwrap_err();
         });
         let nosy = TokenError::transient(Nosy(cache.clone(), Arc::clone(&dropped)));
         stalled.block_on(async {
-            desk.next().await.reply(Err(nosy));
+            call.reply(Err(nosy));
             settle().await;
         });
         assert_eq!(dropped.load(SeqCst), 1);

@@ -238,7 +238,10 @@ fn waiters_on_a_runtime_that_nobody_drives_stop_a_second_after_the_fetch_timeout
     let (source, mut desk) = manual();
     let cache = cache(source);
     let stalled = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    stalled.block_on(async { assert!(cache.get().now_or_never().is_none()) });
+    let lost = stalled.block_on(async {
+        assert!(cache.get().now_or_never().is_none());
+        desk.next().await
+    });
 
     let other =
         runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
@@ -262,7 +265,7 @@ fn waiters_on_a_runtime_that_nobody_drives_stop_a_second_after_the_fetch_timeout
 
     // The lost flight comes back, and publishes nothing.
     stalled.block_on(async {
-        desk.next().await.answer("a");
+        lost.answer("a");
         settle().await;
     });
     assert_eq!(cache.current().unwrap().secret(), "b");
