@@ -98,7 +98,7 @@ fn history() -> impl Strategy<Value = History> {
     ];
     let fetched = prop_oneof![
         // Longer than it takes to become ready, or a request would never have both.
-        6 => option::weighted(0.7, 40..300_u64).prop_map(Fetched::New),
+        6 => option::weighted(0.7, 80..300_u64).prop_map(Fetched::New),
         1 => Just(Fetched::Same),
         1 => Just(Fetched::Transient),
         1 => Just(Fetched::Permanent),
