@@ -114,8 +114,10 @@ impl TokenSource for Source {
             Then::Return => {}
             Then::Cut => std::future::pending().await,
             Then::Tell => {
+                // It counts from before: the stop may come at once, and last for longer than the fetch may.
+                let pause = tokio::time::sleep(Duration::from_millis(500));
                 println!("answer: exchanged");
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                pause.await;
             }
         }
         let Some((token, refresh_token)) = answer.trim().split_once(' ') else {
