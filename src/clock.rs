@@ -1,9 +1,10 @@
-//! The clock that a request looks at, coarse and cheap, with no lock and no system call; and the
-//! runtime that has the timers.
+//! The coarse clock that requests read without a lock or a system call, and the runtime that has
+//! the timers.
 //!
-//! A precise reading costs as much as all other work of this crate for a request. So the cache decides on
-//! tokio's clock how long a token may be used, and leaves a [`Moment`] that is cheap to compare with. Each use looks at the clock itself. A flag that a timer sets would be
-//! cheaper still, but a runtime that stalls keeps such a flag set past the expiry.
+//! A precise reading costs as much as all other work of this crate for a request. So the cache
+//! decides with tokio's clock how long a token may be used, and leaves a [`Moment`] that is cheap
+//! to compare with. Each use reads the clock itself. A flag set by a timer would be cheaper still,
+//! but a stalled runtime would leave such a flag unchanged past the expiry.
 
 pub(crate) mod later;
 
@@ -21,7 +22,7 @@ use crate::error::CacheError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(coarsetime::Instant);
 
-/// How far the coarse clock may be behind: a tick of the slowest kernels.
+/// How far the coarse clock may lag behind: a tick of the slowest kernels.
 const RESOLUTION: Duration = Duration::from_millis(20);
 
 impl Moment {
@@ -33,7 +34,7 @@ impl Moment {
         if CAN_PAUSE { precise(Instant::now()) } else { coarse() }
     }
 
-    /// A moment that is not after `instant`, seen from `now`; `None`: never.
+    /// A moment not after `instant`, seen from `now`; `None`: never.
     pub(crate) fn of(instant: Option<Instant>, now: Instant) -> Self {
         let Some(instant) = instant else { return Self::NEVER };
         if CAN_PAUSE {
@@ -49,7 +50,7 @@ impl Moment {
         Self(self.0.saturating_add(time.into()))
     }
 
-    /// The moment as a number, to be kept in an atomic.
+    /// The moment as a number that fits into an atomic.
     #[cfg(feature = "keyed")]
     pub(crate) fn ticks(self) -> u64 {
         self.0.as_ticks()
@@ -60,13 +61,13 @@ impl Moment {
         Self(coarsetime::Instant::from_ticks(ticks))
     }
 
-    /// How long it is from now until then; `None` if it never comes.
+    /// The time from now until the moment; `None` if it never comes.
     pub(crate) fn left(self) -> Option<Duration> {
         (self != Self::NEVER).then(|| self.0.duration_since(Self::now().0).into())
     }
 }
 
-/// Where the operating system has no coarse clock that is steady, tokio's has to do.
+/// If the operating system has no coarse monotonic clock, tokio's takes its place.
 #[inline]
 fn coarse() -> Moment {
     let has_one = cfg!(any(
@@ -76,7 +77,7 @@ fn coarse() -> Moment {
         target_os = "macos",
         target_os = "windows"
     ));
-    // The other `now` writes to a place that all threads share.
+    // The other `now` writes to memory that all threads share.
     if has_one {
         Moment(coarsetime::Instant::now_without_cache_update())
     } else {
@@ -84,7 +85,7 @@ fn coarse() -> Moment {
     }
 }
 
-/// A time of tokio's clock. That may have been paused anywhere, so it has no start of its own.
+/// A time by tokio's clock, which may be paused at any time and so has no epoch of its own.
 fn precise(instant: Instant) -> Moment {
     static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
     let since = instant.into_std().saturating_duration_since(*START);
@@ -93,28 +94,28 @@ fn precise(instant: Instant) -> Moment {
 
 // ===== Timers =====
 
-/// The runtime that we are on, if it has a timer.
+/// The current runtime, if it has a timer.
 pub(crate) fn runtime() -> Result<Handle, CacheError> {
     let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
-    // Tokio has no question for this: to make a timer where there is none panics.
+    // Tokio has no query for this: making a timer without a time driver panics.
     match std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
         Ok(()) => Ok(runtime),
         Err(_panic) => Err(CacheError::NoRuntime),
     }
 }
 
-/// A timer, if there is a runtime that has one.
+/// A timer, if there is a runtime with a time driver.
 pub(crate) fn sleep(duration: Duration) -> Option<Sleep> {
     runtime().ok().map(|_| tokio::time::sleep(duration))
 }
 
 // ===== Paused time =====
 
-/// Finds out whether tokio was compiled with `test-util`, so that time may be paused: then
-/// requests look at tokio's own clock.
+/// Finds out whether tokio was compiled with `test-util`, so that time may be paused. If so,
+/// requests read tokio's own clock.
 ///
-/// Only with that feature the builder has a method `start_paused` of its own, which wins over
-/// that of a trait.
+/// Only with that feature the builder has an inherent method `start_paused`, which takes
+/// precedence over a trait's.
 mod pausable {
     #![allow(dead_code, reason = "one half is used with `test-util`, the other without")]
 

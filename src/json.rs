@@ -1,7 +1,7 @@
-//! JSON that may hold secrets, read without leaving copies of them behind.
+//! Reads JSON that may hold secrets without leaving copies of them behind.
 //!
-//! `serde_json` undoes the escapes of a text in a buffer of its own, which grows and is not wiped. So
-//! each value is taken as it is written, and the escapes of a text are undone here.
+//! `serde_json` unescapes a string in a buffer of its own, which grows and is not wiped. So this
+//! module takes each value as raw JSON, and unescapes strings itself.
 
 #[cfg(feature = "oauth2")]
 use std::collections::BTreeMap;
@@ -11,20 +11,20 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// A value, read as deep as its own members.
+/// A value, parsed one level deep.
 #[cfg(feature = "oauth2")]
 pub(crate) enum Json<'a> {
     Null,
     Bool(bool),
-    /// As it is written.
+    /// The raw text of the number.
     Number(&'a str),
     Text(Zeroizing<String>),
     List(Vec<&'a RawValue>),
-    /// Of two members of one name, the last.
+    /// Of two members with the same name, the last.
     Object(BTreeMap<String, &'a RawValue>),
 }
 
-/// A member that has to be a text, wiped.
+/// A member that must be a string, wiped on drop.
 #[cfg(any(feature = "command", feature = "jwt"))]
 pub(crate) struct Text(pub(crate) Zeroizing<String>);
 
@@ -32,7 +32,8 @@ pub(crate) struct Text(pub(crate) Zeroizing<String>);
 
 #[cfg(feature = "oauth2")]
 impl<'a> Json<'a> {
-    /// `None` if a text has an escape that stands for no character: half a surrogate pair.
+    /// Parses a value. `None` if a string has an escape without a character: half a surrogate
+    /// pair.
     pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
         let written = raw.get();
         Some(match written.as_bytes().first()? {
@@ -50,18 +51,18 @@ impl<'a> Json<'a> {
 #[cfg(any(feature = "command", feature = "jwt"))]
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        text(<&RawValue>::deserialize(json)?).map(Self).ok_or_else(|| D::Error::custom("no text"))
+        text(<&RawValue>::deserialize(json)?).map(Self).ok_or_else(|| D::Error::custom("not a string"))
     }
 }
 
 // ===== Texts (RFC 8259 §7) =====
 
-/// The text that a value is; `None` if it is none.
+/// The value of a string; `None` for any other value.
 pub(crate) fn text(raw: &RawValue) -> Option<Zeroizing<String>> {
     unescaped(raw.get().strip_prefix('"')?.strip_suffix('"')?)
 }
 
-/// Into room for all of it, because no character is longer than its escape.
+/// Unescapes into a buffer that never grows, because no character is longer than its escape.
 fn unescaped(written: &str) -> Option<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(written.len()));
     let mut rest = written;
@@ -75,7 +76,7 @@ fn unescaped(written: &str) -> Option<Zeroizing<String>> {
     Some(text)
 }
 
-/// What an escape stands for, and what comes after it.
+/// The character of an escape, and the rest after it.
 fn escaped(escape: &str) -> Option<(char, &str)> {
     let (kind, after) = escape.split_at_checked(1)?;
     let character = match kind {

@@ -8,8 +8,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_bearer::BoxError> {
-//! // Any tower service is a transport; without one, and with feature `reqwest`, there is a
-//! // ready-made one.
+//! // Any tower service can be the transport. Feature `reqwest` has a ready-made one.
 //! let service = tower::service_fn(async |request: Request<Full<bytes::Bytes>>| {
 //!     assert_eq!(request.headers()["authorization"], "Basic bXktYXBwOnMzY3IzdA==");
 //!     let answer = r#"{"access_token":"mF_9.B5f-4.1JqM","expires_in":3600}"#;
@@ -28,52 +27,51 @@
 //! # }
 //! ```
 //!
-//! # An issuer in place of a URL
+//! # Discovery
 //!
-//! [`TokenEndpoint::discover`] finds the endpoint by the metadata of its issuer (RFC 8414, `OpenID`
-//! Connect Discovery), which the first fetch reads. The service may move the endpoint, and says
-//! itself how it wants to be told who the client is.
+//! [`TokenEndpoint::discover`] takes an issuer in place of a URL. The first fetch reads the
+//! issuer's metadata (RFC 8414, `OpenID` Connect Discovery), which name the endpoint and the client
+//! authentication methods. The service can move the endpoint.
 //!
-//! # A refresh token
+//! # Refresh tokens
 //!
-//! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the last
-//! refresh token (RFC 6749 §6). If the answer has a new one, the endpoint sends that one next,
-//! and the [hook](TokenEndpointBuilder::on_new_refresh_token) can store it, in its own time; if
+//! With [`refresh_token`](TokenEndpointBuilder::refresh_token) each fetch exchanges the current
+//! refresh token (RFC 6749 §6). If the answer contains a new one, the next exchange sends that one,
+//! and the [hook](TokenEndpointBuilder::on_new_refresh_token) can store it in the background. If
 //! not, the endpoint keeps the old one.
 //!
-//! A service that rotates refresh tokens takes each of them once. So there is one exchange at a
-//! time, and whoever asks meanwhile waits for it. It runs on a task of its own and goes on even
-//! if the fetch is dropped. If its outcome never becomes known (a connection that broke, a
-//! timeout, a 5xx), the endpoint repeats it once, at once, and then not again. If the service
-//! has forgotten the refresh token by then, the error is
-//! [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
+//! A service that rotates refresh tokens accepts each of them once. So the endpoint runs one
+//! exchange at a time, and other fetches wait for it. The exchange runs on a task of its own and
+//! continues even if the fetch is dropped. If its outcome is unknown (a broken connection, a
+//! timeout, a 5xx), the endpoint repeats it once, immediately. If the service then refuses the
+//! refresh token, the error is [`RefreshTokenLost`](EndpointErrorKind::RefreshTokenLost).
 //!
-//! # Keys, and whom a token is for
+//! # Keys and subjects
 //!
-//! If a request has a [key](crate::TokenRequest::key), its scope, its audience, its resources and
-//! its parameters replace the endpoint's own. A key never changes the grant, the client or its
-//! credentials. A request on behalf of a subject is served only by a grant that takes one
-//! ([`token_exchange`](TokenEndpointBuilder::token_exchange), `jwt_bearer_on_behalf_of`); any
-//! other grant would bring the program's own token, so the request fails and nothing is sent.
-//! [`EndpointError::concerns_key_only`] tells whether a failure says something about other keys.
+//! If a request has a [key](crate::TokenRequest::key), the key's scope, audience, resources and
+//! parameters replace those of the endpoint. A key never changes the grant, the client or its
+//! credentials. A request on behalf of a subject needs a grant that takes one
+//! ([`token_exchange`](TokenEndpointBuilder::token_exchange), `jwt_bearer_on_behalf_of`). Any other
+//! grant would return the program's own token, so the request fails and nothing is sent.
+//! [`EndpointError::concerns_key_only`] returns whether a failure leaves other keys unaffected.
 //!
-//! Keys share a refresh token, but no access token: the exchanges for two keys follow one
-//! another, each with the refresh token that the last one brought.
+//! Keys share a refresh token, but no access token. The endpoint runs the exchanges of two keys one
+//! after the other, each with the refresh token that the last one returned.
 //!
-//! # Who is asking
+//! # Client authentication
 //!
-//! A client shows its id and its [secret](TokenEndpointBuilder::client_secret), or proves who it is
-//! by an [assertion](ClientAssertion), for which no secret is sent: signed with a key of its own, by
-//! a KMS, or given by the platform that it runs on.
+//! A client sends its id and its [secret](TokenEndpointBuilder::client_secret), or authenticates
+//! with an [assertion](ClientAssertion), without sending a secret. The assertion is signed with the
+//! client's own key or by a KMS, or issued by the platform that the client runs on.
 //!
 //! # Secrets that change
 //!
-//! Each fetch reads every [`Secret`](crate::Secret) anew. If the service refuses, the endpoint
-//! reads them once more. If one has changed, it had just been rotated, and the endpoint makes the
-//! request again: at once, or after a second if a function returned the secret. Later the
-//! cooldown ends early when a secret has changed. What a function makes anew at each reading,
-//! such as an assertion that it signs, does not count as changed; and if the service goes on refusing,
-//! such early tries get rarer.
+//! Each fetch reads every [`Secret`](crate::Secret) again. If the service refuses, the endpoint
+//! reads them once more. If one has changed, it has just been rotated, and the endpoint repeats the
+//! request: immediately, or after a second if a function returned the secret. During a cooldown, a
+//! changed secret ends the cooldown early. A value that a function generates at each reading, such
+//! as a signed assertion, does not count as changed. If the service keeps refusing, these early
+//! attempts become rarer.
 
 mod address;
 mod assertion;

@@ -1,8 +1,8 @@
-//! One token for a fleet: many processes, one fetch for each refresh.
+//! One token for a fleet: many processes, one fetch per refresh.
 //!
-//! [`Shared`] is a [`TokenSource`] around another one. It keeps the token in a [`TokenStore`] that
-//! all processes of the fleet use, sealed by a key that they have in common, and of all processes
-//! that want a new one it lets one fetch.
+//! [`Shared`] is a [`TokenSource`] that wraps another one. It keeps the token in a [`TokenStore`]
+//! that all processes of the fleet use, sealed with a key that they share. When several processes
+//! want a new token, one of them fetches it and the others wait for the result.
 //!
 //! ```
 //! # #[cfg(unix)]
@@ -30,75 +30,76 @@
 //! # fn main() {}
 //! ```
 //!
-//! The [`TokenCache`](crate::TokenCache) or the layer above it asks only when it would fetch: no
-//! request waits for the store while a usable token is here.
+//! The [`TokenCache`](crate::TokenCache) or the layer above calls `Shared` only when it would
+//! fetch. A process that holds a usable token serves requests without waiting for the store.
 //!
-//! # What the store may do
+//! # When the store misbehaves
 //!
-//! | the store | then |
+//! | the store | what happens |
 //! | --- | --- |
-//! | does not answer within [`store_timeout`](Shared::store_timeout) | a process fetches for itself, up to a second later; of a source that spends its refresh token it uses the token that it has to its end, and then fails as what may pass |
-//! | has forgotten the record | whoever holds a newer one puts it back within seconds; only if nobody does, one process fetches |
-//! | has garbage: truncated, of another name or key, of another format, too large | it is told once, and taken for nothing |
+//! | does not answer within [`store_timeout`](Shared::store_timeout) | each process fetches for itself, up to a second later; if a fetch spends the refresh token, a process uses its current token until it expires, and then fails with a transient error |
+//! | has lost the record | a process that holds a newer record puts it back within seconds; if there is no such process, one process fetches |
+//! | has garbage: a record that is truncated, too large, of another format, or sealed for another name or with another key | the process logs this once, and treats the record as missing |
 //! | answers twice, or late | nothing: each write names the version that it replaces |
 //!
 //! # The protocol
 //!
-//! A store has a record for each name. The record has a *generation*, and the token of that
-//! generation; perhaps a *lease* for the process that fetches the next one; perhaps a *pause* in
-//! which nobody fetches; and what is known about its refresh token. Each write is a compare and
-//! set. All times are the store's.
+//! A store has one record per name. A record has a *generation* and the token of that generation.
+//! It may have a *lease*, held by the process that fetches the next generation, and a *pause*,
+//! during which no process fetches. It also says whether the refresh token is *in doubt*. Each
+//! write is a compare-and-set. All times are read from the store's clock.
 //!
 //! ```text
-//!                        ask: lease                        success: stored
-//!  nothing, or a token ─────────────▶ leased by one ──────────────────────▶ the next generation
-//!  that nobody wants ◀── pause ends     │   │    ▲       (whoever leads by now, if the
-//!     ▲      paused ◀──── failure ──────┘   │    │        generation is still the same)
-//!     │                                     │    │ ask: leased by the next one;
-//!     │                   the lease ends    ▼    │ the refresh token is in doubt
-//!     │                                  abandoned
+//!                      ask: take the lease                   success: stored
+//!  no record, or no   ─────────────────────▶ leased ──────────────────────▶ the next generation
+//!  usable token                              │ │  ▲        (also by a former holder, if the
+//!     ▲  ▲                                   │ │  │         generation is still the same)
+//!     │  └── pause ends ── paused ◀─ failure ┘ │  │ ask: the next process takes the lease;
+//!     │                                        │  │ the refresh token is in doubt
+//!     │                         the lease ends ▼  │
+//!     │                                      abandoned
 //!     │ settling ends
-//!  settling ◀── ask, or whoever holds a newer record: the store was emptied, something is spent
+//!  settling ◀── the store was emptied, and a fetch spends the refresh token
 //! ```
 //!
-//! | the record has | who wants a token | who may change it |
+//! | the record has | a process that wants a token | who may change the record |
 //! | --- | --- | --- |
-//! | a token that is not the rejected one, nor the one that is due, and has life left | takes it | nobody |
-//! | a lease that runs | waits for the value; the holder of the lease fetches | its holder: next generation, or pause |
-//! | a lease that has ended | takes the lease; where something is spent, gives three seconds more before that: the store may have been away | whoever asks first; its holder, by success |
-//! | a pause | fails, as what may pass | whoever asks first after it |
-//! | none of these | takes the lease | whoever asks first |
-//! | nothing at all, or a generation below the one that the process holds | puts the held one back; or takes the lease; or, where something is spent and the store may forget, *settles*: a lease that nobody holds | the same, and any who holds a newer one |
+//! | a usable token: neither rejected, nor due for refresh, nor about to expire | takes it | nobody |
+//! | a running lease | waits for the next generation, unless it holds the lease: then it fetches | the holder: to the next generation, or to a pause |
+//! | a lease that has ended | takes the lease; if a fetch spends the refresh token, it first waits three more seconds, as the holder may have lost the store | the first process that asks; the former holder, with a success |
+//! | a pause | fails with a transient error | the first process that asks after the pause |
+//! | none of these | takes the lease | the first process that asks |
+//! | no record, or a generation below the one that this process holds | puts its own record back, or takes the lease; if a fetch spends the refresh token and the store may lose records, *settles*: writes a lease without a holder, and waits for it to end | the same, and any process that holds a newer record |
 //!
-//! - *The leader fetches and stores on a task of its own.* No caller's timeout ends it.
-//! - *The lease outlives the attempt*: of a [lease](Shared::lease) two thirds are for the fetch.
-//! - *The leader keeps its lease*: where something is spent, it looks every few seconds whether the
-//!   store still has it, and writes it down again if the store was emptied.
-//! - *A late success wins* over the lease of a successor that started from the same generation;
-//!   over a later generation it is dropped. *A late failure changes nothing.*
-//! - *A refusal* (`invalid_grant`) makes the leader read the record again: if another process was
-//!   faster, its token is the answer. No refusal ever deletes anything.
-//! - *Who does not know whether the store has written down its lease* does not fetch, and gives the
-//!   lease back.
-//! - *A refresh token is in doubt* when a lease ends that nobody gave back: its holder may have sent
-//!   it. It gets one more try. If that is refused, or its lease ends like the first one, the answer
-//!   is [`SharedError::RefreshTokenLost`]. From then on the source fetches with what it
-//!   was configured with, so that a new grant ends it.
-//! - *What is spent is stored before it is used*: the leader of a source that spends its refresh
-//!   token hands out the new token when the store has it, and tries for as long as its runtime lives.
-//! - *A fleet renews at most once in five seconds* a token that an API rejects anew each time. That
-//!   is for each record, whichever origin rejects it: a record knows no origins, and the cache above
-//!   it has the limits of each origin.
-//! - *A failure is shared*: nobody fetches for a second after it (five, if it was permanent; up to a
-//!   minute, if the service asked for that).
+//! - *The leader fetches and stores on a task of its own.* No caller's timeout stops it.
+//! - *The lease outlives the attempt*: two thirds of the [lease](Shared::lease) are for the fetch.
+//! - *The leader keeps its lease*: if a fetch spends the refresh token, the leader checks every few
+//!   seconds that the store still has the lease, and writes it again if the store was emptied.
+//! - *A late success wins* over the lease of a successor that started from the same generation. If
+//!   the record has a later generation, the leader drops its result. *A late failure changes
+//!   nothing.*
+//! - *On a refusal* (`invalid_grant`) the leader reads the record again. If another process has
+//!   stored a token meanwhile, that token is the answer. A refusal never deletes anything.
+//! - *A process that cannot tell whether it got the lease* gives it back, and does not fetch.
+//! - *A refresh token is in doubt* when a lease ends and its holder has not given it back: the
+//!   holder may have sent the refresh token. One more process tries it. If the service refuses it,
+//!   or that lease ends in the same way, the result is [`SharedError::RefreshTokenLost`]. From then
+//!   on the source fetches with its configured credentials, so that a new grant repairs the fleet.
+//! - *A rotated refresh token is stored before its access token is used*: the leader hands out the
+//!   new token once the store has the record, and retries for as long as its runtime lives.
+//! - *A fleet renews a rejected token at most once in five seconds.* This limit is per record,
+//!   whichever origin rejects the token. The cache above has limits per origin.
+//! - *A failure is shared*: no process fetches for a second after it (five seconds, if it was
+//!   permanent; up to a minute, if the service asked for that).
 //!
 //! # What it does not protect against
 //!
-//! Whoever has the seal's key and the store has the tokens. Whoever can write to the store cannot
-//! read a token or plant one, but can put back an older record of the same name, or delete it, and
-//! by that spend a refresh token twice. A process that is stopped between the look at its lease and
-//! the exchange, and goes on after the lease, sends what its successor has sent: make the lease
-//! longer than any such stop.
+//! An attacker with the seal's key and access to the store can read and forge tokens. An attacker
+//! who can only write to the store can do neither, but can restore an older record of the same name
+//! or delete the record, and so make a process send a spent refresh token. If a process is
+//! suspended between the check of its lease and the exchange, and resumes after the lease has
+//! ended, it sends the refresh token that its successor has already sent: make the lease longer
+//! than any such pause.
 
 mod asking;
 mod error;
@@ -153,46 +154,46 @@ pub use self::{
     store::{Loaded, StoreError, Swapped, TokenStore, Version},
 };
 
-/// The shortest lease that is not set.
+/// The default lease, unless the source needs a longer one.
 const LEASE: Duration = Duration::from_secs(30);
 const MIN_LEASE: Duration = Duration::from_secs(1);
 const MAX_LEASE: Duration = Duration::from_secs(3600);
 const STORE_TIMEOUT: Duration = Duration::from_millis(250);
 const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
-/// The name of a record, if neither the program nor the source has one.
+/// The default name of a record, if the source has none.
 const NAME: &str = "token";
 
-/// A source whose token a fleet of processes shares.
+/// A source whose token is shared by a fleet of processes.
 ///
-/// [`Shared::new`] makes one, in two steps: without a seal there is none. See the [module](self)
-/// for what it does.
+/// Make one with [`Shared::new`], followed by [`seal`](Unsealed::seal). The [module](self)
+/// describes the protocol.
 ///
-/// It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache) does. Its errors are those of
-/// the source, or hold a [`SharedError`].
+/// It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache) does. It returns the errors
+/// of the source, and errors that hold a [`SharedError`].
 ///
 /// # Keys
 ///
-/// Requests with a `TokenKey` have a record for each key. The name of such a record shows nothing
-/// of the key or of its subject: it is a digest under the seal's key, so that a rotated key starts
-/// new records.
+/// Each `TokenKey` has a record of its own. The record's name is a digest of the key, made with the
+/// seal's key, and reveals neither the key nor its subject. When you rotate the seal's key, the
+/// fleet starts new records.
 ///
-/// A source that spends its refresh token is not shared by keys: all of its keys would need the one
-/// refresh token, and each record is exchanged by itself. A request with a key is then the error
-/// [`SharedError::KeyedRotation`], and nothing is sent. Share such a source without keys, or each
-/// login under a [name](Unsealed::name) of its own.
+/// A source with a rotating refresh token cannot be shared by keys: all keys would need the same
+/// refresh token, but each record exchanges its own. A request with a key then fails with
+/// [`SharedError::KeyedRotation`], and nothing is sent. Share such a source without keys, or give
+/// each login a [name](Unsealed::name) of its own.
 ///
-/// # Sources that spend what they have
+/// # Rotating refresh tokens
 ///
-/// Where each exchange of a refresh token brings the next one, two processes must never exchange
-/// the same. Such a source [says so](TokenSource::is_repeatable) or is said to by
-/// [`rotating`](Self::rotating): then no process fetches while it cannot see the store. The store
-/// keeps the refresh token too, so that it outlives all processes.
+/// If each exchange of a refresh token returns the next one, two processes must never exchange the
+/// same one. A source [declares this itself](TokenSource::is_repeatable), or you declare it with
+/// [`rotating`](Self::rotating). A process that cannot reach the store then does not fetch. The
+/// store keeps the refresh token too, so that it survives a restart of all processes.
 pub struct Shared<S> {
     member: Arc<Member<S>>,
 }
 
-/// A [`Shared`] source that has no seal yet: [`seal`](Self::seal) makes it one.
+/// A [`Shared`] source without a seal. Call [`seal`](Self::seal) to complete it.
 pub struct Unsealed<S> {
     source: S,
     store: Arc<dyn AnyStore>,
@@ -202,17 +203,18 @@ pub struct Unsealed<S> {
 // ===== impl Unsealed =====
 
 impl<S: TokenSource> Unsealed<S> {
-    /// The name of the record, which is the same in all processes of the fleet and another one for
-    /// each source. By default it is the [source's](TokenSource::name), or `token`.
+    /// Sets the name of the record. Use the same name in all processes of the fleet, and a
+    /// different one for each source. The default is the [source's](TokenSource::name), or `token`.
     ///
-    /// It is no secret: the store and the log show it.
+    /// The name is not secret: it appears in the store and in logs.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into().into());
         self
     }
 
-    /// Seals what is stored: without a seal, whoever can write to the store could plant a token.
+    /// Sets the seal that encrypts and authenticates records, so that access to the store alone
+    /// lets nobody read or plant a token.
     #[must_use]
     pub fn seal(self, seal: Seal) -> Shared<S> {
         let Self { source, store, name } = self;
@@ -238,37 +240,38 @@ impl<S> fmt::Debug for Unsealed<S> {
 // ===== impl Shared =====
 
 impl<S: TokenSource> Shared<S> {
-    /// A source whose token is shared by all who use the same store, name and seal. It has no
-    /// [seal](Unsealed::seal) yet.
+    /// Shares the token of `source` among all processes with the same store, name and seal. Call
+    /// [`seal`](Unsealed::seal) on the result.
     ///
-    /// `source` is anything that the cache takes too, and is what the leader fetches with. All
-    /// processes configure it alike.
+    /// `source` is any source that a cache accepts. The leader fetches with it. Configure it
+    /// alike in all processes.
     #[expect(clippy::new_ret_no_self, reason = "nothing is shared without a seal")]
     pub fn new(source: S, store: impl TokenStore) -> Unsealed<S> {
         Unsealed { source, store: Arc::new(store), name: None }
     }
 
-    /// How long nobody else fetches while one process does. It must be longer than the longest
-    /// fetch: two thirds of it are for that, and what is left is for storing.
+    /// Sets how long the fetching process keeps the others from fetching. Two thirds of the lease
+    /// are for the fetch, the rest is for storing the result: make two thirds of it longer than
+    /// the longest fetch.
     ///
-    /// From a second to an hour; by default 30 s, or three times what the source needs for an
-    /// attempt.
+    /// From a second to an hour. The default is 30 s, or three times the source's
+    /// [`attempt_timeout`](TokenSource::attempt_timeout) if that is longer.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         let lease = lease.clamp(MIN_LEASE, MAX_LEASE);
         self.with(|settings| settings.lease = lease)
     }
 
-    /// How long a store may take for an answer before it counts as away. From a millisecond to a
-    /// minute; by default 250 ms.
+    /// Sets how long to wait for an answer of the store before treating it as unavailable. From a
+    /// millisecond to a minute; the default is 250 ms.
     #[must_use]
     pub fn store_timeout(self, timeout: Duration) -> Self {
         let timeout = timeout.clamp(MIN_STORE_TIMEOUT, MAX_STORE_TIMEOUT);
         self.with(|settings| settings.store_timeout = timeout)
     }
 
-    /// Says that each fetch spends something that the next one needs, where the source does not say
-    /// so itself: the exchange of a refresh token does, where the service rotates them.
+    /// Declares that each fetch spends a credential, such as a refresh token that the service
+    /// rotates. Call this if the source does not [declare it](TokenSource::is_repeatable) itself.
     #[must_use]
     pub fn rotating(self) -> Self {
         self.with(|settings| settings.rotates = true)
@@ -299,12 +302,12 @@ impl<S: TokenSource> TokenSource for Shared<S> {
         self.member.settings.source.can_satisfy(challenge)
     }
 
-    /// The [name](Unsealed::name) of the record.
+    /// Returns the [name](Unsealed::name) of the record.
     fn name(&self) -> Option<&str> {
         Some(&self.member.settings.name)
     }
 
-    /// What the source needs, and the store: it is asked before and after.
+    /// The source's own timeout, and time for calls to the store before and after the fetch.
     fn attempt_timeout(&self) -> Option<Duration> {
         let settings = &self.member.settings;
         let store = settings.store_timeout.saturating_mul(4);

@@ -1,14 +1,14 @@
-//! Times that are later than others, without an overflow.
+//! Adding to a time without an overflow.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Further off than anything that happens, and within what every clock can show.
+/// Later than any event, and within the range of every clock.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 pub(crate) trait Later {
-    /// The time that much later. Beyond what the clock can show, it is a century later.
+    /// The time that much later, or a century later if that exceeds the range of the clock.
     fn later(self, by: Duration) -> Self;
 }
 

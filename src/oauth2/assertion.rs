@@ -1,6 +1,6 @@
-//! Who is asking, said by an assertion (RFC 7521 §4.2, RFC 7523 §2.2), and a grant that is signed.
+//! Client authentication with an assertion (RFC 7521 §4.2, RFC 7523 §2.2), and signed grants.
 //!
-//! What is signed is made anew for each exchange, just before it is sent.
+//! Each exchange signs new assertions just before it sends them.
 
 mod algorithm;
 #[cfg(feature = "jwt")]

@@ -1,4 +1,4 @@
-//! What is configured about a token endpoint.
+//! The settings of a token endpoint.
 
 mod build;
 mod checks;
@@ -38,13 +38,13 @@ const USER_AGENT: &str = concat!("tower-bearer/", env!("CARGO_PKG_VERSION"));
 
 /// Configures a [`TokenEndpoint`].
 ///
-/// [`build`](Self::build) checks the settings. Of a setting that is made twice the last one
-/// counts, unless its method can be repeated.
+/// [`build`](Self::build) checks the settings. If you call a method twice, the last call wins,
+/// unless the method says that it adds.
 #[must_use]
 pub struct TokenEndpointBuilder {
     name: Option<Arc<str>>,
     url: String,
-    /// In place of the URL.
+    /// The issuer, if it replaces the URL.
     issuer: Option<String>,
     allow_plaintext: bool,
     client_id: Option<String>,
@@ -72,15 +72,15 @@ pub struct TokenEndpointBuilder {
 // ===== impl TokenEndpoint =====
 
 impl TokenEndpoint {
-    /// Starts with the URL of the endpoint: absolute, `https` unless it is on this machine,
-    /// without user info and fragment.
+    /// Returns a builder for the endpoint at that URL: absolute, `https` unless the host is
+    /// loopback, without user info and fragment.
     pub fn builder(url: impl Into<String>) -> TokenEndpointBuilder {
         TokenEndpointBuilder::new(url.into())
     }
 
-    /// Starts with the issuer, whose metadata say where the endpoint is (RFC 8414, `OpenID` Connect
-    /// Discovery): absolute, `https` unless it is on this machine, without user info, query and
-    /// fragment, as the service writes it.
+    /// Returns a builder for the endpoint that the issuer's metadata name (RFC 8414, `OpenID`
+    /// Connect Discovery). The issuer is absolute, `https` unless the host is loopback, without
+    /// user info, query and fragment, and spelled as the service spells it.
     ///
     /// ```
     /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
@@ -97,29 +97,29 @@ impl TokenEndpoint {
     /// # endpoint().unwrap();
     /// ```
     ///
-    /// [`build`](TokenEndpointBuilder::build) sends nothing. The first fetch reads the metadata, by
-    /// the endpoint's own transport: a `GET`, without credentials, of
-    /// `/.well-known/oauth-authorization-server` before the issuer's path and, if there is nothing,
-    /// of `/.well-known/openid-configuration` behind it. They are kept for the `max-age` of their
-    /// `Cache-Control`, but for five minutes at least and a day at most; an hour if there is none.
-    /// What was read last serves while a new reading fails. If the endpoint seems to have moved
-    /// (it cannot be reached, or answers 404, 405, 410 or with a redirect), the next fetch reads
-    /// them anew, once they are five minutes old.
+    /// [`build`](TokenEndpointBuilder::build) sends nothing. The first fetch reads the metadata
+    /// through the endpoint's own transport. It sends a `GET` without credentials for
+    /// `/.well-known/oauth-authorization-server`, inserted before the issuer's path, and if that
+    /// finds nothing, for `/.well-known/openid-configuration`, appended to it. The endpoint keeps
+    /// the metadata for the `max-age` of their `Cache-Control`, from five minutes to a day; an hour
+    /// without one. While a later reading fails, it uses the last metadata. If the endpoint seems
+    /// to have moved (it cannot be reached, or answers 404, 405, 410 or with a redirect), the next
+    /// fetch reads the metadata again, once they are five minutes old.
     ///
-    /// - The `issuer` in them has to be this one, byte for byte (RFC 8414 §3.3).
-    /// - The `token_endpoint` is `https`, on whatever host. It may be plain `http` on this machine
-    ///   if the issuer is plain `http` too, or anywhere with
+    /// - Their `issuer` must be this one, byte for byte (RFC 8414 §3.3).
+    /// - Their `token_endpoint` must be `https`, on any host. It may be plain `http` on loopback if
+    ///   the issuer is plain `http` too, or anywhere with
     ///   [`allow_plaintext`](TokenEndpointBuilder::allow_plaintext).
-    /// - With a client certificate, the endpoint among the `mtls_endpoint_aliases` is
-    ///   used, if there is one (RFC 8705 §5).
+    /// - With a client certificate, the endpoint uses the one in `mtls_endpoint_aliases`, if there
+    ///   is one (RFC 8705 §5).
     /// - `token_endpoint_auth_methods_supported` chooses the
-    ///   [`client_auth`](TokenEndpointBuilder::client_auth), if that is not set: Basic, else the
-    ///   body; for a client without a secret `none` first.
-    /// - They are read up to 1 MiB, and a redirect is not followed.
+    ///   [`client_auth`](TokenEndpointBuilder::client_auth), if you do not: Basic, else the body;
+    ///   for a client without a secret, `none` first.
+    /// - They may have 1 MiB at most, and the endpoint does not follow a redirect.
     ///
-    /// A reading may take as long as the [`timeout`](TokenEndpointBuilder::timeout); 5 s, if none
-    /// is set. An error about the metadata is an [`EndpointError`](super::EndpointError) that
-    /// [says so](super::EndpointError::is_about_metadata).
+    /// A reading may take as long as the [`timeout`](TokenEndpointBuilder::timeout), or 5 s if you
+    /// set none. For an error about the metadata,
+    /// [`is_about_metadata`](super::EndpointError::is_about_metadata) is true.
     pub fn discover(issuer: impl Into<String>) -> TokenEndpointBuilder {
         let builder = TokenEndpointBuilder::new(String::new());
         TokenEndpointBuilder { issuer: Some(issuer.into()), ..builder }
@@ -158,55 +158,55 @@ impl TokenEndpointBuilder {
         }
     }
 
-    /// The name of the endpoint in events, metrics, errors and the status of a cache that has no
-    /// [name](crate::TokenCache::named) of its own: not empty. It tells two clients of one token
-    /// service apart.
+    /// Sets the name of the endpoint in events, metrics, errors and the status of a cache without a
+    /// [name](crate::TokenCache::named) of its own. It distinguishes two clients of one token
+    /// service, and must not be empty.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Another URL than the one that the builder began with. After
-    /// [`discover`](TokenEndpoint::discover) no metadata are read any more.
+    /// Replaces the URL that the builder started with. After
+    /// [`discover`](TokenEndpoint::discover), the endpoint then reads no metadata.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self.issuer = None;
         self
     }
 
-    /// Permits an `http://` URL of another machine, over which the credentials can be read by
-    /// anybody on the way. For this machine (loopback) it is always permitted.
+    /// Permits an `http://` URL of another host, which sends the credentials in cleartext. For
+    /// loopback hosts `http://` is always permitted.
     pub fn allow_plaintext(mut self) -> Self {
         self.allow_plaintext = true;
         self
     }
 
-    /// The client's id: not empty.
+    /// Sets the client id. It must not be empty.
     pub fn client_id(mut self, client_id: impl Into<String>) -> Self {
         self.client_id = Some(client_id.into());
         self
     }
 
-    /// The client's secret. A client that has none to show sends an empty one with Basic, and
-    /// no `client_secret` in a body.
+    /// Sets the client secret. Without one, Basic sends an empty secret, and a body has no
+    /// `client_secret`.
     pub fn client_secret(mut self, client_secret: impl Into<Secret>) -> Self {
         self.client_secret = Some(client_secret.into());
         self
     }
 
-    /// Where the client's id and secret go.
+    /// Sets where the client's id and secret go.
     ///
-    /// Default: [`ClientAuth::Basic`] if there is a client id or a secret, whatever the grant, and
-    /// also if there is an id alone. Without either, another grant than client credentials has
-    /// [`ClientAuth::None`]. So has a client with a certificate and no secret. A service whose
-    /// metadata are [discovered](TokenEndpoint::discover) says itself which one it takes.
+    /// The default is [`ClientAuth::Basic`] for a client with an id or a secret, whatever the
+    /// grant. It is [`ClientAuth::None`] for a client with neither and a grant other than client
+    /// credentials, and for a client with a certificate and no secret. With
+    /// [`discover`](TokenEndpoint::discover), the metadata choose the default.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = Some(client_auth);
         self
     }
 
-    /// Proves who the client is by an assertion in place of a secret (RFC 7523 §2.2). The client's
-    /// id goes into the body beside it.
+    /// Authenticates the client with an assertion in place of a secret (RFC 7523 §2.2). The body
+    /// contains the client id too.
     ///
     /// ```
     /// use tower_bearer::{Secret, oauth2::{ClientAssertion, TokenEndpoint}};
@@ -225,52 +225,51 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// What the service is known to want of assertions.
+    /// Sets the assertion defaults of a known service.
     pub(super) fn assertion_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
         self
     }
 
-    /// Signs the grant with the key of a service account: the text of its file.
+    /// Signs the grant with the key of a service account, given as the text of its file.
     #[cfg(feature = "jwt")]
     pub(super) fn service_account(mut self, file: Secret) -> Self {
         self.grant = Chosen::ServiceAccount(file);
         self
     }
 
-    /// How the body is written. Default: [`BodyFormat::Form`]. It does not move the credentials:
-    /// a service that wants them in a JSON body wants [`ClientAuth::Body`] too.
+    /// Sets the format of the body. The default is [`BodyFormat::Form`]. It does not move the
+    /// credentials: for a service that wants them in a JSON body, set [`ClientAuth::Body`] too.
     pub fn body_format(mut self, format: BodyFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// Exchanges a refresh token (RFC 6749 §6): first this one, then the one that came last.
+    /// Exchanges a refresh token (RFC 6749 §6): first this one, then the latest from an answer.
     ///
-    /// The endpoint does not send a refresh token again that has been replaced. If the service
-    /// no longer takes the last one and this [`Secret`] reads something new, the endpoint sends
-    /// that: a new login needs no restart.
+    /// The endpoint never sends a replaced refresh token again. If the service no longer accepts
+    /// the latest one and this [`Secret`] has a new value, the endpoint sends that value: a new
+    /// login needs no restart.
     ///
-    /// Each exchange may take 10 s, if no [`timeout`](Self::timeout) is set.
+    /// Each exchange may take 10 s, unless you set a [`timeout`](Self::timeout).
     pub fn refresh_token(mut self, refresh_token: impl Into<Secret>) -> Self {
         self.grant = Chosen::RefreshToken(refresh_token.into());
         self
     }
 
-    /// Hands each new refresh token to an async function, the hook, which can store it for the
+    /// Sets a hook: an async function that gets each new refresh token, and can store it for the
     /// next start of the program.
     ///
-    /// The hook runs on a task of its own, and neither requests nor refreshes wait for it: the
-    /// next exchange sends the new refresh token, stored or not. It gets one token after another,
-    /// in the order in which they came, each when it has ended with the one before. It goes on
-    /// even if the fetch or the endpoint is dropped, because by then the old refresh token may be
-    /// worth nothing. If it takes longer than 10 s, a warning is logged. If its runtime ends
-    /// first, it is called again with the same token on the next runtime. A program that ends
-    /// after a fetch should wait for
+    /// The hook runs on a task of its own. Neither requests nor refreshes wait for it: the next
+    /// exchange sends the new refresh token, stored or not. The hook gets the tokens in order, the
+    /// next one when it has finished with the last. It continues even if the fetch or the endpoint
+    /// is dropped, because by then the old refresh token may be worthless. If it takes longer than
+    /// 10 s, the endpoint logs a warning. If its runtime ends first, the endpoint calls it again
+    /// with the same token on the next runtime. A program that exits after a fetch should wait for
     /// [`refresh_tokens_stored`](TokenEndpoint::refresh_tokens_stored).
     ///
-    /// The hook has to report its own failures. The endpoint keeps it and calls it from any
-    /// thread, hence the bounds.
+    /// The hook must report its own failures. The endpoint stores it and calls it from any thread,
+    /// hence the bounds.
     pub fn on_new_refresh_token<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Zeroizing<String>) -> Fut + Send + Sync + 'static,
@@ -280,10 +279,11 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Exchanges a token for another (RFC 8693): that of the request's [`Subject`], or one that
-    /// is fixed.
+    /// Exchanges one token for another (RFC 8693): that of the request's [`Subject`], or a fixed
+    /// one.
     ///
-    /// A refresh token in the answer is dropped: the subject's token is exchanged again.
+    /// The endpoint drops a refresh token in the answer, and exchanges the subject's token again
+    /// next time.
     ///
     /// [`Subject`]: crate::Subject
     ///
@@ -310,7 +310,7 @@ impl TokenEndpointBuilder {
     /// #   .transport(service)
     ///     .build()?;
     ///
-    /// // A `KeyedTokenCache` makes such a request for each key that it is asked about.
+    /// // A `KeyedTokenCache` makes such a request for each key.
     /// let alice = Subject::new(AccessToken::new("what-alice-sent")?);
     /// let key = TokenKey::new().audience("billing").on_behalf_of(alice);
     /// let token = endpoint.fetch(TokenRequest::new(Reason::First).with_key(key)).await?;
@@ -325,18 +325,19 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Redeems an assertion that somebody else has signed (RFC 7523 §2.1), read anew for each
-    /// fetch: `assertion`, with `urn:ietf:params:oauth:grant-type:jwt-bearer`.
+    /// Redeems an assertion that a third party has signed (RFC 7523 §2.1): `assertion`, with the
+    /// grant `urn:ietf:params:oauth:grant-type:jwt-bearer`. Each fetch reads it again.
     pub fn jwt_bearer(mut self, assertion: impl Into<Secret>) -> Self {
         self.grant = Chosen::JwtBearer(assertion.into());
         self
     }
 
     /// Redeems the token of the request's [`Subject`](crate::Subject) as an assertion
-    /// (RFC 7523 §2.1), so that the answer acts on the subject's behalf. For Microsoft Entra
-    /// there is [`entra_on_behalf_of`](super::providers::entra_on_behalf_of).
+    /// (RFC 7523 §2.1), for a token that acts on the subject's behalf. For Microsoft Entra use
+    /// [`entra_on_behalf_of`](super::providers::entra_on_behalf_of).
     ///
-    /// A refresh token in the answer is dropped: the subject's token is redeemed again.
+    /// The endpoint drops a refresh token in the answer, and redeems the subject's token again next
+    /// time.
     #[cfg(feature = "keyed")]
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     pub fn jwt_bearer_on_behalf_of(mut self) -> Self {
@@ -344,14 +345,14 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Another grant than client credentials: its `grant_type`, for instance
-    /// `urn:ietf:params:oauth:grant-type:saml2-bearer`. Add what it needs beside that with
+    /// Sets a grant other than client credentials by its `grant_type`, for instance
+    /// `urn:ietf:params:oauth:grant-type:saml2-bearer`. Add its parameters with
     /// [`param`](Self::param) and [`secret_param`](Self::secret_param).
     ///
     /// The endpoint makes the same request for every token. It drops a refresh token in the
-    /// answer, also where the service may send one, as for `password` (RFC 6749 §4.3.3). If the
-    /// user's password is not to be sent again, or not to be kept at all, log in once by other
-    /// means, and give the refresh token of that to [`refresh_token`](Self::refresh_token).
+    /// answer, even for a grant that may return one, such as `password` (RFC 6749 §4.3.3). To send
+    /// the user's password only once, or not to store it at all, log in by other means and give the
+    /// resulting refresh token to [`refresh_token`](Self::refresh_token).
     ///
     /// ```
     /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
@@ -371,85 +372,84 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// The scope that is asked for: names with spaces between them (RFC 6749 §3.3).
+    /// Sets the scope to request: names separated by spaces (RFC 6749 §3.3).
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// The audience that the token is for.
+    /// Sets the audience of the token.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Some(audience.into());
         self
     }
 
     /// Adds a resource that the token is for: an absolute URI without fragment (RFC 8707 §2).
-    /// It can be repeated.
+    /// Call it again to add more.
     pub fn resource(mut self, resource: impl Into<String>) -> Self {
         self.resources.push(resource.into());
         self
     }
 
-    /// Adds a parameter, which an error may show: a secret goes into
-    /// [`secret_param`](Self::secret_param). Its name may not repeat another one, and what has
-    /// a method of its own is not a parameter. It can be repeated.
+    /// Adds a parameter. Errors may show it: use [`secret_param`](Self::secret_param) for a secret.
+    /// Each name may occur once, and a parameter with a method of its own is an error. Call it
+    /// again to add more.
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.params.push((name.into(), Text::Plain(value.into())));
         self
     }
 
-    /// Adds a parameter whose value is a secret: it is read anew for each fetch, and no error
-    /// shows it. For the name, the same holds as for that of a [`param`](Self::param).
+    /// Adds a parameter whose value is a secret. Each fetch reads it again, and no error shows it.
+    /// The name follows the same rules as that of a [`param`](Self::param).
     pub fn secret_param(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.params.push((name.into(), Text::Secret(value.into())));
         self
     }
 
-    /// Adds a header: a text, which an error may show, or a [`Secret`], which is read anew for
-    /// each fetch and which no error shows. Either is marked as sensitive. `Authorization`,
-    /// `Host`, `Transfer-Encoding` and those that begin with `Content-` are not to be set. It
-    /// can be repeated.
+    /// Adds a header: a text, which errors may show, or a [`Secret`], which each fetch reads again
+    /// and no error shows. Both are marked as sensitive. `Authorization`, `Host`,
+    /// `Transfer-Encoding` and names that begin with `Content-` are errors. Call it again to add
+    /// more.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<HeaderText>) -> Self {
         self.headers.push((name.into(), value.into().text));
         self
     }
 
-    /// The `User-Agent`. Default: `tower-bearer/` and the version.
+    /// Sets the `User-Agent`. The default is `tower-bearer/` and the version.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
         self
     }
 
-    /// Under which name a member of the answer comes, if it is none of the
-    /// [usual ones](Field), which then count no more. It can be repeated for other members.
+    /// Sets the name of a member of the answer, in place of the [usual names](Field). Call it again
+    /// for other members.
     pub fn field(mut self, field: Field, name: impl Into<String>) -> Self {
         self.names.set(field, name.into());
         self
     }
 
-    /// How long one exchange may take, from the connection to the last byte of the answer:
-    /// more than nothing.
+    /// Sets how long one exchange may take, from connecting to the last byte of the answer: more
+    /// than zero.
     ///
-    /// Default: no limit of its own (but [one for refresh tokens](Self::refresh_token)), so
-    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) holds. The cache learns
-    /// of one that is set.
+    /// The default is no limit of its own (except [for refresh tokens](Self::refresh_token)), so
+    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) applies. The cache takes a
+    /// limit that you set here into account.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// How long connecting may take. It is a setting of the ready-made transport; one that is
-    /// [given](Self::transport) has its own.
+    /// Sets how long connecting may take. This is a setting of the ready-made transport; a
+    /// transport that you [set](Self::transport) has its own.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = Some(timeout);
         self
     }
 
-    /// Trusts an authority beside those of the system: one certificate in PEM, or several, as
-    /// the contents of a file. It can be repeated.
+    /// Trusts certificate authorities in addition to those of the system: the contents of a PEM
+    /// file with one certificate or more. Call it again to add more.
     ///
-    /// It is a setting of the ready-made transport, read once, when the endpoint is
-    /// [built](Self::build).
+    /// This is a setting of the ready-made transport. [`build`](Self::build) parses it once.
     ///
     /// ```no_run
     /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
@@ -470,29 +470,29 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Shows a certificate when it connects (mutual TLS): its own first, then those that vouch for
-    /// it, and its key, each in PEM. The key is PKCS #8, PKCS #1 or SEC 1, and not encrypted. One
-    /// file may hold both.
+    /// Presents a client certificate (mutual TLS): a PEM chain with the client's own certificate
+    /// first, and its PEM key. The key is PKCS #8, PKCS #1 or SEC 1, and not encrypted. One file
+    /// may hold both.
     ///
-    /// A client with a certificate and no [`client_secret`](Self::client_secret) is known by the
-    /// certificate (`tls_client_auth`, `self_signed_tls_client_auth`, RFC 8705 §2): only its
-    /// [`client_id`](Self::client_id) is sent. With a secret the certificate stands beside it.
+    /// Without a [`client_secret`](Self::client_secret), the certificate authenticates the client
+    /// (`tls_client_auth`, `self_signed_tls_client_auth`, RFC 8705 §2), and only the
+    /// [`client_id`](Self::client_id) is sent. With a secret, the client uses both.
     ///
-    /// Both are read anew for each fetch. When one has changed, the next fetch connects with the
-    /// new certificate, and connections that show the old one are closed once no exchange uses
-    /// them any more. If what is read cannot be used (a file that is half written, a key that
-    /// belongs to another certificate, a certificate that has expired), that fetch fails with
+    /// Each fetch reads both again. If one has changed, the fetch connects with the new
+    /// certificate, and the transport closes the old connections once no exchange uses them. If the
+    /// certificate or the key cannot be used (a half-written file, a key of another certificate, an
+    /// expired certificate), the fetch fails with
     /// [`ClientCertificate`](super::EndpointErrorKind::ClientCertificate) and sends nothing; a
-    /// token that is still good remains in use.
+    /// token that is still valid remains in use.
     ///
-    /// A server that does not take the certificate often ends the connection without an answer, after
-    /// it was made. That counts as a failure that may pass, so it is tried again, with what is read
-    /// then; the error has the server's alert.
+    /// A server that rejects the certificate often closes the connection after the handshake,
+    /// without an answer. This counts as a transient failure: the endpoint retries with the
+    /// certificate that it reads then. The error contains the server's TLS alert.
     ///
-    /// What this crate holds of the key is wiped. rustls and reqwest keep the key for as long as
-    /// they connect with it, and do not promise to wipe their copies.
+    /// This crate wipes its copies of the key. rustls and reqwest keep the key for as long as they
+    /// connect with it, and do not promise to wipe their copies.
     ///
-    /// It is a setting of the ready-made transport, and for `https` alone.
+    /// This is a setting of the ready-made transport, and for `https` only.
     ///
     /// ```
     /// use tower_bearer::{Secret, oauth2::TokenEndpoint};
@@ -520,13 +520,13 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// Connects by way of a proxy, whatever the environment says:
+    /// Connects through a proxy, and ignores those of the environment:
     /// `http://proxy.example.com:3128`, or `https`. User and password go into the URL; no error
     /// shows it.
     ///
-    /// It is a setting of the ready-made transport. The proxy tunnels TLS (`CONNECT`, RFC 9110
-    /// §9.3.6), so it does not see the credentials. For an `http` URL of the endpoint it would;
-    /// [`allow_plaintext`](Self::allow_plaintext) permits that.
+    /// This is a setting of the ready-made transport. The proxy tunnels TLS (`CONNECT`, RFC 9110
+    /// §9.3.6), so it does not see the credentials. With an `http` URL of the endpoint it would:
+    /// that needs [`allow_plaintext`](Self::allow_plaintext).
     #[cfg(feature = "reqwest")]
     #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
@@ -534,15 +534,15 @@ impl TokenEndpointBuilder {
         self
     }
 
-    /// The service that requests to the endpoint are sent with, and those for its
+    /// Sets the service that sends the endpoint's requests, and those for its
     /// [metadata](TokenEndpoint::discover): any tower client stack that does not follow redirects.
     ///
-    /// Default, with feature `reqwest`: a client of its own that follows no redirect, speaks
-    /// TLS by rustls, and uses the proxies of the environment for what is neither plaintext
-    /// nor on this machine. `root_certificate`, `client_certificate` and `proxy` are settings of
-    /// that one: a transport that is given has its own.
+    /// The default, with feature `reqwest`, is a client that follows no redirect, uses rustls for
+    /// TLS, and uses the proxies of the environment for requests that are neither plaintext nor to
+    /// loopback. `root_certificate`, `client_certificate` and `proxy` configure that client: a
+    /// transport that you set has its own settings.
     ///
-    /// Each exchange clones `S` and polls the clone ready; exchanges run on tasks, hence
+    /// Each exchange clones `S` and polls the clone ready. Exchanges run on tasks, hence
     /// `Send + Sync + 'static`.
     pub fn transport<S, B>(mut self, service: S) -> Self
     where
@@ -560,7 +560,7 @@ impl TokenEndpointBuilder {
 
 impl fmt::Debug for TokenEndpointBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither the URL, which may have a password in it, nor what may be a secret.
+        // Without the URL, which may contain a password, and without possible secrets.
         f.debug_struct("TokenEndpointBuilder")
             .field("grant_type", &self.grant.grant_type())
             .field("client_id", &self.client_id)

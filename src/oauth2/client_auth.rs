@@ -1,4 +1,4 @@
-//! How the client says who it is (RFC 6749 §2.3.1).
+//! Client authentication with an id and a secret (RFC 6749 §2.3.1).
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -8,24 +8,24 @@ use zeroize::Zeroizing;
 
 const SCHEME: &str = "Basic ";
 
-/// Where the client's id and secret go. Which one is the default:
+/// Where the client's id and secret go. For the default see
 /// [`TokenEndpointBuilder::client_auth`](super::TokenEndpointBuilder::client_auth).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// Into an `Authorization: Basic` header, each form-urlencoded first, as RFC 6749 §2.3.1
-    /// has it. A space is written as `%20`, which every known decoder takes.
+    /// requires. A space is encoded as `%20`, which every known decoder accepts.
     #[default]
     Basic,
-    /// Into an `Authorization: Basic` header as they are (RFC 7617), for services that decode
-    /// nothing. The two differ where the id or the secret has something else than letters,
-    /// digits and `*-._`.
+    /// Into an `Authorization: Basic` header unencoded (RFC 7617), for services that do not decode.
+    /// This differs from `Basic` if the id or the secret has characters other than letters, digits
+    /// and `*-._`.
     BasicRaw,
     /// Into the body, as `client_id` and `client_secret`.
     Body,
-    /// The id into the body, if there is one, and no secret: a public client, or one that
-    /// proves itself by other means (a
+    /// The id into the body, if there is one, and no secret: for a public client, or one that
+    /// authenticates by other means (a
     /// [`client_assertion`](super::TokenEndpointBuilder::client_assertion), a certificate).
     None,
 }
@@ -33,7 +33,7 @@ pub enum ClientAuth {
 // ===== impl ClientAuth =====
 
 impl ClientAuth {
-    /// The user and password of Basic, joined; `None` if it is not Basic.
+    /// The user and password of Basic, joined; `None` for other methods.
     #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     pub(super) fn user_pass(self, id: &str, secret: &str) -> Option<Zeroizing<String>> {
         let encode: fn(&str, &mut String) = match self {
@@ -41,7 +41,7 @@ impl ClientAuth {
             Self::BasicRaw => |text, joined| joined.push_str(text),
             Self::Body | Self::None => return None,
         };
-        // Large enough for every byte to be escaped: a string that grew would leave copies.
+        // Room for every byte to be escaped: a string that grows leaves copies behind.
         let mut joined = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
         encode(id, &mut joined);
         joined.push(':');
@@ -65,7 +65,7 @@ fn encode(text: &str, joined: &mut String) {
 #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 pub(super) fn basic_header(user_pass: &str) -> HeaderValue {
     let length = SCHEME.len() + user_pass.len().div_ceil(3) * 4;
-    // One allocation of the right size: a string that grew would leave copies behind.
+    // One allocation of the right size: a string that grows leaves copies behind.
     let mut line = Zeroizing::new(String::with_capacity(length));
     line.push_str(SCHEME);
     BASE64_STANDARD.encode_string(user_pass, &mut line);

@@ -1,4 +1,4 @@
-//! A token endpoint as data.
+//! Configuration of a token endpoint as data.
 
 mod assertion;
 mod base;
@@ -17,8 +17,8 @@ use crate::{
     secret::Secret,
 };
 
-/// A [`TokenEndpoint`](super::TokenEndpoint) as data, to be read with serde from TOML, JSON or
-/// any other format.
+/// The configuration of a [`TokenEndpoint`](super::TokenEndpoint) as data, which serde reads from
+/// TOML, JSON or any other format.
 ///
 /// ```
 /// use tower_bearer::oauth2::Config;
@@ -41,11 +41,12 @@ use crate::{
 ///
 /// # Keys
 ///
-/// Each is named after the method of [`TokenEndpointBuilder`] that it calls, which documents it.
+/// Each key has the name of the method of [`TokenEndpointBuilder`] that it calls. The method
+/// documents it.
 ///
 /// | key | value |
 /// | --- | --- |
-/// | `url` | a text: needed without `issuer` or `provider`, another URL with a `provider` |
+/// | `url` | a text: required without `issuer` or `provider`; with a `provider`, replaces its URL |
 /// | `issuer` | a text, in place of `url`: [`discover`](super::TokenEndpoint::discover) |
 /// | `name`, `client_id`, `scope`, `audience`, `grant_type`, `user_agent` | a text |
 /// | `client_secret`, `refresh_token`, `jwt_bearer` | a secret |
@@ -55,14 +56,14 @@ use crate::{
 /// | `client_auth` | `"basic"`, `"basic_raw"`, `"body"` or `"none"` |
 /// | `body_format` | `"form"` or `"json"` |
 /// | `resource` | a list of URIs |
-/// | `params` | a map of names to secrets, or to `{ text = "…" }` for what is none |
+/// | `params` | a map of names to secrets, or to `{ text = "…" }` for a value that is not secret |
 /// | `headers` | a map of names to texts, which errors may show, or to secrets |
 /// | `fields` | a map of [`Field`](super::Field)s (`access_token`, `expires_in`, …) to names |
 /// | `client_certificate` | a map: `cert` and `key`, secrets (feature `reqwest`) |
 /// | `timeout`, `connect_timeout` | a number of seconds |
 /// | `allow_plaintext` | `true` or `false` |
 ///
-/// A service that is known by name needs but a few, to which the others can be added:
+/// A `provider` needs few keys. You can add the others:
 ///
 /// | `provider` | needs |
 /// | --- | --- |
@@ -71,7 +72,7 @@ use crate::{
 /// | `"greennode"` | `client_id`; `client_secret` |
 /// | `"ianum"` | `client_id`; `client_secret` |
 /// | `"entra"` | `tenant`, an id or a domain name; `client_id` |
-/// | `"entra_workload_identity"` | the variables of [its environment](super::providers::entra_workload_identity), which are read with the data |
+/// | `"entra_workload_identity"` | the variables of [its environment](super::providers::entra_workload_identity), read when the data is deserialized |
 /// | `"auth0"` | `domain`; `client_id`; `audience` |
 /// | `"okta"` | `domain`; `client_id`; `authorization_server`, unless it is the organization's own |
 /// | `"keycloak"` | `base_url`; `realm`; `client_id` |
@@ -80,21 +81,19 @@ use crate::{
 ///
 /// # Secrets
 ///
-/// A secret is never part of the data, which says where it is kept: `{ env = "NAME" }`,
-/// `{ file = "PATH" }`, or `{ json_file = "PATH", member = "NAME" }`. One that is written out
-/// is refused.
+/// The data never contains a secret. It names the place of a secret: `{ env = "NAME" }`,
+/// `{ file = "PATH" }`, or `{ json_file = "PATH", member = "NAME" }`. A literal secret is an error.
 ///
 /// # Errors
 ///
-/// A key that is unknown, missing, contradicts another one, or has a value that it cannot have
-/// is named by the error, which shows no value, and no key that does not look like one. The
-/// error knows no line. Where this is a part of something larger, a format adds the line in
-/// which that part begins; and mind that `toml::de::Error` may quote it when it is displayed, in
-/// which there may be a secret. Its `message()` does not.
+/// The error names a key that is unknown, missing, in conflict with another one, or has an invalid
+/// value. It shows no value, and no key that does not look like one. It has no line number. If this
+/// is part of a larger document, the format adds the line in which this part begins. Note that
+/// `toml::de::Error` may quote that line when it is displayed, and the line may contain a secret.
+/// Its `message()` does not quote it.
 ///
-/// Whether the values make an endpoint is checked by
-/// [`build`](TokenEndpointBuilder::build), and whether the secrets can be read by whoever reads
-/// [`secrets`](Self::secrets).
+/// [`build`](TokenEndpointBuilder::build) checks whether the values make an endpoint. To check that
+/// the secrets can be read, read [`secrets`](Self::secrets).
 #[derive(Clone)]
 pub struct Config {
     base: Base,
@@ -104,14 +103,14 @@ pub struct Config {
 // ===== impl Config =====
 
 impl Config {
-    /// A builder with everything that was written. A transport, or a hook for refresh tokens,
-    /// can be added to it.
+    /// Returns a builder with all settings of the data. You can add a transport, or a hook for
+    /// refresh tokens.
     pub fn builder(&self) -> TokenEndpointBuilder {
         self.settings.clone().apply(self.base.builder())
     }
 
-    /// Every secret, with its key, and every parameter: to find out before anything starts that
-    /// one cannot be read.
+    /// Returns every secret and every parameter with its key, so that you can check at startup that
+    /// each can be read.
     pub fn secrets(&self) -> impl Iterator<Item = (&str, &Secret)> {
         let Settings { api_key, client_secret, refresh_token, jwt_bearer, params, headers, .. } =
             &self.settings;
@@ -151,7 +150,7 @@ impl<'de> Deserialize<'de> for Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Neither URLs nor headers, in which there may be a password after all.
+        // Without URLs and headers, which may contain a password.
         f.debug_struct("Config")
             .field("provider", &self.settings.provider)
             .field("client_id", &self.settings.client_id)

@@ -1,4 +1,4 @@
-//! A token endpoint, as a source of tokens.
+//! A token endpoint as a source of tokens.
 
 mod answer;
 mod fetch;
@@ -16,9 +16,9 @@ use crate::{
 
 /// Fetches access tokens from the token endpoint of an OAuth 2.0 authorization server.
 ///
-/// [`TokenEndpoint::builder`] makes one, or one of the [`providers`](super::providers). Its errors
-/// hold an [`EndpointError`](super::EndpointError). It needs a tokio runtime, as the [`TokenCache`](crate::TokenCache)
-/// does.
+/// Make one with [`TokenEndpoint::builder`], or with one of the [`providers`](super::providers).
+/// Its errors hold an [`EndpointError`](super::EndpointError). It needs a tokio runtime, as the
+/// [`TokenCache`](crate::TokenCache) does.
 pub struct TokenEndpoint {
     endpoint: Arc<Endpoint>,
 }
@@ -30,14 +30,14 @@ impl TokenEndpoint {
         Self { endpoint: Arc::new(endpoint) }
     }
 
-    /// Fetches a token, once, as a cache lets it do: for a source of your own that does something
-    /// before or after. The future holds on to the endpoint, so it goes into an async block.
+    /// Fetches one token, as for a cache. Use it in a source of your own that adds steps before or
+    /// after. The future owns a handle to the endpoint, so you can move it into an async block.
     ///
     /// ```
     /// use std::time::Duration;
     /// use tower_bearer::{TokenSource, from_fn, oauth2::TokenEndpoint};
     ///
-    /// /// For an API that forgets tokens long before they expire.
+    /// /// For an API that drops tokens long before they expire.
     /// fn forgotten_soon(endpoint: TokenEndpoint) -> impl TokenSource {
     ///     from_fn(move |request| {
     ///         let token = endpoint.fetch(request);
@@ -57,12 +57,13 @@ impl TokenEndpoint {
     /// # Ok::<(), tower_bearer::BoxError>(())
     /// ```
     ///
-    /// What a cache learns of an endpoint beside its tokens, such a source has to say again, or
-    /// does without: its timeout, and that a secret has changed while the source cools down.
+    /// A cache also asks an endpoint for its timeout, and during a cooldown for changed secrets.
+    /// Such a source must forward these calls itself, or goes without.
     ///
     /// # Errors
     ///
-    /// As [`TokenSource::fetch`]: a [`TokenError`] with an [`EndpointError`](super::EndpointError) in it.
+    /// As [`TokenSource::fetch`]: a [`TokenError`] that holds an
+    /// [`EndpointError`](super::EndpointError).
     pub fn fetch(
         &self,
         request: TokenRequest,
@@ -71,9 +72,9 @@ impl TokenEndpoint {
         async move { endpoint.fetch(request).await }
     }
 
-    /// Whether the endpoint's grant exchanges the token of a request's
-    /// [`Subject`](crate::Subject), so that it has a token for each user and none for a request
-    /// on behalf of nobody. Ask at the start of a program whose configuration chooses the grant.
+    /// Returns whether the endpoint's grant exchanges the token of a request's
+    /// [`Subject`](crate::Subject). Such an endpoint has a token per user, and none for a request
+    /// without a subject. Check it at startup if your configuration chooses the grant.
     ///
     /// ```
     /// # #[cfg(feature = "reqwest")] {
@@ -94,12 +95,12 @@ impl TokenEndpoint {
         self.endpoint.takes_subject()
     }
 
-    /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has ended for
-    /// each new refresh token that has come so far.
+    /// Waits until the [hook](super::TokenEndpointBuilder::on_new_refresh_token) has finished with
+    /// each refresh token received so far.
     ///
-    /// A program that ends right after a fetch should wait for this, because the hook ends with
-    /// the runtime. An [`Arc`] shares the endpoint with a cache. A hook that hangs keeps this
-    /// waiting.
+    /// Call this in a program that exits right after a fetch, because the hook ends with the
+    /// runtime. Share the endpoint with a cache through an [`Arc`]. If the hook hangs, so does
+    /// this.
     pub async fn refresh_tokens_stored(&self) {
         if let Grant::Refresh(refresh) = &self.endpoint.grant {
             refresh.hooks_ended().await;
@@ -115,26 +116,26 @@ impl TokenSource for TokenEndpoint {
         Self::fetch(self, request)
     }
 
-    /// The [name](super::TokenEndpointBuilder::name) that it was given.
+    /// Returns the [name](super::TokenEndpointBuilder::name), if you set one.
     fn name(&self) -> Option<&str> {
         self.endpoint.label.name()
     }
 
-    /// Not where each exchange may spend its
+    /// False if an exchange may spend its
     /// [refresh token](super::TokenEndpointBuilder::refresh_token).
     fn is_repeatable(&self) -> bool {
         !matches!(self.endpoint.grant, Grant::Refresh(_))
     }
 
-    /// Two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout), because a
-    /// fetch may need a second one; and as long for the metadata, if they are
-    /// [discovered](TokenEndpoint::discover).
+    /// Time for two exchanges, if each has a [timeout](super::TokenEndpointBuilder::timeout),
+    /// because a fetch may need a second one. With [`discover`](TokenEndpoint::discover), time for
+    /// the metadata too.
     fn attempt_timeout(&self) -> Option<Duration> {
         self.endpoint.attempt_timeout()
     }
 
-    /// Whether a [`Secret`](crate::Secret) reads differently than at the last permanent failure.
-    /// One that reads differently each time never does.
+    /// Whether a [`Secret`](crate::Secret) has changed since the last permanent failure. A secret
+    /// that differs at each reading does not count.
     async fn recovered(&self) -> bool {
         self.endpoint.recovered().await
     }

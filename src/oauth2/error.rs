@@ -1,4 +1,4 @@
-//! What a token endpoint said instead of a token.
+//! Errors of a token endpoint.
 
 mod kind;
 mod meaning;
@@ -16,19 +16,20 @@ use crate::{
     secret::SecretError,
 };
 
-/// The longest `claims` that are handed on.
+/// The longest `claims` that an error holds.
 const MAX_CLAIMS: usize = 4 * 1024;
 
-/// Why a [`TokenEndpoint`](super::TokenEndpoint) brought no token.
+/// An error of a [`TokenEndpoint`](super::TokenEndpoint).
 ///
-/// It is the cause of a [`TokenError`]; [`find_in`](Self::find_in) finds it there, and in whatever
-/// a stack has wrapped around that. Whatever the service said is printable ASCII, 512 characters at
-/// most, with every configured secret and every token replaced by `***`. A body is never part of it.
+/// It is the cause of a [`TokenError`]. [`find_in`](Self::find_in) finds it there, and in any error
+/// that a stack has wrapped around that. Texts of the service are reduced to printable ASCII of at
+/// most 512 characters, with every configured secret and every token replaced by `***`. The error
+/// never contains a body.
 ///
 /// ```
 /// use tower_bearer::{BoxError, oauth2::{EndpointError, EndpointErrorKind}};
 ///
-/// /// Whether somebody has to look at the client's registration.
+/// /// Whether an operator must check the client's registration.
 /// fn is_misconfigured(error: &BoxError) -> bool {
 ///     EndpointError::find_in(&**error).is_some_and(|error| {
 ///         *error.kind() == EndpointErrorKind::Refused && error.error() == Some("invalid_client")
@@ -47,31 +48,31 @@ struct Inner {
     kind: EndpointErrorKind,
     /// Scheme, host, port and path of the endpoint.
     endpoint: String,
-    /// Whether it is about the metadata that say where the endpoint is.
+    /// Whether the error is about the issuer's metadata.
     is_metadata: bool,
     status: Option<StatusCode>,
     error: Option<String>,
     description: Option<String>,
     error_uri: Option<String>,
     claims: Option<String>,
-    /// What the request asked for.
+    /// What the request asks for.
     asked: Asked,
-    /// What the code means: read before secrets are hidden, which might hit a part of it.
+    /// The meaning of the code, read before redaction, which might hit a part of it.
     meaning: Meaning,
     detail: Option<String>,
     retry_after: Option<Duration>,
-    /// Whether it is known not to pass, whatever its kind.
+    /// Whether the error is permanent, whatever its kind.
     settled: bool,
 }
 
-/// What a request asked for beside the endpoint's settings.
+/// What a request asks for in addition to the endpoint's settings.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "keyed"), expect(dead_code, reason = "all requests are alike"))]
 pub(super) enum Asked {
     Nothing,
-    /// What a key says.
+    /// The settings of a key.
     Key,
-    /// To act on behalf of the subject in a key.
+    /// A token on behalf of the subject in a key.
     Subject,
 }
 
@@ -97,12 +98,12 @@ impl EndpointError {
         Self { inner: Box::new(inner) }
     }
 
-    /// A secret that cannot be read.
+    /// For a secret that cannot be read.
     pub(super) fn credential(error: &SecretError, endpoint: &str) -> Self {
         Self::unusable(error, error.is_transient(), endpoint)
     }
 
-    /// A credential that cannot be used.
+    /// For a credential that cannot be used.
     pub(super) fn unusable(
         error: &(dyn Error + 'static),
         is_transient: bool,
@@ -113,7 +114,7 @@ impl EndpointError {
         if is_transient { failure } else { failure.settled() }
     }
 
-    /// An exchange that broke off.
+    /// For an exchange that broke off.
     pub(super) fn broken(broken: TransportError, endpoint: &str, redactor: &Redactor) -> Self {
         let (kind, cause) = match broken {
             TransportError::Unsent(cause) => (EndpointErrorKind::Unreachable, cause),
@@ -127,26 +128,26 @@ impl EndpointError {
         Self::new(kind, endpoint).with_cause(cause.as_ref(), redactor)
     }
 
-    /// The same about another endpoint.
+    /// Changes the endpoint.
     pub(super) fn at(mut self, endpoint: &str) -> Self {
         endpoint.clone_into(&mut self.inner.endpoint);
         self
     }
 
-    /// The same about the metadata that say where the endpoint is.
+    /// Marks the error as one about the issuer's metadata.
     pub(super) fn about_metadata(mut self) -> Self {
         self.inner.is_metadata = true;
         self
     }
 
-    /// Adds what came as the answer's head.
+    /// Adds the status and headers of the answer.
     pub(super) fn with_head(mut self, status: StatusCode, retry_after: Option<Duration>) -> Self {
         self.inner.status = Some(status);
         self.inner.retry_after = retry_after;
         self
     }
 
-    /// Adds what the service said (RFC 6749 §5.2).
+    /// Adds the service's error (RFC 6749 §5.2).
     pub(super) fn with_oauth(
         mut self,
         error: Option<&str>,
@@ -159,7 +160,7 @@ impl EndpointError {
         self
     }
 
-    /// Adds where there is more to read, and what the user has to prove.
+    /// Adds the `error_uri` and the `claims`.
     pub(super) fn with_more(
         mut self,
         error_uri: Option<&str>,
@@ -173,105 +174,106 @@ impl EndpointError {
         self
     }
 
-    /// Adds what the request asked for.
+    /// Adds what the request asks for.
     pub(super) fn when_asked(mut self, asked: Asked) -> Self {
         self.inner.asked = asked;
         self
     }
 
-    /// Adds what somebody else's error says, its causes included.
+    /// Adds the text of a foreign error and its causes, redacted.
     pub(super) fn with_cause(mut self, cause: &(dyn Error + 'static), redactor: &Redactor) -> Self {
         self.inner.detail = Some(redactor.clean_error(cause));
         self
     }
 
-    /// Adds what is said in words of our own.
+    /// Adds a text of this crate.
     pub(super) fn with_detail(mut self, detail: &str) -> Self {
         self.inner.detail = Some(detail.to_owned());
         self
     }
 
-    /// The refusal of a refresh token that an earlier exchange may have spent.
+    /// Turns the error into the refusal of a refresh token that an earlier exchange may have spent.
     pub(super) fn lost(mut self) -> Self {
         self.inner.kind = EndpointErrorKind::RefreshTokenLost;
         self
     }
 
-    /// The same as a failure that is not to be repeated.
+    /// Marks the error as permanent.
     pub(super) fn settled(mut self) -> Self {
         self.inner.settled = true;
         self
     }
 
-    /// The endpoint's error in another error or in its causes, as [`TokenError::find_in`].
+    /// Finds the endpoint's error in another error or its causes, as [`TokenError::find_in`] does.
     #[must_use]
     pub fn find_in<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         find_in(error)
     }
 
-    /// What went wrong, in kind.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> &EndpointErrorKind {
         &self.inner.kind
     }
 
-    /// Whether it is about the metadata that say where the token endpoint is
-    /// ([`discover`](super::TokenEndpoint::discover)), and the endpoint itself was not asked.
+    /// Returns whether the error is about the issuer's metadata
+    /// ([`discover`](super::TokenEndpoint::discover)), and no request went to the endpoint itself.
     #[must_use]
     pub fn is_about_metadata(&self) -> bool {
         self.inner.is_metadata
     }
 
-    /// The status of the answer, if there was one.
+    /// Returns the status of the answer, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.inner.status
     }
 
-    /// The OAuth `error` (RFC 6749 §5.2), or what the service has in its place.
+    /// Returns the OAuth `error` (RFC 6749 §5.2), or the service's equivalent.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         self.inner.error.as_deref()
     }
 
-    /// The `error_description`, or what the service has in its place.
+    /// Returns the `error_description`, or the service's equivalent.
     #[must_use]
     pub fn error_description(&self) -> Option<&str> {
         self.inner.description.as_deref()
     }
 
-    /// The `error_uri`: a page with more about the error (RFC 6749 §5.2).
+    /// Returns the `error_uri`: a page with more about the error (RFC 6749 §5.2).
     #[must_use]
     pub fn error_uri(&self) -> Option<&str> {
         self.inner.error_uri.as_deref()
     }
 
-    /// The `claims`: JSON that says what the user has to prove, for instance a second factor.
+    /// Returns the `claims`: JSON that names what the user must prove, for instance a second
+    /// factor.
     ///
-    /// Hand them to the client that the user is at, for instance in the `WWW-Authenticate` of
-    /// your own 401 (RFC 9470, Microsoft Entra's claims challenge): it sends them along when the
-    /// user logs in again. They are as the service sent them; if it sent an object, that one's
-    /// JSON. They are printable ASCII of 4 KiB at most, or there are none.
+    /// Pass them to the user's client, for instance in the `WWW-Authenticate` of your own 401
+    /// (RFC 9470, Microsoft Entra's claims challenge). The client sends them when the user logs in
+    /// again. They are as the service sent them, or the JSON of an object. Claims that are longer
+    /// than 4 KiB or not printable ASCII are left out.
     #[must_use]
     pub fn claims(&self) -> Option<&str> {
         self.inner.claims.as_deref()
     }
 
-    /// Whether only the user can do something about it, by logging in again or consenting:
-    /// `interaction_required`, `login_required`, `consent_required`, `insufficient_claims`, or
-    /// whatever comes with [`claims`](Self::claims).
+    /// Returns whether only the user can resolve the error, by logging in again or consenting:
+    /// `interaction_required`, `login_required`, `consent_required`, `insufficient_claims`, or any
+    /// error with [`claims`](Self::claims).
     #[must_use]
     pub fn needs_interaction(&self) -> bool {
         self.inner.meaning == Meaning::Interaction || self.inner.claims.is_some()
     }
 
-    /// Whether the failure is about the key of the request or the subject in it, and says
-    /// nothing about what other keys would get.
+    /// Returns whether the failure is about the key of the request, or the subject in it, and
+    /// leaves other keys unaffected.
     ///
-    /// A permanent refusal is, unless it is about the client (`invalid_client`,
-    /// `unauthorized_client`, `unsupported_grant_type`, a 401 that says no more), about a refresh
+    /// This holds for a permanent refusal, unless it is about the client (`invalid_client`,
+    /// `unauthorized_client`, `unsupported_grant_type`, a 401 without details), about a refresh
     /// token or an assertion that all keys share (`invalid_grant` without a subject), or about the
-    /// URL (a bare 404). A failure that [may pass](Self::is_transient) never is.
+    /// URL (a bare 404). It never holds for a [transient](Self::is_transient) failure.
     #[must_use]
     pub fn concerns_key_only(&self) -> bool {
         use EndpointErrorKind as Kind;
@@ -285,20 +287,20 @@ impl EndpointError {
         }
     }
 
-    /// How long the service asked to be left alone (RFC 9110 §10.2.3): at most a day.
+    /// Returns the `Retry-After` of the answer (RFC 9110 §10.2.3): at most a day.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.retry_after
     }
 
-    /// Whether the failure may pass by itself.
+    /// Returns whether a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         !self.inner.settled && self.inner.may_pass()
     }
 
-    /// Whether the service judged the request and found it wanting, which other credentials
-    /// might mend. A wrong secret is 401, 400 or 403, with any code.
+    /// Whether the service has judged the request and refused it, so that other credentials might
+    /// help. A wrong secret may be a 401, 400 or 403, with any code.
     pub(super) fn blames_the_request(&self) -> bool {
         use EndpointErrorKind::{RefreshTokenLost, Refused};
         let refused = matches!(self.inner.kind, Refused | RefreshTokenLost);
@@ -312,8 +314,7 @@ impl EndpointError {
             || matches!(self.inner.meaning, Meaning::Client | Meaning::InvalidGrant)
     }
 
-    /// Whether the service said, as far as can be seen, that no other credentials of the
-    /// endpoint would help this key.
+    /// Whether, by the service's answer, no other credentials of the endpoint would help this key.
     pub(super) fn is_about_the_key(&self) -> bool {
         let is_certain = match self.inner.asked {
             Asked::Nothing => false,
@@ -323,7 +324,7 @@ impl EndpointError {
         is_certain && self.concerns_key_only()
     }
 
-    /// What went wrong as one of few words, for a label.
+    /// The error as one of a few words, for a metric's label.
     pub(super) fn label(&self) -> &'static str {
         match self.inner.kind {
             EndpointErrorKind::ClientCertificate(_) => "client_certificate",
@@ -354,7 +355,7 @@ impl EndpointError {
         self.inner.meaning == Meaning::InvalidGrant
     }
 
-    /// Whether the service may have acted on the request all the same.
+    /// Whether the service may have acted on the request in spite of the error.
     pub(super) fn is_ambiguous(&self) -> bool {
         match self.inner.kind {
             EndpointErrorKind::Credential
@@ -419,7 +420,7 @@ impl fmt::Display for EndpointError {
 
 // ===== impl Inner =====
 
-/// Where the URL is wrong, there is nobody who judges the request.
+/// A wrong URL: no token service has judged the request.
 const NOBODY: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
 impl Inner {
@@ -440,8 +441,8 @@ impl Inner {
         }
     }
 
-    /// Of a permanent refusal, whether it is about what was asked for. At a token exchange
-    /// `invalid_request` is how a bad subject token is refused (RFC 8693 §2.2.2).
+    /// Whether a permanent refusal is about what the request asks for. A token exchange refuses a
+    /// bad subject token with `invalid_request` (RFC 8693 §2.2.2).
     fn refuses_the_key(&self) -> bool {
         let is_unauthorized = self.is_one_of([StatusCode::UNAUTHORIZED]);
         self.is_judged()
@@ -452,7 +453,7 @@ impl Inner {
                 Meaning::Other => match self.asked {
                     Asked::Nothing => false,
                     Asked::Key => !is_unauthorized,
-                    // A code of its own for a subject's token, in whatever answer.
+                    // A code specific to subjects' tokens, with any status.
                     Asked::Subject => !is_unauthorized || self.error.is_some(),
                 },
             }
@@ -462,12 +463,12 @@ impl Inner {
         self.status.is_some_and(|status| statuses.contains(&status))
     }
 
-    /// The code, if it is one of an RFC's.
+    /// The code, if an RFC defines it.
     fn known_code(&self) -> Option<&'static str> {
         self.error.as_deref().and_then(known)
     }
 
-    /// Of a refusal, whether the service judged the request, as far as can be seen.
+    /// Whether the service that refused has judged the request, as far as its answer shows.
     fn is_judged(&self) -> bool {
         self.known_code().is_some() || !self.is_one_of(NOBODY)
     }

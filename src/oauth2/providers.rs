@@ -1,7 +1,7 @@
-//! Token services that are known by name.
+//! Presets for known token services.
 //!
-//! Each function returns a builder that is set up for its service. Everything can still be
-//! added to it or changed: a scope, a transport, another [URL](TokenEndpointBuilder::url).
+//! Each function returns a builder that is set up for its service. You can still add or change
+//! every setting: a scope, a transport, another [URL](TokenEndpointBuilder::url).
 //!
 //! ```
 //! use tower_bearer::{Secret, oauth2::providers};
@@ -40,11 +40,11 @@ pub use self::{
     okta::{okta, okta_authorization_server},
 };
 
-/// How long Ianum's own sample waits for a connection, and again for the answer.
+/// The timeout of Ianum's own sample for connecting, and again for the answer.
 const IANUM_WAIT: Duration = Duration::from_secs(60);
 
-/// IBM Cloud IAM: an API key for a token of an hour, which opens Key Protect and every other
-/// API of IBM Cloud.
+/// IBM Cloud IAM: exchanges an API key for a token that lives an hour, for Key Protect and every
+/// other API of IBM Cloud.
 ///
 /// ```text
 /// POST https://iam.cloud.ibm.com/identity/token
@@ -62,8 +62,8 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
         .secret_param("apikey", api_key)
 }
 
-/// IBM Security Verify: client credentials at a tenant, which is given as its host name
-/// (`tenant.verify.ibm.com`; a `https://` before it and a `/` behind it are ignored).
+/// IBM Security Verify: client credentials at a tenant. Give the tenant as its host name
+/// (`tenant.verify.ibm.com`; a leading `https://` and a trailing `/` are ignored).
 ///
 /// ```text
 /// POST https://{tenant host}/v1.0/endpoint/default/token
@@ -85,8 +85,8 @@ pub fn ibm_verify(
         .client_auth(ClientAuth::Body)
 }
 
-/// `GreenNode` AI Platform IAM: client credentials for a token of ten hours, which opens a
-/// secured inference endpoint.
+/// `GreenNode` AI Platform IAM: client credentials for a token that lives ten hours, for a secured
+/// inference endpoint.
 ///
 /// ```text
 /// POST https://iam.api.greennode.ai/accounts/v2/auth/token
@@ -96,9 +96,8 @@ pub fn ibm_verify(
 /// grant_type=client_credentials
 /// ```
 ///
-/// The id and the secret are not escaped before they are encoded. An older version of the
-/// service answers with `accessToken` and `expiresIn`: see
-/// [`field`](TokenEndpointBuilder::field).
+/// Id and secret are encoded in base64 without escaping. For an older version of the service, which
+/// answers with `accessToken` and `expiresIn`, see [`field`](TokenEndpointBuilder::field).
 pub fn greennode(
     client_id: impl Into<String>,
     client_secret: impl Into<Secret>,
@@ -109,7 +108,7 @@ pub fn greennode(
         .client_auth(ClientAuth::BasicRaw)
 }
 
-/// Ianum Auth: client credentials in a JSON body; an alias is taken as the client id too.
+/// Ianum Auth: client credentials in a JSON body. The client id may be an alias.
 ///
 /// ```text
 /// POST https://api-auth.ianum.com/v1_3/oauth/token
@@ -133,8 +132,8 @@ pub fn ianum(
         .timeout(IANUM_WAIT.saturating_mul(2))
 }
 
-/// Auth0: client credentials for the API of that identifier, at a tenant that is given as its
-/// domain (`tenant.eu.auth0.com`, or a domain of your own).
+/// Auth0: client credentials for the API with that identifier. Give the tenant as its domain
+/// (`tenant.eu.auth0.com`, or a custom domain).
 ///
 /// ```text
 /// POST https://{domain}/oauth/token
@@ -145,9 +144,9 @@ pub fn ianum(
 /// ```
 ///
 /// Add a [`client_secret`](TokenEndpointBuilder::client_secret), or a
-/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Private Key JWT), which is for the
-/// issuer `https://{domain}/`, with the `/`. Use the same domain as your API expects in `iss`. Auth0
-/// bills tokens of this grant by number: let programs of a kind share a cache.
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Private Key JWT). Its audience is
+/// the issuer `https://{domain}/`, with the `/`. Use the domain that your API expects in `iss`.
+/// Auth0 bills each token of this grant: let programs of a kind share a cache.
 pub fn auth0(
     domain: impl Display,
     client_id: impl Into<String>,
@@ -162,7 +161,7 @@ pub fn auth0(
         .assertion_profile(Profile::issuer(format!("https://{host}/")))
 }
 
-/// Keycloak: client credentials of a client with a service account, in a realm.
+/// Keycloak: client credentials of a client with a service account in a realm.
 ///
 /// ```text
 /// POST {base}/realms/{realm}/protocol/openid-connect/token
@@ -172,12 +171,12 @@ pub fn auth0(
 /// grant_type=client_credentials
 /// ```
 ///
-/// The base is the URL that the server calls itself by, such as `https://sso.example.com`, or with
-/// `/auth` at its end if the server is old or configured so. Add a
+/// The base is the server's own URL, such as `https://sso.example.com`, with `/auth` at its end if
+/// the server is old or configured so. Add a
 /// [`client_secret`](TokenEndpointBuilder::client_secret), or a
-/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Signed JWT), which is for the issuer
-/// `{base}/realms/{realm}`: if the server calls itself by another URL than it is reached by
-/// (`hostname`), say that issuer on the assertion.
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) (Signed JWT). Its audience is the
+/// issuer `{base}/realms/{realm}`. If the server's own URL (`hostname`) differs from the one that
+/// you use, set that issuer on the assertion.
 pub fn keycloak(
     base: impl Display,
     realm: impl Display,

@@ -1,4 +1,4 @@
-//! The request that a token endpoint is sent (RFC 6749 §4.4.2, §6, RFC 8707 §2).
+//! The request to a token endpoint (RFC 6749 §4.4.2, §6, RFC 8707 §2).
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -27,16 +27,15 @@ use crate::secret::{Secret, SecretError};
 
 const SCOPE: &str = "scope";
 
-/// How the body of a token request is written.
+/// The format of the body of a token request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BodyFormat {
-    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    /// `application/x-www-form-urlencoded`, as RFC 6749 requires.
     #[default]
     Form,
-    /// A JSON object, its members in the order of their names. A parameter that is given more
-    /// than once becomes an array.
+    /// A JSON object with members sorted by name. A repeated parameter becomes an array.
     Json,
 }
 

@@ -1,7 +1,6 @@
 //! A `reqwest::Client` as a tower service over the types of the `http` crate.
 //!
-//! There is one such adapter, for the token endpoint and for the innermost place of a client
-//! stack alike.
+//! The token endpoint and the innermost service of a client stack use the same adapter.
 
 use std::{
     fmt,
@@ -20,8 +19,8 @@ use crate::{
     origin::{FinalUri, Origin},
 };
 
-/// A [`reqwest::Client`] as a [`Service`] that takes an [`http::Request`] and gives an
-/// [`http::Response`], as the other services of a client stack do.
+/// A [`reqwest::Client`] as a [`Service`] from [`http::Request`] to [`http::Response`], like the
+/// other services of a client stack.
 ///
 /// ```no_run
 /// use http::Request;
@@ -38,33 +37,33 @@ use crate::{
 /// # }
 /// ```
 ///
-/// It is always ready, and cheap to clone. It takes every body whose data become [`Bytes`]; the
+/// It is always ready, and cheap to clone. It takes any body whose data convert to [`Bytes`]. The
 /// body is `Sync + 'static` because reqwest boxes it.
 ///
 /// # Redirects
 ///
-/// [`ReqwestService::default()`](Self::default) follows none. Connections, proxies, TLS and
-/// redirects of a client that is [given](Self::new) are that client's matter. One that follows
+/// [`ReqwestService::default()`](Self::default) follows none. A client that you [pass](Self::new)
+/// keeps its own settings for connections, proxies, TLS and redirects. A client that follows
 /// redirects does so below every layer: turn that off
-/// (`reqwest::Client::builder().redirect(reqwest::redirect::Policy::none())`), and put a layer for
-/// it on top. A response that came from another origin all the same has the extension
+/// (`reqwest::Client::builder().redirect(reqwest::redirect::Policy::none())`), and add a redirect
+/// layer on top. A response that still comes from another origin has the extension
 /// [`FinalUri`](crate::FinalUri).
 ///
 /// # Proxies
 ///
-/// [`ReqwestService::default()`](Self::default) uses those of the environment, but not for plaintext
-/// to this machine: a proxy on another machine would read the token. A client that is
-/// [given](Self::new) goes by its own settings, so if it talks to `http://127.0.0.1`, it has to have
-/// `no_proxy()`, or the environment a `NO_PROXY`.
+/// [`ReqwestService::default()`](Self::default) uses those of the environment, but not for
+/// plaintext to loopback, where a proxy on another host would read the token. A client that you
+/// [pass](Self::new) has its own settings: if it talks to `http://127.0.0.1`, build it with
+/// `no_proxy()`, or set `NO_PROXY` in the environment.
 ///
 /// # Errors
 ///
-/// reqwest's own, with the user info, the query and the fragment taken out of their URL, since
-/// those may hold secrets. Scheme, host, port and path stay.
+/// reqwest's own. Their URL keeps scheme, host, port and path, but not the user info, the query and
+/// the fragment, which may hold secrets.
 #[derive(Clone, Debug)]
 pub struct ReqwestService {
     client: Client,
-    /// Uses no proxy: for plaintext to this machine, if that is not the client's own matter.
+    /// A client without a proxy, for plaintext to loopback. `None` if `client` decides itself.
     direct: Option<Client>,
 }
 
@@ -79,13 +78,13 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State {
-        /// Waits for the head of the response to a request that went there.
+        /// Waits for the head of the response to a request to that URI.
         Pending {
             #[pin]
             response: <Client as Service<reqwest::Request>>::Future,
             asked: Url,
         },
-        /// The request is none that reqwest takes.
+        /// reqwest does not accept the request.
         Refused { error: Option<Error> },
     }
 }
@@ -93,19 +92,19 @@ pin_project! {
 // ===== impl ReqwestService =====
 
 impl ReqwestService {
-    /// Wraps a client.
+    /// Wraps a client, with the client's own settings.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client, direct: None }
     }
 
-    /// The client.
+    /// Returns the client.
     #[must_use]
     pub fn get_ref(&self) -> &Client {
         &self.client
     }
 
-    /// Gives the client back.
+    /// Unwraps the client.
     #[must_use]
     pub fn into_inner(self) -> Client {
         self.client
@@ -113,13 +112,13 @@ impl ReqwestService {
 }
 
 impl Default for ReqwestService {
-    /// A client of its own, which follows no redirect and has reqwest's defaults for all else:
-    /// TLS by rustls with the system's certificates, and the proxies of the environment
-    /// ([if not to this machine](Self#proxies)).
+    /// Makes a client that follows no redirect and otherwise has reqwest's defaults: rustls with
+    /// the system's certificates, and the proxies of the environment
+    /// ([except to loopback](Self#proxies)).
     ///
     /// # Panics
     ///
-    /// As [`reqwest::Client::new`]: if TLS cannot be set up.
+    /// If TLS cannot be set up, as [`reqwest::Client::new`] does.
     #[expect(clippy::expect_used, reason = "documented: as `reqwest::Client::new`")]
     fn default() -> Self {
         let builder = || Client::builder().redirect(Policy::none());
@@ -200,12 +199,12 @@ fn converted(response: reqwest::Response, asked: &Url) -> http::Response<reqwest
     response
 }
 
-/// Takes out of an error what may be secret in its URL.
+/// Removes the parts of an error's URL that may be secret.
 fn stripped(mut error: Error) -> Error {
     if let Some(url) = error.url_mut() {
         url.set_query(None);
         url.set_fragment(None);
-        // Both fail only where there can be no user info in the first place.
+        // Both fail only for a URL that cannot have user info.
         let _ = url.set_username("");
         let _ = url.set_password(None);
     }

@@ -1,4 +1,4 @@
-//! What is sent beside the credentials, which may be a secret or not.
+//! Values of parameters and headers, which may be secret.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ use crate::{
     token::Redacted,
 };
 
-/// A text that may be shown, or a secret.
+/// A text that errors may show, or a secret.
 #[derive(Clone)]
 pub(super) enum Text {
     Plain(String),
     Secret(Secret),
 }
 
-/// The value of a [header](super::TokenEndpointBuilder::header): a text, which errors may show,
-/// or a [`Secret`], which is read anew for each fetch and which no error shows.
+/// The value of a [header](super::TokenEndpointBuilder::header): a text, which errors may show, or
+/// a [`Secret`], which each fetch reads again and no error shows.
 ///
 /// ```
 /// use tower_bearer::{Secret, oauth2::{HeaderText, TokenEndpoint}};
@@ -45,7 +45,7 @@ impl Text {
         }
     }
 
-    /// What it always is, if that is known without reading anything.
+    /// The value, if it is fixed.
     pub(super) fn fixed(&self) -> Option<&str> {
         match self {
             Self::Plain(text) => Some(text),
@@ -61,7 +61,7 @@ impl Text {
     }
 }
 
-/// A header over memory that is wiped; `None` if no header may carry the text.
+/// A header value over memory that is wiped; `None` if no header can carry the text.
 pub(super) fn secret_header(secret: &str) -> Option<HeaderValue> {
     let bytes = Bytes::from_owner(Zeroizing::new(secret.as_bytes().to_vec()));
     let mut header = HeaderValue::from_maybe_shared(bytes).ok()?;
@@ -107,7 +107,7 @@ impl fmt::Debug for HeaderText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut tuple = f.debug_tuple("HeaderText");
         match &self.text {
-            // Somebody may have written a secret here.
+            // A user may have put a secret here.
             Text::Plain(_) => tuple.field(&Redacted),
             Text::Secret(secret) => tuple.field(secret),
         };

@@ -1,9 +1,9 @@
-//! One token for another (RFC 8693).
+//! Token exchange (RFC 8693).
 
 use super::text::Text;
 use crate::secret::Secret;
 
-/// What a token is, in a token exchange (RFC 8693 §3).
+/// The type of a token in a token exchange (RFC 8693 §3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenType {
@@ -20,15 +20,14 @@ pub enum TokenType {
     Saml2,
     /// `urn:ietf:params:oauth:token-type:jwt`
     Jwt,
-    /// A type that the service has defined for itself, by its URI.
+    /// A type that the service defines, by its URI.
     Other(String),
 }
 
-/// The settings of a token exchange (RFC 8693 §2.1): for
-/// [`TokenEndpointBuilder::token_exchange`](super::TokenEndpointBuilder::token_exchange), where
-/// there is an example.
+/// The settings of a token exchange (RFC 8693 §2.1). For an example, see
+/// [`TokenEndpointBuilder::token_exchange`](super::TokenEndpointBuilder::token_exchange).
 ///
-/// `scope`, `audience` and `resource` are the endpoint's, or the key's.
+/// `scope`, `audience` and `resource` are those of the endpoint, or of the key.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct TokenExchange {
@@ -45,7 +44,7 @@ impl TokenType {
     const KNOWN: [Self; 6] =
         [Self::AccessToken, Self::RefreshToken, Self::IdToken, Self::Saml1, Self::Saml2, Self::Jwt];
 
-    /// Its URI.
+    /// The URI of the type.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -59,7 +58,7 @@ impl TokenType {
         }
     }
 
-    /// Whether it can be sent as one.
+    /// Whether the URI can be sent.
     fn is_valid(&self) -> bool {
         let uri = self.as_str();
         !uri.is_empty() && uri.bytes().all(|byte| byte.is_ascii_graphic())
@@ -83,7 +82,7 @@ impl<'de> serde::Deserialize<'de> for TokenType {
         match Self::KNOWN.into_iter().find(is_short_for) {
             Some(known) => Ok(known),
             None if text.contains(':') => Ok(text.as_str().into()),
-            // The text itself may be a token that stands in a wrong place.
+            // The error does not show the text, which may be a misplaced token.
             None => Err(serde::de::Error::custom(
                 "must be `access_token`, `refresh_token`, `id_token`, `saml1`, `saml2`, `jwt` or \
                  a URI",
@@ -104,20 +103,20 @@ impl TokenExchange {
         "requested_token_type",
     ];
 
-    /// Exchanges the token of the request's [`Subject`](crate::Subject), which is an access token,
-    /// for another access token.
+    /// Exchanges the token of the request's [`Subject`](crate::Subject), an access token, for
+    /// another access token.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Exchanges this token for every request, in place of the one of the request's
-    /// [`Subject`](crate::Subject). A request that has a subject then fails.
+    /// Exchanges this token for every request, in place of the token of the request's
+    /// [`Subject`](crate::Subject). A request with a subject then fails.
     pub fn subject_token(mut self, subject_token: impl Into<Secret>) -> Self {
         self.subject_token = Some(subject_token.into());
         self
     }
 
-    /// What the subject's token is. Default: [`TokenType::AccessToken`].
+    /// Sets the type of the subject's token. The default is [`TokenType::AccessToken`].
     pub fn subject_token_type(mut self, token_type: TokenType) -> Self {
         self.subject_token_type = token_type;
         self
@@ -125,7 +124,7 @@ impl TokenExchange {
 
     /// Adds the token of the party that acts on the subject's behalf (RFC 8693 §1.1: delegation).
     ///
-    /// For an actor whose own token comes from another source, read it from that source's cache:
+    /// If the actor's token comes from another source, read it from that source's cache:
     ///
     /// ```
     /// use tower_bearer::{Secret, TokenCache, oauth2::TokenExchange};
@@ -142,18 +141,18 @@ impl TokenExchange {
         self
     }
 
-    /// What the actor's token is. Default, if there is one: [`TokenType::AccessToken`].
+    /// Sets the type of the actor's token. The default, with an actor, is
+    /// [`TokenType::AccessToken`].
     pub fn actor_token_type(mut self, token_type: TokenType) -> Self {
         self.actor_token_type = Some(token_type);
         self
     }
 
-    /// What is asked for. Default: nothing is said, and the service decides.
+    /// Sets the type of token to request. By default the service decides.
     ///
-    /// An answer that says by its `issued_token_type` that it is another type is an error. For
-    /// another type than an access token the service may say `"token_type":"N_A"`
-    /// (RFC 8693 §2.2.1), and the token is sent as a bearer token all the same, because you have
-    /// asked for it.
+    /// An answer with another `issued_token_type` is an error. For a type other than an access
+    /// token the service may answer `"token_type":"N_A"` (RFC 8693 §2.2.1). The layer then sends
+    /// the token as a bearer token, because you have requested it.
     pub fn requested_token_type(mut self, token_type: TokenType) -> Self {
         self.requested_token_type = Some(token_type);
         self
@@ -168,7 +167,7 @@ impl TokenExchange {
         self.requested_token_type.as_ref()
     }
 
-    /// What is wrong with it: the method, and the problem.
+    /// The method and the problem of an invalid setting.
     pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
         if self.actor_token.is_none() && self.actor_token_type.is_some() {
             let problem = "says what the `.actor_token(..)` is, and there is none (RFC 8693 §2.1)";

@@ -1,4 +1,4 @@
-//! A caller that wants a token: looks into the store, and does what the protocol says.
+//! A caller that wants a token: it looks into the store, and follows the protocol.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -25,15 +25,15 @@ use crate::{
     token::AccessToken,
 };
 
-/// By how much processes that fetch for themselves are spread.
+/// The jitter of processes that fetch for themselves.
 const SPREAD: Duration = Duration::from_secs(1);
-/// The shortest pause between two looks of one who waits, whatever the store says.
+/// The shortest pause between two looks of a waiting caller, whatever the store reports.
 const MIN_POLL: Duration = Duration::from_millis(10);
 
-/// The pause between two looks of one who does not know whether it has a lease.
+/// The pause between two looks of a caller that does not know whether it has a lease.
 const RELEASE_PAUSE: Duration = Duration::from_millis(500);
 
-/// How much longer than three leases somebody waits: a store settles, and gives time besides.
+/// How much longer than three leases a caller waits: for a store to settle, and grace periods.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Tell = oneshot::Sender<Result<AccessToken, TokenError>>;
@@ -41,20 +41,20 @@ type Tell = oneshot::Sender<Result<AccessToken, TokenError>>;
 /// What a caller gets.
 enum Answer {
     Told(Result<AccessToken, TokenError>),
-    /// Whatever the leader says.
+    /// This caller has the lease, and must lead.
     Lead(Box<Start>),
-    /// Nothing: it has gone.
+    /// No caller: it has gone.
     Nobody,
 }
 
-/// The lease never ends, by a clock that stands still.
+/// The lease never ends, because the store's clock stands still.
 #[derive(Debug, thiserror::Error)]
 #[error("another process fetches, and its lease does not end")]
 struct EndlessLease;
 
 impl<S: TokenSource> Member<S> {
-    /// Asks on a task of its own: whoever has got a lease must lead or give it back, whether
-    /// somebody still waits for it or not.
+    /// Asks on a task of its own: a process with a lease must lead or give it back, even if the
+    /// caller has gone.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         request: TokenRequest,
@@ -74,14 +74,14 @@ impl<S: TokenSource> Member<S> {
             Err(error) => Answer::Told(Err(error)),
         };
         match outcome {
-            // That nobody waits any more is no failure.
+            // A caller that has gone is not a failure.
             Answer::Told(outcome) => drop(tell.send(outcome)),
             Answer::Lead(start) => self.run(*start, tell).await,
             Answer::Nobody => {}
         }
     }
 
-    /// Asks until there is an answer, or nobody who waits for it.
+    /// Asks until there is an answer, or the caller has gone.
     async fn answer(
         self: &Arc<Self>,
         place: Arc<Place>,
@@ -101,7 +101,7 @@ impl<S: TokenSource> Member<S> {
             }
             let (seen, step) = match self.ask(&place, &want, me).await {
                 Ok(Some(answer)) => answer,
-                // Somebody was faster.
+                // Another process was faster.
                 Ok(None) => continue,
                 Err(error) => return self.without_store(request, error, tell).await,
             };
@@ -124,15 +124,15 @@ impl<S: TokenSource> Member<S> {
                 }
                 Step::Paused(left) => SharedError::Paused(left),
                 Step::TooSoon(left) => SharedError::TooSoon(left),
-                // It was written.
+                // The store has written it.
                 Step::Write(_) => continue,
             };
             return Answer::Told(Err(failure.into_token_error()));
         }
     }
 
-    /// Looks once and writes what is to be written; what comes after that. `None`: somebody else
-    /// has written.
+    /// Looks once, writes what the protocol says, and returns the next step. `None`: another
+    /// process has written meanwhile.
     async fn ask(
         self: &Arc<Self>,
         place: &Arc<Place>,
@@ -162,7 +162,7 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Gives back a lease that the store may have written down all the same, or may yet.
+    /// Gives back a lease that the store may have written after all, or may still write.
     async fn release(self: Arc<Self>, place: Arc<Place>, me: Holder, seen: Version) {
         let began = Instant::now();
         while began.elapsed() < self.settings.lease.saturating_mul(4) {
@@ -177,18 +177,18 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Waits until the record may be another one, or the lease has ended.
+    /// Waits until the record may have changed, or the lease has ended.
     async fn wait(&self, place: &Place, seen: &Seen, left: Duration) {
         let changed = async {
             sleep(MIN_POLL).await;
             self.settings.store.changed(&place.name, &seen.version).await;
         };
-        // At the latest when the lease is over: that is an answer too.
+        // The end of the lease is a reason to look too.
         let _ = timeout(left.saturating_add(MIN_POLL), changed).await;
     }
 
-    /// What repeats fetches for itself, and not all processes at once. What is spent by a fetch
-    /// is not sent by one who cannot know whether another has sent it.
+    /// Fetches without the store, with jitter, if the source is repeatable. A process that cannot
+    /// know whether another has sent the refresh token does not send it.
     async fn without_store(
         &self,
         request: TokenRequest,
@@ -208,7 +208,7 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Which record the request is about.
+    /// The record for a request.
     async fn place(&self, request: &TokenRequest) -> Result<Place, TokenError> {
         let keys = self
             .settings
@@ -220,7 +220,7 @@ impl<S: TokenSource> Member<S> {
         if let Some(asked) = request.key() {
             use super::{key, names};
 
-            // What is stored is not for a key that cannot be used, nor for a subject that is gone.
+            // A stored token is not for a key that cannot be used, nor for a subject that is gone.
             asked.usable(std::time::SystemTime::now())?;
             if self.rotates() {
                 return Err(SharedError::KeyedRotation.into_token_error());
@@ -235,7 +235,7 @@ impl<S: TokenSource> Member<S> {
     }
 }
 
-/// An ask that no other process can be taken for.
+/// An identifier that is unique among all processes.
 fn holder() -> Option<Holder> {
     let mut holder = [0; 16];
     getrandom::fill(&mut holder).ok().map(|()| holder)

@@ -1,43 +1,42 @@
-//! Why a fleet has no token to give, where the source did not say.
+//! Errors of a shared source that its inner source did not cause.
 
 use std::time::Duration;
 
 use super::{seal::SealError, store::StoreError};
 use crate::error::TokenError;
 
-/// Why a [`Shared`](super::Shared) source has no token to give, where the source below did not
-/// say.
+/// An error of a [`Shared`](super::Shared) source that the source inside did not cause.
 ///
-/// It is the cause of a [`TokenError`]: `error.downcast_ref::<SharedError>()`.
+/// Recover it from a [`TokenError`] with `error.downcast_ref::<SharedError>()`.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SharedError {
-    /// The store does not answer, and a fetch spends something of which only the store knows the
-    /// newest: nothing was sent.
-    #[error("the store that the fleet shares its token by does not answer: {0}")]
+    /// The store does not answer, and only the store has the current refresh token: nothing was
+    /// sent.
+    #[error("the fleet's token store does not answer: {0}")]
     StoreAway(#[source] StoreError),
-    /// The key that seals tokens cannot be used: nothing was sent.
+    /// The seal's key cannot be used: nothing was sent.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// A fetch of this process or another one has just failed.
+    /// A fetch of this process, or of another one, has just failed.
     #[error("a fetch for the fleet has just failed: the next one may start in {0:?}")]
     Paused(Duration),
-    /// A token that was fetched because an API had rejected the one before was rejected too, and
-    /// too soon.
+    /// An API has rejected a token that was itself fetched, seconds ago, to replace a rejected
+    /// one.
     #[error("the fleet's access token has just been renewed: the next renewal may start in {0:?}")]
     TooSoon(Duration),
-    /// A process ended, or lost its answer, after it had sent the refresh token, which has
-    /// probably been spent. The one more try that it got has failed too: only a new grant helps.
-    /// What the last fetch has come to, if it has come to anything.
+    /// A process sent the refresh token, and ended or lost the answer before it stored the next
+    /// one. The service has probably spent the refresh token, and one more attempt has failed too:
+    /// a new grant is needed. The value is the error of the last fetch.
     #[error(
-        "the fleet's refresh token is lost: a process that had sent it ended before it had stored \
-         the next one, and a new grant is needed: {0}"
+        "the fleet's refresh token is lost, a new grant is needed: a process sent it and ended \
+         before it stored the next one: {0}"
     )]
     RefreshTokenLost(TokenError),
-    /// The source spends a refresh token which all keys share, and records of keys share nothing:
-    /// nothing was sent.
+    /// The source has a rotating refresh token, which all keys would have to share, but each key
+    /// has a record of its own: nothing was sent.
     #[error(
-        "a source that spends its refresh token cannot be shared by keys: ask without a `TokenKey`"
+        "a source with a rotating refresh token cannot be shared by keys: ask without a `TokenKey`"
     )]
     KeyedRotation,
 }

@@ -25,65 +25,65 @@ use super::{
     store::{Loaded, StoreError, Swapped, TokenStore, Version},
 };
 
-/// How long a lock is waited for, which others hold for the time of one write.
+/// How long to wait for a lock. Another process holds it for one write.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_POLL: Duration = Duration::from_millis(5);
-/// The longest name of a file that every file system takes, without what is added to it.
+/// The longest file name that every file system accepts, less the suffixes added to it.
 const MAX_NAME: usize = 200;
-/// All that others may do with a file of ours.
+/// The permissions that others may have on a file of this store: none.
 const OTHERS: u32 = 0o077;
-/// What others may not do with our directory: put a file of theirs in the place of ours.
+/// The permissions that others must not have on the directory: to replace a file in it.
 const OTHERS_WRITE: u32 = 0o022;
 
 /// A store in a directory, for processes of one host and one user: services, command-line programs
-/// that run side by side, or one program that wants its refresh token back after a restart.
+/// that run side by side, or one program that needs its refresh token after a restart.
 ///
-/// For each record there are two files, `NAME.token` and `NAME.lock`, which only their owner can
-/// read and write (0600). A record is written beside the old one, brought to the disk, and renamed
-/// while the lock is held (`flock`): a process that is killed at any moment leaves the old record
+/// Each record has two files, `NAME.token` and `NAME.lock`, which only their owner can read and
+/// write (0600). The store holds the lock (`flock`), writes the new record beside the old one,
+/// syncs it to disk, and renames it. A process that is killed at any moment leaves the old record
 /// or the new one, and no lock.
 ///
-/// The directory is made (0700) if it is not there. The store refuses a directory that others may
-/// write to, and a file that belongs to another user or that others may read; it says so and
-/// changes nothing.
+/// The store creates the directory (0700) if it is missing. It fails on a directory that others may
+/// write to, and on a file that belongs to another user or that others may read. It does not change
+/// their permissions.
 ///
-/// Use a local file system. One without locks is an error; on a network, where locks are honoured
-/// but two hosts have two clocks, use a store with a clock of its own.
+/// Use a local file system. A file system without locks is an error. On a network file system locks
+/// may work, but each host has its own clock: use a store with a clock of its own.
 ///
-/// It needs a tokio runtime: files are read and written on its blocking pool.
+/// It needs a tokio runtime: it reads and writes files on the blocking pool.
 ///
-/// A record that belongs to a key (of a user, for instance) and that nobody has written for 30 days
-/// is deleted, when another key's is written: at most 100 at a time, once an hour. All other records
-/// stay.
+/// A key's record (that of a user, for instance) is deleted if no process has written it for 30
+/// days. The store does this when it writes another key's record: at most 100 at a time, once an
+/// hour. All other records stay.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     directory: PathBuf,
     sweeper: Arc<Sweeper>,
 }
 
-/// Why a [`FileStore`] does not work. It is the cause of a [`StoreError`].
+/// An error of a [`FileStore`]. It is the cause of a [`StoreError`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileStoreError {
-    /// A file or directory belongs to somebody else.
-    #[error("{0:?} belongs to another user: a token store must be this process's own")]
+    /// A file or directory belongs to another user.
+    #[error("{0:?} belongs to another user: use a directory that this process's user owns")]
     NotOurs(PathBuf),
-    /// Others may read a file, or write to the directory.
-    #[error("others have access to {0:?} (mode {1:03o}): take it away (`chmod go= …`)")]
+    /// Other users may read a file, or write to the directory.
+    #[error("other users have access to {0:?} (mode {1:03o}): revoke it (`chmod go= …`)")]
     TooOpen(PathBuf, u32),
-    /// Something that is no file is in its place.
-    #[error("{0:?} is no regular file")]
+    /// The path is not a regular file.
+    #[error("{0:?} is not a regular file")]
     NotAFile(PathBuf),
-    /// The name of the record is too long for a file.
-    #[error("the name of the record is too long for the name of a file")]
+    /// The record's name is too long for a file name.
+    #[error("the record's name is too long for a file name: use a shorter one")]
     NameTooLong,
-    /// The file system has no locks.
-    #[error("the file system of {0:?} has no locks: use a local one")]
+    /// The file system does not support locks.
+    #[error("the file system of {0:?} does not support locks: use a local one")]
     NoLocks(PathBuf),
-    /// Another process keeps the lock.
-    #[error("another process has kept {0:?} locked for more than 2 s")]
+    /// Another process has held the lock for too long.
+    #[error("another process has held the lock {0:?} for more than 2 s")]
     Locked(PathBuf),
-    /// The operating system says no.
+    /// An I/O error.
     #[error("{0:?}: {1}")]
     Io(PathBuf, #[source] io::Error),
 }
@@ -101,12 +101,12 @@ struct Files {
 // ===== impl FileStore =====
 
 impl FileStore {
-    /// A store in that directory. Nothing happens before it is used.
+    /// Makes a store in that directory. It does not touch the directory before its first use.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), sweeper: Arc::default() }
     }
 
-    /// Does something with the files of a record, where it may block.
+    /// Runs `work` with the files of a record, on the blocking pool.
     async fn blocking<T: Send + 'static>(
         &self,
         name: &str,
@@ -115,7 +115,7 @@ impl FileStore {
         let files = Files::new(&self.directory, name).map_err(StoreError::new)?;
         tokio::task::spawn_blocking(move || work(&files))
             .await
-            // The runtime shuts down.
+            // The runtime is shutting down.
             .map_err(StoreError::new)?
             .map_err(StoreError::new)
     }
@@ -148,7 +148,7 @@ impl TokenStore for FileStore {
         let sweeper = names::is_of_key(name).then(|| Arc::clone(&self.sweeper));
         self.blocking(name, move |files| {
             files.check_directory()?;
-            // Held until it is dropped, or the process ends in whatever way.
+            // Released when it is dropped, or when the process ends.
             let _lock = files.lock()?;
             let current = files.read()?.map_or(Version::NONE, |sealed| version(&sealed));
             if current != seen {
@@ -163,13 +163,13 @@ impl TokenStore for FileStore {
         .await
     }
 
-    /// It does: whoever deletes a file means it.
+    /// Yes: a file that is gone was deleted on purpose.
     fn is_durable(&self) -> bool {
         true
     }
 }
 
-/// No two records are the same: each seal has a nonce of its own.
+/// No two records are equal, as each seal has a nonce of its own.
 fn version(sealed: &[u8]) -> Version {
     Version::new(Sha256::digest(sealed))
 }
@@ -191,7 +191,7 @@ impl Files {
         })
     }
 
-    /// Makes the directory if it is not there.
+    /// Creates the directory if it is missing.
     fn check_directory(&self) -> Result<()> {
         let failed = |error| FileStoreError::Io(self.directory.clone(), error);
         let mut builder = std::fs::DirBuilder::new();
@@ -200,7 +200,7 @@ impl Files {
         check(&self.directory, &metadata, OTHERS_WRITE)
     }
 
-    /// What is stored. Of a file that is too large for a record no more is read than shows that.
+    /// Reads the record. It reads no more of a file than shows that it is too large.
     fn read(&self) -> Result<Option<Vec<u8>>> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = match open(&self.record, flags) {
@@ -216,14 +216,14 @@ impl Files {
         Ok(Some(sealed))
     }
 
-    /// Takes the lock. A process that is stopped while it holds one keeps nobody waiting for ever.
+    /// Takes the lock. The wait is bounded, as the holder may be suspended.
     fn lock(&self) -> Result<File> {
         let began = Instant::now();
         loop {
             let file = open(&self.lock, OFlags::RDWR | OFlags::CREATE | OFlags::NOCTTY)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_there(&file, &self.lock) => return Ok(file),
-                // It was deleted meanwhile: what is locked is no lock any more.
+                // Another process has deleted the lock file meanwhile: lock the new one.
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK | Errno::INTR) if began.elapsed() < LOCK_WAIT => {
                     thread::sleep(LOCK_POLL);
@@ -239,10 +239,10 @@ impl Files {
         }
     }
 
-    /// Replaces the record, in one step for all who read and for the disk.
+    /// Replaces the record atomically, for readers and on disk.
     fn write(&self, sealed: &[u8]) -> Result<()> {
         let failed = |error| FileStoreError::Io(self.next.clone(), error);
-        // What a process has left that was killed here before: we have the lock.
+        // A killed process may have left this file. The lock makes it safe to delete.
         match std::fs::remove_file(&self.next) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -255,7 +255,7 @@ impl Files {
     }
 }
 
-/// Opens a file that has to be ours and nobody else's. A symbolic link is none.
+/// Opens a file that must be private to this user. It does not follow a symbolic link.
 fn open(path: &Path, flags: OFlags) -> Result<File> {
     let failed = |error: io::Error| FileStoreError::Io(path.to_owned(), error);
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -283,7 +283,7 @@ fn check(path: &Path, metadata: &std::fs::Metadata, forbidden: u32) -> Result<()
     Ok(())
 }
 
-/// A name with nothing in it that means something to a file system.
+/// Escapes all characters of a name that a file system may interpret.
 fn file_name(name: &str) -> String {
     use std::fmt::Write;
 

@@ -1,5 +1,5 @@
-//! What must hold of any bytes that a store has in the place of a record: for the fuzz target, and
-//! for its seeds in an ordinary test.
+//! What must hold for any bytes in place of a record: for the fuzz target, and for its seeds in an
+//! ordinary test.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::{
 
 const NAME: &str = "orders";
 
-/// Eight bytes for the store's clock, and then anything: sealed or not, it is opened, read, decided
-/// on and handed out without a panic, and written as it was read.
+/// Takes eight bytes for the store's clock and then any bytes, sealed or not. Opening, reading,
+/// deciding and handing out must not panic, and a record that is read must be written unchanged.
 ///
 /// # Panics
 ///
@@ -45,7 +45,7 @@ fn opens_there_alone(keys: &Keys, record: &Record) {
     assert!(keys.open("invoices", &sealed).is_err());
 }
 
-/// Whoever asks for whatever gets some answer.
+/// Every call gets an answer.
 fn whatever_it_is(record: &Record, now: StoreTime) {
     let token = AccessToken::new("a").expect("that is a token");
     let requests = [Reason::First, Reason::Due, Reason::Expired, Reason::Rejected].map(|reason| {
@@ -64,7 +64,7 @@ fn whatever_it_is(record: &Record, now: StoreTime) {
         }
     }
     if let Some(token) = &record.token {
-        // It may be no token that a header can carry.
+        // A header may be unable to carry the token.
         drop(token.for_caller(now));
     }
 }

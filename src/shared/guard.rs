@@ -1,7 +1,7 @@
-//! Puts the newest record back into a store that was emptied.
+//! Puts the newest record back into a store that has lost it.
 //!
-//! It looks every few seconds where a refresh token is at stake, and every half minute otherwise,
-//! and ends with the last handle of its source.
+//! The guard looks every few seconds if a refresh token is at stake, and every half minute
+//! otherwise. It ends with the last handle of its source.
 
 use std::sync::{Arc, Weak};
 
@@ -14,7 +14,7 @@ use super::{
 use crate::source::TokenSource;
 
 impl<S: TokenSource> Member<S> {
-    /// Keeps what is newest, and sees that the store does.
+    /// Keeps the newest record, and makes sure that the store has it.
     pub(super) fn hold(self: &Arc<Self>, place: &Place, record: &super::record::Record) {
         if place.is_keyed {
             return;
@@ -27,7 +27,7 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Looks once. A failure is nothing to tell: there is another look soon.
+    /// Looks once. It does not report a failure, as the next look follows soon.
     async fn look(&self) {
         let Ok(keys) = self.settings.seal.keys().await else { return };
         let place = Place { name: self.settings.name.to_string(), keys, is_keyed: false };
@@ -35,7 +35,7 @@ impl<S: TokenSource> Member<S> {
         let held = self.held(&place);
         let (record, now) = (seen.record.as_ref(), seen.now());
         if let Some(record) = protocol::put_back(&self.rules(), record, held.as_deref(), now) {
-            // If somebody was faster, the next look sees what he wrote.
+            // If another process was faster, the next look sees its record.
             drop(self.swap(&place, &seen.version, &record).await);
         } else if let Some(record) = record {
             self.keep(&place, record);

@@ -1,8 +1,8 @@
-//! What a key is, in parts of which the digest is the same in all processes.
+//! The parts of a key from which all processes compute the same digest.
 
 use crate::key::TokenKey;
 
-/// Everything by which two keys differ. What each part is says the one before it.
+/// Everything that distinguishes two keys. Each part is preceded by one that names it.
 pub(super) fn parts(key: &TokenKey) -> impl Iterator<Item = &[u8]> {
     let tagged =
         |tag: &'static str, value: Option<_>| value.map(|value| [tag, value]).into_iter().flatten();

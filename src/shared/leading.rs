@@ -1,5 +1,5 @@
-//! The one who fetches for all, on a task of its own: it stores what comes of it, whether somebody
-//! still waits for it or not.
+//! The leader: it fetches for all on a task of its own, and stores the result even if no caller
+//! waits for it any more.
 
 use std::{
     convert::Infallible,
@@ -33,14 +33,15 @@ use crate::{
 
 /// The pause after the first failure to store; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest one: several of them fit into the time that one has who may have spent something.
+/// The longest pause. Several fit into the grace period of a leader that may have spent the refresh
+/// token.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
-/// How often a failure is tried to be told to the others. If it is not, the lease ends by itself.
+/// How often the leader tries to store a failure. If it cannot, the lease ends by itself.
 const TELLINGS: u32 = 3;
 
 type Outcome = Result<AccessToken, TokenError>;
 
-/// What a leader starts from.
+/// The state that a leader starts from.
 pub(super) struct Start {
     pub(super) lead: Lead,
     /// The record with its lease.
@@ -51,7 +52,7 @@ pub(super) struct Start {
     pub(super) place: Arc<Place>,
 }
 
-/// What a fetch came to that brought no token.
+/// The outcome of a fetch without a token.
 struct Failed {
     error: TokenError,
     failure: Failure,
@@ -65,7 +66,7 @@ impl<S: TokenSource> Member<S> {
             Ok(token) => {
                 let mut token = Stored::of(&token, fetched_at, start.want.is_renewal());
                 if start.place.is_keyed {
-                    // It belongs to all keys, and a record to one.
+                    // A refresh token belongs to all keys, and this record to one.
                     token.refresh_token = None;
                 }
                 if token.refresh_token.is_some() {
@@ -81,8 +82,8 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Fetches within the lease: what is left of it is for storing. Where something is spent, an
-    /// answer is waited for that comes later, because nobody else ever gets it.
+    /// Fetches within the lease, and leaves the rest of it for storing. If the fetch spends the
+    /// refresh token it waits for a late answer too, as no other process ever gets it.
     async fn attempt(&self, start: &Start) -> Result<AccessToken, Failed> {
         let request = match start.lead.previous() {
             Some(Ok(previous)) => start.request.clone().with_previous(previous),
@@ -106,8 +107,8 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Sees that the store still has the lease, and writes it down again where the store was emptied:
-    /// else another one would send the same, as soon as the store has settled.
+    /// Checks that the store still has the lease, and writes it again if the store was emptied.
+    /// Otherwise another process would send the same refresh token once the store has settled.
     async fn keep_lease(&self, start: &Start) -> Infallible {
         let began = start.seen.reading.asked;
         loop {
@@ -117,13 +118,13 @@ impl<S: TokenSource> Member<S> {
             let Some(mine) = &start.seen.record else { continue };
             let record = start.lead.reclaimed(mine, seen.record.as_ref(), left, seen.now());
             if let Some(record) = record {
-                // If somebody was faster, the next look sees what he wrote.
+                // If another process was faster, the next look sees its record.
                 drop(self.swap(&start.place, &seen.version, &record).await);
             }
         }
     }
 
-    /// Stores a token. Where the next fetch needs what came with it, nobody gets it before.
+    /// Stores a token. If a new refresh token came with it, no caller gets the token before.
     async fn succeed(
         self: &Arc<Self>,
         start: Start,
@@ -139,7 +140,7 @@ impl<S: TokenSource> Member<S> {
         let mut pause = FIRST_PAUSE;
         let mut seen = Some(start.seen);
         loop {
-            // For nothing but a refresh token a leader stays longer than its lease.
+            // A leader outstays its lease only to store a refresh token.
             if !is_spent && began.elapsed() > self.settings.lease {
                 return;
             }
@@ -157,7 +158,7 @@ impl<S: TokenSource> Member<S> {
                     match self.swap(&start.place, &current.version, &record).await {
                         Ok(Swapped::Done(_)) => record,
                         Ok(Swapped::Conflict) => continue,
-                        // It may be stored all the same: the next look says.
+                        // The store may have written it all the same: the next look shows.
                         Err(_) => {
                             rest(&mut pause).await;
                             continue;
@@ -175,7 +176,7 @@ impl<S: TokenSource> Member<S> {
         }
     }
 
-    /// Tells the others of a failure, unless one of them has succeeded meanwhile.
+    /// Stores a failure for the other processes, unless one of them has succeeded meanwhile.
     async fn fail(self: &Arc<Self>, start: &Start, failed: Failed) -> Outcome {
         let Failed { error, failure } = failed;
         for _ in 0..TELLINGS {
@@ -201,14 +202,14 @@ impl<S: TokenSource> Member<S> {
     }
 }
 
-/// The token that has replaced the one which the leader started from.
+/// The token that has replaced the one that the leader started from.
 fn overtaking<'a>(start: &Start, record: &'a Record) -> Option<&'a Stored> {
     record.token.as_ref().filter(|_| start.lead.is_overtaken(record))
 }
 
 fn tell_once(tell: &mut Option<oneshot::Sender<Outcome>>, outcome: Outcome) {
     if let Some(tell) = tell.take() {
-        // Nobody waits any more: the store knows.
+        // No caller waits any more: the result is in the store.
         drop(tell.send(outcome));
     }
 }
@@ -221,7 +222,7 @@ async fn rest(pause: &mut Duration) {
 // ===== impl Failed =====
 
 impl Failed {
-    /// The source has said what went wrong.
+    /// The source has returned an error.
     fn told(error: TokenError) -> Self {
         let failure = Failure {
             is_transient: error.is_transient(),
@@ -231,7 +232,7 @@ impl Failed {
         Self { error, failure }
     }
 
-    /// The source has said nothing.
+    /// The source has not answered.
     fn unknown(error: CacheError) -> Self {
         Self { error: error.into(), failure: Failure::UNKNOWN }
     }

@@ -1,4 +1,4 @@
-//! One process of a fleet: its source, the store, and the newest record that it has seen there.
+//! One process of a fleet: its source, the store, and the newest record that it has seen.
 
 use std::{
     fmt,
@@ -27,64 +27,64 @@ use crate::{
     token::AccessToken,
 };
 
-/// How often a process looks whether the store still has what it has seen there, where something
-/// is spent if it has not.
+/// How often a process checks that the store still has its record, if a fetch spends the refresh
+/// token.
 const GUARD: Duration = Duration::from_secs(3);
-/// The same where only a fetch is lost.
+/// The same if a lost record costs a fetch and nothing else.
 const LAZY_GUARD: Duration = Duration::from_secs(30);
 
 /// One process of a fleet.
 pub(super) struct Member<S> {
     pub(super) settings: Settings<S>,
     pub(super) label: Label,
-    /// Whether the source has said, or shown, that a fetch spends something.
+    /// Whether a fetch spends the refresh token, as declared by the source or seen in an answer.
     pub(super) rotates: AtomicBool,
-    /// The newest record that was ever seen.
+    /// The newest record that this process has seen.
     held: Mutex<Option<Arc<Record>>>,
     pub(super) guard: Mutex<Option<AbortHandle>>,
     is_away: AtomicBool,
     ignores: AtomicBool,
 }
 
-/// What a process was told.
+/// The settings of a process.
 pub(super) struct Settings<S> {
     pub(super) source: Arc<S>,
     pub(super) store: Arc<dyn AnyStore>,
     pub(super) seal: Seal,
-    /// The name of the record of those who ask without a key.
+    /// The name of the record for requests without a key.
     pub(super) name: Arc<str>,
     pub(super) lease: Duration,
     pub(super) store_timeout: Duration,
     pub(super) rotates: bool,
 }
 
-/// Which record, and what opens it.
+/// The name of a record, and the keys that open it.
 pub(super) struct Place {
     pub(super) name: String,
     pub(super) keys: Keys,
     pub(super) is_keyed: bool,
 }
 
-/// What was seen in the store.
+/// An answer of the store.
 pub(super) struct Seen {
     pub(super) record: Option<Record>,
     pub(super) version: Version,
     pub(super) reading: Reading,
 }
 
-/// A store did not answer in time.
+/// The store did not answer in time.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 struct NoAnswer(Duration);
 
-/// A record could not be sealed.
+/// Sealing a record failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the record is too large, or the operating system has no random bytes")]
 struct Unsealable;
 
 // ===== impl Settings =====
 
-/// Whatever `S` is: it is shared.
+// By hand: a derived `Clone` would require `S: Clone`.
 impl<S> Clone for Settings<S> {
     fn clone(&self) -> Self {
         Self {
@@ -100,12 +100,12 @@ impl<S> Clone for Settings<S> {
 // ===== impl Seen =====
 
 impl Seen {
-    /// What the store's clock shows by now.
+    /// The current time by the store's clock.
     pub(super) fn now(&self) -> StoreTime {
         self.reading.at(Instant::now())
     }
 
-    /// The token with what it has left, counted from that call.
+    /// The token with its remaining lifetime, counted from that call.
     pub(super) fn hand_out(
         &self,
         token: &Stored,
@@ -136,7 +136,7 @@ impl<S> Member<S> {
     }
 
     pub(super) fn rules(&self) -> Rules {
-        // Two looks of every other process, and the time that the store has for each.
+        // Time for every other process to look twice, and for the store to answer each look.
         let settle = (GUARD * 2).saturating_add(self.settings.store_timeout.saturating_mul(4));
         Rules {
             lease: self.settings.lease,
@@ -145,7 +145,7 @@ impl<S> Member<S> {
         }
     }
 
-    /// The pause between two looks of the guard.
+    /// The interval at which the guard looks.
     pub(super) fn guard_interval(&self) -> Duration {
         let interval =
             if self.rotates() && !self.settings.store.is_durable() { GUARD } else { LAZY_GUARD };
@@ -154,7 +154,7 @@ impl<S> Member<S> {
 
     // ===== The store =====
 
-    /// What the store has. What is no record of this fleet is as good as nothing.
+    /// Loads the record. A record that this fleet cannot read counts as missing.
     pub(super) async fn load(&self, place: &Place) -> Result<Seen, StoreError> {
         let asked = Instant::now();
         let loaded = self.in_time(self.settings.store.load(&place.name)).await?;
@@ -190,7 +190,7 @@ impl<S> Member<S> {
         self.in_time(self.settings.store.swap(&place.name, seen, &sealed)).await
     }
 
-    /// Waits as long as a store may take, and tells once that it does not answer.
+    /// Waits for an answer until the store timeout, and logs an unavailable store once.
     async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
@@ -214,12 +214,12 @@ impl<S> Member<S> {
 
     // ===== What is held =====
 
-    /// The newest record that was ever seen under the name without a key.
+    /// The newest record that this process has seen under the name without a key.
     pub(super) fn held(&self, place: &Place) -> Option<Arc<Record>> {
         if place.is_keyed { None } else { locked(&self.held).clone() }
     }
 
-    /// Keeps a record, unless it is older than the one that is held. Whether it was kept.
+    /// Keeps a record unless a newer one is held. Returns whether it was kept.
     pub(super) fn keep(&self, place: &Place, record: &Record) -> bool {
         if place.is_keyed || record.token.is_none() {
             return false;
@@ -233,7 +233,7 @@ impl<S> Member<S> {
     }
 }
 
-/// Nothing that is called under these locks panics half-way.
+/// No call under these locks panics half-way.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

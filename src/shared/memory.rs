@@ -14,10 +14,10 @@ use super::{
     store::{Loaded, StoreError, Swapped, TokenStore, Version},
 };
 
-/// A store in the memory of one process, so that a test can have a fleet of [`Shared`] sources
-/// without any other program. Its clones are one store.
+/// A store in the memory of one process. With it a test can have a fleet of [`Shared`] sources
+/// without another program. All clones are the same store.
 ///
-/// Its clock is tokio's, so that it stands still and moves on with the test's.
+/// It uses tokio's clock, which a test can pause and advance.
 ///
 /// [`Shared`]: super::Shared
 ///
@@ -65,7 +65,7 @@ struct Records {
 // ===== impl MemoryStore =====
 
 impl MemoryStore {
-    /// A store with nothing in it.
+    /// Makes an empty store.
     #[must_use]
     pub fn new() -> Self {
         let inner = Inner {
@@ -76,13 +76,13 @@ impl MemoryStore {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Forgets everything.
+    /// Deletes all records.
     pub fn clear(&self) {
         self.records().by_name.clear();
         self.inner.changed.notify_waiters();
     }
 
-    /// Puts anything under that name, whatever is there.
+    /// Stores any bytes under that name, unconditionally.
     pub fn put(&self, name: &str, sealed: impl Into<Vec<u8>>) {
         let mut records = self.records();
         records.swaps = records.swaps.wrapping_add(1);
@@ -91,19 +91,19 @@ impl MemoryStore {
         self.inner.changed.notify_waiters();
     }
 
-    /// What is stored under that name.
+    /// Returns the bytes under that name.
     #[must_use]
     pub fn sealed(&self, name: &str) -> Option<Vec<u8>> {
         self.records().by_name.get(name).map(|(_, sealed)| sealed.clone())
     }
 
-    /// The names under which something is stored, in no order.
+    /// Returns the names of all records, in no particular order.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.records().by_name.keys().cloned().collect()
     }
 
-    /// How often something was stored.
+    /// Returns the number of writes so far.
     #[must_use]
     pub fn swaps(&self) -> u64 {
         self.records().swaps
@@ -135,7 +135,7 @@ impl TokenStore for MemoryStore {
         Ok(match self.records().by_name.get(name) {
             None => Loaded::nothing(self.now()),
             Some((version, sealed)) => {
-                // No more than shows that it is too large.
+                // Just enough bytes to show that it is too large.
                 let sealed = sealed.iter().copied().take(MAX_LEN + 1).collect();
                 Loaded::record(sealed, Version::new(version.to_le_bytes()), self.now())
             }
@@ -155,12 +155,12 @@ impl TokenStore for MemoryStore {
         Ok(Swapped::Done(Version::new(version.to_le_bytes())))
     }
 
-    /// It returns at once when anything is stored, and after a second otherwise.
+    /// Returns as soon as any record is written, and after a second otherwise.
     async fn changed(&self, name: &str, seen: &Version) {
-        // Made before the look, so that it hears of whatever is stored after.
+        // Subscribed before the look, so that no later write is missed.
         let changed = self.inner.changed.notified();
         if self.version(name) == *seen {
-            // That nothing was stored is no failure.
+            // A second without a write is not a failure.
             let _ = tokio::time::timeout(Duration::from_secs(1), changed).await;
         }
     }

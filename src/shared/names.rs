@@ -1,8 +1,8 @@
-//! What the records of keys are called, so that a store can tell them from all others.
+//! The names of keys' records, by which a store distinguishes them from all others.
 
-/// What stands between the name of a source and the digest of a key.
+/// The separator between the name of a source and the digest of a key.
 const KEY: &str = "/key-";
-/// Of a digest in hexadecimal digits.
+/// The length of a digest in hexadecimal digits.
 const DIGEST_LEN: usize = 32;
 
 /// The name of the record of a key.
@@ -11,8 +11,8 @@ pub(super) fn of_key(name: &str, digest: &str) -> String {
     format!("{name}{KEY}{digest}")
 }
 
-/// Whether that is the record of a key. It never has a refresh token: whoever deletes it costs a
-/// fetch and nothing else.
+/// Whether that is the record of a key. It never has a refresh token: deleting it costs a fetch
+/// and nothing else.
 #[cfg(unix)]
 pub(super) fn is_of_key(name: &str) -> bool {
     let digest = name.rsplit_once(KEY).map(|(_, digest)| digest.as_bytes());

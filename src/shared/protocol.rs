@@ -1,5 +1,5 @@
-//! Every decision about a record, without I/O: what a process does that sees this record at this
-//! time of the store's clock, and what it writes. The states are in the module's documentation.
+//! Every decision about a record, without I/O: given a record and the time by the store's clock,
+//! what a process does, and what it writes. The module's documentation describes the states.
 
 use std::time::Duration;
 
@@ -14,63 +14,63 @@ use crate::{
     token::{AccessToken, InvalidToken},
 };
 
-/// How long nobody fetches after a fetch has failed that may be tried again.
+/// How long no process fetches after a transient failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same after one that would fail again: other processes may be configured otherwise.
+/// The same after a permanent failure: other processes may be configured differently.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a token service can ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
-/// How long after a renewal the fleet does not renew again.
+/// The shortest time between two renewals of the fleet.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
-/// How much longer than its lease one who may have spent something has, before another one tries
-/// the same: the store may have been away for all of the lease.
+/// How long after the lease of a holder that may have spent the refresh token no other process
+/// tries: the store may have been unavailable for all of the lease.
 const GRACE: Duration = Duration::from_secs(3);
 /// A token that expires sooner is not handed out.
 const MIN_LEFT: Duration = Duration::from_secs(10);
 
-/// What a fleet goes by.
+/// The rules that a fleet follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
-    /// How long nobody else fetches while one does.
+    /// How long no other process fetches while one does.
     pub(super) lease: Duration,
-    /// Whether a fetch spends what the next one needs.
+    /// Whether a fetch spends the refresh token.
     pub(super) rotates: bool,
-    /// How long those who hold a newer record have to put it back into an emptied store, before
-    /// something is spent. `None`: the store does not forget.
+    /// How long processes with a newer record have to put it back into an emptied store, before
+    /// the refresh token is sent. `None`: the store does not lose records.
     pub(super) settle: Option<Duration>,
 }
 
-/// What token is wanted.
+/// The token that a caller wants.
 pub(super) struct Want {
     reason: Reason,
     previous: Option<AccessToken>,
     rejected: Option<AccessToken>,
 }
 
-/// What comes next.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// That token is wanted.
+    /// Hand out this token.
     Have(Stored),
-    /// Somebody fetches, for so long at most: look again when something has changed.
+    /// Another process fetches, for so long at most: look again when the record has changed.
     Wait(Duration),
-    /// Fetch, and store what comes of it.
+    /// Fetch, and store the result.
     Lead(Lead),
-    /// Replace the record by that one, unless it is another one by now. Then ask again.
+    /// Replace the record by this one, unless it has changed meanwhile. Then ask again.
     Write(Record),
-    /// Nobody fetches for so long, because a fetch has failed.
+    /// No process fetches for so long, because a fetch has failed.
     Paused(Duration),
-    /// Nobody renews for so long.
+    /// No process renews for so long.
     TooSoon(Duration),
 }
 
-/// The part of the one who fetches.
+/// The state of a leader: the process that fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lead {
     me: Holder,
-    /// The generation that the next one replaces.
+    /// The generation that the fetched one replaces.
     base: u64,
-    /// Its token, with the refresh token to send.
+    /// The token of that generation, with the refresh token to send.
     previous: Option<Stored>,
     doubt: Doubt,
     pub(super) rotates: bool,
@@ -80,26 +80,26 @@ pub(super) struct Lead {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failure {
     pub(super) is_transient: bool,
-    /// Whether nobody knows if something was spent.
+    /// Whether it is unknown if the refresh token was spent.
     pub(super) is_unknown: bool,
     pub(super) retry_after: Option<Duration>,
 }
 
-/// What becomes of a fetched token.
+/// The next step with a fetched token.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Storing {
-    /// Replace the record by that one.
+    /// Replace the record by this one.
     Write(Record),
-    /// It is stored: the answer to the write was lost.
+    /// The token is stored: the answer to the write was lost.
     Done,
-    /// Another one has replaced the same generation, or a later one.
+    /// Another process has replaced the same generation, or a later one.
     Stale,
 }
 
 // ===== Asking =====
 
-/// What a process does that wants a token and sees that record. `held`: the newest that it has
-/// ever seen there. `me`: this ask, and no other one.
+/// What a process does that wants a token and sees that record. `held`: the newest record that it
+/// has seen. `me`: identifies this call.
 pub(super) fn ask(
     want: &Want,
     me: Holder,
@@ -144,7 +144,7 @@ pub(super) fn ask(
     })
 }
 
-/// What one who holds a newer record than the store has writes there.
+/// What a process writes if it holds a newer record than the store.
 pub(super) fn put_back(
     rules: &Rules,
     seen: Option<&Record>,
@@ -155,8 +155,8 @@ pub(super) fn put_back(
     let rotates = held.rotates(rules);
     let is_worth_it = rotates || held.token.as_ref().is_some_and(|token| token.has_life_left(now));
     is_worth_it.then(|| {
-        // Nobody leads until those who hold a still newer one have had their time, and whoever
-        // fetches just now.
+        // No process leads until those with a still newer record, and a current leader, have had
+        // time to write.
         let settle = rules.settle.filter(|_| rotates);
         Record {
             lease: settle.map(|settle| Lease::of(NOBODY, settle, now)),
@@ -166,15 +166,15 @@ pub(super) fn put_back(
     })
 }
 
-/// What one writes who does not know whether it has got a lease, and does not lead. `is_unchanged`:
-/// the record is still the one that the lease was asked for with.
+/// What a process writes that does not know whether it got a lease, and so does not lead.
+/// `is_unchanged`: the record is still the one that the process wanted to replace.
 pub(super) fn released(current: Option<&Record>, me: Holder, is_unchanged: bool) -> Option<Record> {
     let is_mine = current.is_some_and(|it| it.lease.is_some_and(|lease| lease.holder == me));
     let record = current.cloned().unwrap_or_default();
     if is_mine {
         return Some(Record { lease: None, ..record });
     }
-    // The same again has another version: what is on its way to the store then comes too late.
+    // Writing the same again changes the version, so that a write still in flight fails.
     is_unchanged.then_some(record)
 }
 
@@ -200,7 +200,7 @@ impl Want {
         let is_refused = self.rejects(token)
             || match self.reason {
                 Reason::Due | Reason::Requested => is_previous,
-                // By another clock, if the store knows better.
+                // The store's clock may show that it is already due.
                 Reason::Expired => is_previous && token.expires_at.is_none(),
                 Reason::First | Reason::Rejected => false,
             };
@@ -214,7 +214,7 @@ impl Want {
     fn too_soon(&self, token: &Stored, now: StoreTime) -> Option<Duration> {
         let until = token.fetched_at.plus(RENEWAL_INTERVAL);
         let is_repeated = self.is_renewal() && token.renewed && self.rejects(token);
-        // A clock that was set back does not make it longer.
+        // A clock that was set back does not extend it.
         (is_repeated && now < until).then(|| until.since(now).min(RENEWAL_INTERVAL))
     }
 }
@@ -225,7 +225,7 @@ impl Lead {
     fn of(record: &Record, me: Holder, rules: &Rules) -> Self {
         let is_lost = record.doubt == Doubt::Lost;
         let previous = record.token.clone().map(|token| Stored {
-            // What is lost is not sent: the source has nothing but what it was configured with.
+            // A lost refresh token is not sent: the source uses its configured credentials.
             refresh_token: token.refresh_token.clone().filter(|_| !is_lost),
             ..token
         });
@@ -238,13 +238,13 @@ impl Lead {
         }
     }
 
-    /// The token to fetch the next one with.
+    /// The token that the source fetches the next one with.
     pub(super) fn previous(&self) -> Option<Result<AccessToken, InvalidToken>> {
         self.previous.as_ref().map(Stored::for_source)
     }
 
-    /// What the one who fetches writes where its lease is gone because the store was emptied: its
-    /// record as it was, with what is left of the lease. `mine`: the one that it started from.
+    /// What the leader writes if its lease is gone because the store was emptied: its record, with
+    /// the rest of the lease. `mine`: the record that it started from.
     pub(super) fn reclaimed(
         &self,
         mine: &Record,
@@ -265,8 +265,8 @@ impl Lead {
         self.rotates && self.doubt != Doubt::None
     }
 
-    /// What a fetched token becomes where that record is. A success wins over the lease of a
-    /// successor, who started from the same generation.
+    /// The next step with a fetched token if the store has that record. A success wins over the
+    /// lease of a successor that started from the same generation.
     pub(super) fn succeeded(
         &self,
         current: Option<&Record>,
@@ -280,8 +280,8 @@ impl Lead {
             None => {}
         }
         Storing::Write(Record {
-            // By the clock, so that a store that was emptied does not start again from below what
-            // somebody still holds.
+            // At least the time, so that an emptied store does not start below a generation that a
+            // process still holds.
             generation: self.base.saturating_add(1).max(now.0),
             doubt: Doubt::None,
             pause_until: None,
@@ -290,8 +290,8 @@ impl Lead {
         })
     }
 
-    /// What a failure leaves behind where that record is: nothing, if the lease is another one's
-    /// by now. It never takes anything away.
+    /// The record that a failure leaves behind: none, if another process has the lease by now. It
+    /// never deletes anything.
     pub(super) fn failed(
         &self,
         current: Option<&Record>,
@@ -313,14 +313,14 @@ impl Lead {
         })
     }
 
-    /// Whether somebody else has replaced the generation that this one started from.
+    /// Whether another process has replaced the generation that this leader started from.
     pub(super) fn is_overtaken(&self, current: &Record) -> bool {
         current.generation > self.base
     }
 }
 
 impl Failure {
-    /// A fetch that nobody knows the end of.
+    /// A fetch with an unknown outcome.
     pub(super) const UNKNOWN: Self =
         Self { is_transient: true, is_unknown: true, retry_after: None };
 }
@@ -336,14 +336,14 @@ impl Record {
         self.generation == generation && self.lease.is_some_and(|lease| lease.holder == me)
     }
 
-    /// A lease that is over, and that nobody gave back, where its holder may have sent the refresh
+    /// A lease that has ended without being given back, and whose holder may have sent the refresh
     /// token.
     fn abandoned(&self, rules: &Rules) -> Option<Lease> {
         self.lease.filter(|lease| lease.holder != NOBODY && self.rotates(rules))
     }
 
-    /// The time that such a holder has besides, and whoever has something to put back: the store
-    /// may have been away while it settled.
+    /// The grace period of such a holder, and of a process with a record to put back: the store
+    /// may have been unavailable while it settled.
     fn grace(&self, rules: &Rules, now: StoreTime) -> Option<Lease> {
         let lease = self.lease.filter(|lease| !lease.is_grace && self.rotates(rules))?;
         Some(Lease { is_grace: true, ..Lease::of(lease.holder, GRACE, now) })
@@ -368,7 +368,7 @@ impl Lease {
         Self { holder, until: now.plus(length), length, is_grace: false }
     }
 
-    /// One that would run for longer than it ever was is of a clock that was set back since.
+    /// A lease with more time left than its length was written before the clock was set back.
     fn is_running(&self, now: StoreTime) -> bool {
         now < self.until && self.until.since(now) <= self.length
     }
@@ -377,7 +377,7 @@ impl Lease {
 // ===== impl Stored =====
 
 impl Stored {
-    /// A token whose fetch began at that time.
+    /// Makes the record of a token whose fetch began at that time.
     pub(super) fn of(token: &AccessToken, fetched_at: StoreTime, renewed: bool) -> Self {
         let after = |duration: Option<Duration>| duration.map(|it| fetched_at.plus(it));
         Self {
@@ -392,8 +392,8 @@ impl Stored {
         }
     }
 
-    /// The token for one whose call began at that time. It carries no refresh token: that is the
-    /// business of whoever fetches next.
+    /// The token for a caller whose call began at that time. It carries no refresh token, which
+    /// only the next leader needs.
     pub(super) fn for_caller(&self, called: StoreTime) -> Result<AccessToken, InvalidToken> {
         let mut token = AccessToken::new(self.secret.as_str())?;
         if let Some(expires_at) = self.expires_at {
@@ -408,7 +408,7 @@ impl Stored {
         })
     }
 
-    /// The token for the source that fetches the next one.
+    /// The token for the source, with which it fetches the next one.
     fn for_source(&self) -> Result<AccessToken, InvalidToken> {
         let mut token = AccessToken::new(self.secret.as_str())?;
         if let Some(refresh_token) = &self.refresh_token {
@@ -430,7 +430,7 @@ impl Stored {
     }
 }
 
-/// A service that counts in whole seconds may have rounded up.
+/// The service may have rounded up to whole seconds.
 fn rounded_down(lifetime: Duration) -> Duration {
     if lifetime.subsec_nanos() != 0 {
         return lifetime;
@@ -438,7 +438,8 @@ fn rounded_down(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(Duration::from_secs(1)).max(lifetime / 2)
 }
 
-/// So that the cache does not take what is left for a number that a service has rounded.
+/// Adds a fraction, so that the cache does not take the rest for a number of seconds that a service
+/// has rounded.
 fn not_rounded(lifetime: Duration) -> Duration {
     if millis(lifetime) % 1000 == 0 {
         lifetime.saturating_sub(Duration::from_millis(1))

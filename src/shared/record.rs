@@ -1,4 +1,4 @@
-//! What processes share: one record for each name, and its bytes before they are sealed.
+//! The shared record of a name, and its bytes before they are sealed.
 //!
 //! ```text
 //! generation u64, doubt u8, pause_until?, token?, lease?
@@ -6,8 +6,8 @@
 //! lease:  holder [16], until, length u64, is_grace u8
 //! ```
 //!
-//! Numbers are little endian, times are milliseconds since 1970 in a u64, a text is its length in a
-//! u32 and its bytes, and what may be missing has a byte 0 or 1 before it. Nothing may follow.
+//! Numbers are little endian. Times are milliseconds since 1970 in a u64. A text is its length in a
+//! u32 and its bytes. An optional field has a byte 0 or 1 before it. No bytes may follow.
 
 use std::time::Duration;
 
@@ -15,34 +15,34 @@ use zeroize::Zeroizing;
 
 use super::time::StoreTime;
 
-/// The largest record that is read, in bytes. A token is an HTTP header, and those are smaller.
+/// The largest record that is read, in bytes. A token fits into an HTTP header, which is smaller.
 pub(super) const MAX_LEN: usize = 256 * 1024;
 
-/// What a store holds under a name.
+/// The record of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     /// Of two records, the one with the higher generation is newer.
     pub(super) generation: u64,
     pub(super) doubt: Doubt,
-    /// Until when nobody fetches, because a fetch has failed.
+    /// Until when no process fetches, because a fetch has failed.
     pub(super) pause_until: Option<StoreTime>,
     pub(super) token: Option<Stored>,
     pub(super) lease: Option<Lease>,
 }
 
-/// What is known about the refresh token of a record.
+/// Whether the refresh token of a record may have been spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// Nobody has sent it, or its exchange has failed and said so.
+    /// No process has sent it, or its exchange has failed with a clear answer.
     #[default]
     None,
-    /// Somebody may have sent it, and nobody knows what came of it.
+    /// A process may have sent it, with an unknown outcome.
     Once,
-    /// That has happened again with the one more try that it got.
+    /// The same has happened again with the one more attempt that it got.
     Lost,
 }
 
-/// A token with its times by the store's clock.
+/// A token, with times by the store's clock.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) secret: Zeroizing<String>,
@@ -55,28 +55,27 @@ pub(super) struct Stored {
     pub(super) renewed: bool,
 }
 
-/// Who fetches the next generation.
+/// The right of one process to fetch the next generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) holder: Holder,
     pub(super) until: StoreTime,
     pub(super) length: Duration,
-    /// Whether it has ended, and its holder gets some more time to say what came of it.
+    /// Whether the lease has ended, and its holder has a grace period to report the outcome.
     pub(super) is_grace: bool,
 }
 
-/// One ask of one process; nobody holds [`NOBODY`].
+/// Identifies one call of one process. No process holds [`NOBODY`].
 pub(super) type Holder = [u8; 16];
 
-/// The holder of a lease in which nobody fetches.
+/// The holder of a lease during which no process fetches.
 pub(super) const NOBODY: Holder = [0; 16];
 
 // ===== impl Record =====
 
 impl Record {
     pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // The first buffer is large enough for most: one that grows leaves copies behind, so that
-        // the length is counted before.
+        // The length is counted first: a buffer that grows leaves copies of secrets behind.
         let mut writer = Writer(Zeroizing::new(Vec::with_capacity(self.len())));
         writer.number(self.generation);
         writer.byte(match self.doubt {
@@ -103,7 +102,7 @@ impl Record {
         writer.0
     }
 
-    /// `None`: these are no bytes of a record.
+    /// Reads a record. `None`: these are not the bytes of one.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let record = Self {
@@ -138,7 +137,7 @@ impl Record {
         reader.0.is_empty().then_some(record)
     }
 
-    /// No less than the bytes of the record.
+    /// An upper bound of the record's length in bytes.
     #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     fn len(&self) -> usize {
         let texts = self.token.as_ref().map_or(0, |token| {
@@ -177,7 +176,7 @@ impl Writer {
         self.number(time.0);
     }
 
-    /// A text beyond all bounds is cut, and the record is then none.
+    /// Writes a text. One that is too long is cut, and the record is then unreadable.
     fn text(&mut self, text: &str) {
         let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
         self.0.extend_from_slice(&len.to_le_bytes());
@@ -231,8 +230,8 @@ impl Reader<'_> {
         std::str::from_utf8(bytes).ok().map(|text| Zeroizing::new(text.to_owned()))
     }
 
-    /// Whether it is there, and what it is then.
-    #[expect(clippy::option_option, reason = "what may be missing may be unreadable too")]
+    /// Reads an optional field.
+    #[expect(clippy::option_option, reason = "an optional field may be unreadable too")]
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         if self.flag()? { read(self).map(Some) } else { Some(None) }
     }

@@ -30,14 +30,14 @@ use crate::secret::Secret;
 
 pub use self::error::RedisStoreError;
 
-/// How long a connection may take until it is one.
+/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 const MIN_KEEP: Duration = Duration::from_secs(3600);
 const MAX_KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// What tells two records apart: a digest, or how large something is that is no record, which stays
-/// on the server. Whatever is no text is none either.
+/// Computes a record's version: its digest, or its length if it is too large for a record and so
+/// stays on the server. A value that is not a string is not a record either.
 const VERSION: &str = "
 local function look(key)
   local kind = redis.call('TYPE', key).ok
@@ -49,8 +49,8 @@ local function look(key)
   return redis.sha1hex(sealed), sealed
 end
 ";
-/// What is there, and what time it is. A record that is asked for stays: if it may not be touched
-/// (on a replica), then it is not.
+/// Loads the record and the time, and extends the record's expiry, unless the server is a read-only
+/// replica.
 const LOAD: &str = "
 local time = redis.call('TIME')
 local version, sealed = look(KEYS[1])
@@ -60,7 +60,7 @@ if version ~= '' and redis.call('PTTL', KEYS[1]) < keep / 2 then
 end
 return {tonumber(time[1]), tonumber(time[2]), version, sealed}
 ";
-/// Replaces what has that version.
+/// Replaces the record if it has that version.
 const SWAP: &str = "
 local version = look(KEYS[1])
 if version ~= ARGV[3] then return false end
@@ -68,7 +68,7 @@ redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2])
 return redis.sha1hex(ARGV[4])
 ";
 
-/// A store in Redis (5 or later) or Valkey, for processes of any number of hosts.
+/// A store in Redis (5 or later) or Valkey, for processes on any number of hosts.
 ///
 /// ```no_run
 /// use tower_bearer::{
@@ -88,39 +88,37 @@ return redis.sha1hex(ARGV[4])
 /// # Ok::<(), tower_bearer::shared::RedisStoreError>(())
 /// ```
 ///
-/// Its clones share one connection, which is made when the store is asked first, and anew when it
-/// has ended, when an ask has failed, or when the server has owed an answer for 5 s. Then the
-/// password is read anew too. It needs a tokio runtime.
+/// All clones share one connection. The first use opens it. The store reconnects, and reads the
+/// password again, after the connection has ended, after a command has failed, or if the server has
+/// not answered for 5 s. It needs a tokio runtime.
 ///
-/// Each ask is one round trip, a script (`EVALSHA`) that no other command comes between; it
-/// measures time by the server's clock. Who waits for another process's token looks every 100 to
-/// 300 ms. The user needs the commands `EVALSHA`, `SCRIPT LOAD`, `TIME`, `TYPE`, `STRLEN`, `GET`,
-/// `SET`, `PTTL` and `PEXPIRE` for the keys `tower-bearer:*`; `SELECT`, if the URL has a database
-/// other than 0.
+/// Each operation is one round trip: an atomic script (`EVALSHA`) that reads the server's clock. A
+/// process that waits for another one's token polls every 100 to 300 ms. The user needs the
+/// commands `EVALSHA`, `SCRIPT LOAD`, `TIME`, `TYPE`, `STRLEN`, `GET`, `SET`, `PTTL` and `PEXPIRE`
+/// for the keys `tower-bearer:*`, and `SELECT` if the URL has a database other than 0.
 ///
 /// # Keys
 ///
-/// The record `orders` is the string `tower-bearer:{orders}`. That is one key for each script, and
-/// one hash tag: a cluster's proxy finds its node. A store asks one server and follows no
-/// redirection; a node of a cluster that does not have the record is an error that says so.
+/// The record `orders` is the string `tower-bearer:{orders}`. Each script uses one key with one
+/// hash tag, so that a cluster's proxy finds its node. A store talks to one server and follows no
+/// redirection: a cluster node that does not have the record is an error that says so.
 ///
-/// A record goes 90 days after anybody has last asked for it
-/// ([`keep`](RedisStoreBuilder::keep)), so that the names of what is no more do not stay for ever.
-/// Something under such a key that is too large for a record is never fetched; it is replaced.
+/// The server deletes a record 90 days after its last use ([`keep`](RedisStoreBuilder::keep)), so
+/// that unused names do not pile up. The store never fetches a value that is too large for a
+/// record, and replaces it.
 ///
-/// # What a server may forget
+/// # Data loss
 ///
-/// A server that is restarted without its data, or emptied, gets the newest record back from
-/// whichever process has it. So does one whose replica takes over without the last write. If
-/// *all* processes are gone by then, a rotated refresh token is gone with the server's data: turn
-/// persistence on (`appendonly yes`), and a policy of eviction off (`noeviction`), where a new
-/// grant is dear.
+/// If a server restarts without its data, is emptied, or fails over to a replica that lacks the
+/// last write, a process that has the newest record puts it back. If *all* processes have ended by
+/// then, a rotated refresh token is lost. If a new grant is costly, turn on persistence
+/// (`appendonly yes`) and turn off eviction (`noeviction`).
 #[derive(Clone)]
 pub struct RedisStore {
     inner: Arc<Inner>,
 }
 
-/// Settings of a [`RedisStore`].
+/// Builds a [`RedisStore`].
 #[derive(Clone)]
 #[must_use]
 pub struct RedisStoreBuilder {
@@ -135,15 +133,15 @@ struct Inner {
     recipe: Arc<Recipe>,
     load: Script,
     swap: Script,
-    /// How long a record stays, in milliseconds.
+    /// How long the server keeps a record, in milliseconds.
     keep: u64,
     attempt: Mutex<Option<Attempt>>,
 }
 
-/// A connection that is made on a task of its own: who asked first may give up sooner.
+/// A connection made on a task of its own, as the first caller may give up before it is there.
 type Attempt = Shared<BoxFuture<'static, Result<Connection, StoreError>>>;
 
-/// The connection has taken too long.
+/// Connecting took too long.
 #[derive(Debug, thiserror::Error)]
 #[error("no connection within {CONNECT_TIMEOUT:?}")]
 struct NoConnection;
@@ -151,7 +149,7 @@ struct NoConnection;
 // ===== impl RedisStore =====
 
 impl RedisStore {
-    /// A store in the server of that URL, without a password. Nothing happens before it is used.
+    /// Makes a store for the server at that URL, without a password. It connects on first use.
     ///
     /// # Errors
     ///
@@ -160,9 +158,9 @@ impl RedisStore {
         Self::builder(url).build()
     }
 
-    /// A store in the server of that URL: `rediss://USER@HOST:PORT/DATABASE` with TLS, `redis://…`
-    /// without it. The user may be missing, the port (6379), and the database (0). `valkey` in the
-    /// place of `redis` means the same.
+    /// Returns a builder for the server at that URL: `rediss://USER@HOST:PORT/DATABASE` with TLS,
+    /// `redis://…` without. User, port (default 6379) and database (default 0) are optional.
+    /// `valkey` and `valkeys` are synonyms of the two schemes.
     pub fn builder(url: impl Into<String>) -> RedisStoreBuilder {
         RedisStoreBuilder {
             url: url.into(),
@@ -173,7 +171,7 @@ impl RedisStore {
         }
     }
 
-    /// The connection that is there or under way, or a new one.
+    /// The current or pending connection, or a new one.
     async fn connection(&self) -> Result<Connection, StoreError> {
         let attempt = {
             let mut attempt = self.inner.attempt.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +193,7 @@ fn begin(recipe: Arc<Recipe>) -> Attempt {
         let connected = timeout(CONNECT_TIMEOUT, recipe.connect()).await;
         connected.map_err(|_| StoreError::new(NoConnection))?.map_err(StoreError::new)
     });
-    // The other error: the runtime shuts down.
+    // The other error: the runtime is shutting down.
     connecting.map(|ended| ended.map_err(StoreError::new)?).boxed().shared()
 }
 
@@ -215,11 +213,11 @@ impl TokenStore for RedisStore {
             Duration::from_secs(seconds).saturating_add(Duration::from_micros(microseconds.into()));
         let now = SystemTime::UNIX_EPOCH
             .checked_add(since)
-            .ok_or_else(|| StoreError::new("the server's clock shows no time"))?;
+            .ok_or_else(|| StoreError::new("the server answered with an invalid time"))?;
         if version.is_empty() {
             return Ok(Loaded::nothing(now));
         }
-        // What was too large to be fetched is too large here too.
+        // The script did not return it: stand in for a record that is too large.
         let sealed = sealed.unwrap_or_else(|| vec![0; MAX_LEN + 1]);
         Ok(Loaded::record(sealed, Version::new(version), now))
     }
@@ -243,37 +241,38 @@ impl fmt::Debug for RedisStore {
 // ===== impl RedisStoreBuilder =====
 
 impl RedisStoreBuilder {
-    /// The password, which each new connection reads anew. The user is in the URL, or the default
-    /// one.
+    /// Sets the password. Each new connection reads it again. The user comes from the URL, or is
+    /// the server's default user.
     pub fn password(mut self, password: impl Into<Secret>) -> Self {
         self.password = Some(password.into());
         self
     }
 
-    /// Trusts servers of the authorities in that PEM, and not those that the system trusts. Call it
-    /// again for more.
+    /// Trusts the certificate authorities in that PEM, and no longer those of the system. Call it
+    /// again to add more.
     pub fn root_certificate(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.roots.push(pem.as_ref().to_owned());
         self
     }
 
-    /// Permits a password that anybody on the way can read: to another machine over `redis://`.
+    /// Permits sending a password in cleartext, to another host over `redis://`.
     ///
-    /// Without a password that is permitted anyway, as what is stored is sealed. But who is on the
-    /// way can do what the [module](super) says of those who can write to the store.
+    /// Without a password, `redis://` is permitted anyway, as records are sealed. But an attacker
+    /// on the path can do what the [module](super) says of one who can write to the store.
     pub fn allow_plaintext(mut self) -> Self {
         self.allow_plaintext = true;
         self
     }
 
-    /// How long the server keeps a record after it was asked for last: half that time at least, as
-    /// not each ask says so again. From an hour to ten years; by default 90 days.
+    /// Sets how long the server keeps a record after its last use. As not every use renews the
+    /// expiry, a record may go after half that time. From an hour to ten years; the default is 90
+    /// days.
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = keep.clamp(MIN_KEEP, MAX_KEEP);
         self
     }
 
-    /// Makes the store. Nothing happens before it is used.
+    /// Makes the store. It connects on first use.
     ///
     /// # Errors
     ///
@@ -299,7 +298,7 @@ impl RedisStoreBuilder {
     }
 }
 
-/// Without the URL: there may be a password in it.
+/// Without the URL, as it may contain a password.
 impl fmt::Debug for RedisStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStoreBuilder").field("keep", &self.keep).finish_non_exhaustive()

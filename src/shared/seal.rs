@@ -1,12 +1,12 @@
-//! What keeps a store from reading tokens, and anybody who can write to it from planting one.
+//! Sealing: the store cannot read tokens, and an attacker who can write to it cannot plant one.
 //!
 //! ```text
 //! sealed:  format u8 = 1 | key id [8] | nonce [24] | XChaCha20-Poly1305(record), its tag [16] last
 //! bound:   "tower-bearer" | format | key id | name
 //! ```
 //!
-//! A nonce is random: of its 192 bits no two are ever alike, however many processes seal. What is
-//! bound is not stored: a record that is moved to another name does not open there.
+//! Nonces are random. With 192 bits they do not collide, however many processes seal. The bound
+//! data is authenticated but not stored, so that a record moved to another name does not open.
 
 use std::fmt;
 
@@ -29,15 +29,15 @@ const HEAD_LEN: usize = 1 + ID_LEN + NONCE_LEN;
 
 type Mac256 = Hmac<Sha256>;
 
-/// The key that seals what is stored, and the keys that open what was sealed before.
+/// The key that seals records, and the keys that open records sealed earlier.
 ///
-/// A key is 32 random bytes in base64 (either alphabet, padded or not) or in hexadecimal digits,
-/// which all processes of the fleet have: `openssl rand -base64 32` makes one. Each use reads it
-/// anew.
+/// A key is 32 random bytes in base64 (either alphabet, padded or not) or hexadecimal. Make one
+/// with `openssl rand -base64 32`, and give it to all processes of the fleet. Each use reads it
+/// again.
 ///
-/// To rotate the key without a moment in which two processes do not understand each other, give
-/// all processes the new key as one that [also opens](Self::also_opens), then let it seal with the
-/// old one as the one that also opens, then take the old one away.
+/// To rotate the key without a gap, go through all processes three times. First add the new key
+/// with [`also_opens`](Self::also_opens). Then swap the two: seal with the new key, and also open
+/// with the old one. Then remove the old one.
 ///
 /// ```
 /// use tower_bearer::{Secret, shared::Seal};
@@ -47,31 +47,31 @@ type Mac256 = Hmac<Sha256>;
 /// # drop(seal);
 /// ```
 ///
-/// Whoever has the key and can read the store has the tokens, and whoever can write to it can
-/// plant one: the seal protects against all others. It does not keep anybody who can write to the
-/// store from putting back an older record of the same name.
+/// An attacker with the key can read tokens from a store that they can read, and plant tokens in a
+/// store that they can write to. The seal protects against all others. It does not prevent an
+/// attacker who can write to the store from restoring an older record of the same name.
 #[derive(Clone, Debug)]
 pub struct Seal {
     key: Secret,
     old: Vec<Secret>,
 }
 
-/// A key that cannot be used. It shows where the key is kept, and never the key.
+/// An error of a sealing key. It shows where the key is stored, and never the key.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
     /// The key cannot be read.
-    #[error("the key that seals tokens cannot be read: {0}")]
+    #[error("the seal's key cannot be read: {0}")]
     Unreadable(#[source] SecretError),
-    /// What was read is no key.
+    /// The value is not a key.
     #[error(
-        "{0} does not hold a key that seals tokens: 32 bytes in base64 or hexadecimal \
-         (`openssl rand -base64 32` makes one)"
+        "{0} is not a seal's key: make one of 32 bytes, in base64 or hexadecimal \
+         (`openssl rand -base64 32`)"
     )]
     NoKey(String),
 }
 
-/// The keys as they have just been read.
+/// The keys as just read.
 pub(super) struct Keys {
     key: Key,
     old: Vec<Key>,
@@ -84,7 +84,7 @@ struct Key {
     names: Mac256,
 }
 
-/// Why what is stored is no record.
+/// Why a stored value is not a readable record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
     TooLarge,
@@ -98,25 +98,26 @@ pub(super) enum Unreadable {
 // ===== impl Seal =====
 
 impl Seal {
-    /// Seals with that key.
+    /// Makes a seal with that key.
     pub fn new(key: impl Into<Secret>) -> Self {
         Self { key: key.into(), old: Vec::new() }
     }
 
-    /// Also opens what was sealed with that key. Call it again for more than one.
+    /// Also opens records that were sealed with that key. Call it again to add more keys.
     ///
-    /// A process that cannot read such a key does without it.
+    /// A process that cannot read such a key goes on without it.
     #[must_use]
     pub fn also_opens(mut self, key: impl Into<Secret>) -> Self {
         self.old.push(key.into());
         self
     }
 
-    /// Reads the key that seals, so that a program can say when it starts that it has none.
+    /// Checks that the sealing key can be read, so that a program can report a missing one at
+    /// startup.
     ///
     /// # Errors
     ///
-    /// The key cannot be read, or is none.
+    /// If the key cannot be read, or is not a key.
     pub async fn check(&self) -> Result<(), SealError> {
         Key::read(&self.key).await.map(drop)
     }
@@ -132,7 +133,7 @@ impl Seal {
 }
 
 impl SealError {
-    /// Whether the failure may pass by itself.
+    /// Whether a retry may succeed.
     pub(super) fn is_transient(&self) -> bool {
         matches!(self, Self::Unreadable(error) if error.is_transient())
     }
@@ -141,7 +142,8 @@ impl SealError {
 // ===== impl Keys =====
 
 impl Keys {
-    /// `None`: the operating system has no random bytes, or the record is too large.
+    /// Seals a record. `None`: the operating system has no random bytes, or the record is too
+    /// large.
     pub(super) fn seal(&self, name: &str, record: &Record) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
@@ -172,8 +174,8 @@ impl Keys {
         Record::from_bytes(&bytes).ok_or(Unreadable::Contents)
     }
 
-    /// A digest of the parts, the same in all processes, from which nobody without the key learns
-    /// anything about them.
+    /// A digest of the parts, the same in all processes. Without the key it reveals nothing about
+    /// the parts.
     #[cfg(feature = "keyed")]
     pub(super) fn digest<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> String {
         use fmt::Write;
@@ -211,7 +213,7 @@ impl Key {
         Self::new(&bytes).ok_or_else(|| SealError::NoKey(secret.place()))
     }
 
-    /// One key for each use.
+    /// Derives one key per use.
     fn new(bytes: &[u8; 32]) -> Option<Self> {
         let derived = |purpose: &str| -> Option<Zeroizing<[u8; 32]>> {
             let mut mac = <Mac256 as Mac>::new_from_slice(bytes).ok()?;
@@ -259,10 +261,10 @@ impl fmt::Display for Unreadable {
         f.write_str(match self {
             Self::TooLarge => "it is too large",
             Self::Truncated => "it is too short",
-            Self::Format => "its format is not known here",
-            Self::Key => "it is sealed with a key that is not known here",
-            Self::Seal => "its seal is broken, or it was sealed for another name",
-            Self::Contents => "what was sealed is no token record",
+            Self::Format => "its format is unknown",
+            Self::Key => "it is sealed with another key",
+            Self::Seal => "its seal is invalid, or it was sealed for another name",
+            Self::Contents => "its contents are not a token record",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Where a fleet's processes share a token.
+//! The store in which the processes of a fleet share a token.
 
 use std::{
     fmt,
@@ -10,32 +10,31 @@ use futures_util::future::BoxFuture;
 
 use crate::error::BoxError;
 
-/// The pause between two looks at a store that does not say when something has changed.
+/// The interval for polling a store that does not report changes.
 const POLL: Duration = Duration::from_millis(200);
 
-/// Where a fleet's processes share a token: small records by name, which are compared and set.
+/// A store in which the processes of a fleet share a token: small named records with
+/// compare-and-set.
 ///
-/// All that is asked of a store is what a row of `PostgreSQL` with a version column, a key of etcd,
-/// a Secret of Kubernetes (`resourceVersion`) and an object with an `ETag` can do.
+/// A `PostgreSQL` row with a version column, an etcd key, a Kubernetes Secret (`resourceVersion`)
+/// or an object with an `ETag` provides all that a store needs.
 ///
-/// A store sees sealed records alone: bytes that it keeps as they are, 256 KiB at most. It never
-/// learns a token, and needs no protection of its own against being read. It may forget what it
-/// keeps, answer late, twice or not at all: no process ever waits for it longer than the
-/// [store timeout](super::Shared::store_timeout).
+/// A store only sees sealed records: opaque bytes, at most 256 KiB. It never sees a token, and
+/// needs no read protection of its own. It may lose records, answer late, twice or not at all: no
+/// process waits for it longer than the [store timeout](super::Shared::store_timeout).
 pub trait TokenStore: Send + Sync + 'static {
-    /// The record of that name, and what time it is there.
+    /// Loads the record of that name, and the time by the store's clock.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the store from answering. That there is no record is no error.
+    /// If the store cannot answer. A missing record is not an error.
     fn load(&self, name: &str) -> impl Future<Output = Result<Loaded, StoreError>> + Send;
 
-    /// Replaces the record of that name by another one if its version is still `seen`, in one step
-    /// that no other swap can come between.
+    /// Replaces the record of that name atomically, if its version is still `seen`.
     ///
     /// # Errors
     ///
-    /// Whatever keeps the store from answering. That the record is another one by now is no error.
+    /// If the store cannot answer. A record that has changed meanwhile is not an error.
     fn swap(
         &self,
         name: &str,
@@ -43,54 +42,54 @@ pub trait TokenStore: Send + Sync + 'static {
         sealed: &[u8],
     ) -> impl Future<Output = Result<Swapped, StoreError>> + Send;
 
-    /// Waits until the record of that name may have another version than `seen`. It may return
+    /// Waits until the record of that name may have a version other than `seen`. It may return
     /// early, and must return within seconds.
     ///
-    /// By default it waits for 100 to 300 ms, at random.
+    /// The default waits for a random time of 100 to 300 ms.
     fn changed(&self, name: &str, seen: &Version) -> impl Future<Output = ()> + Send {
         let _ = (name, seen);
         tokio::time::sleep(POLL.mul_f64(0.5 + fastrand::f64()))
     }
 
-    /// Whether the store keeps its records whatever happens to it, as a file or a database does
+    /// Returns whether the store keeps its records through a restart, as a file or a database does
     /// and a cache server does not.
     ///
-    /// Where a refresh token is spent by its exchange, a process that finds no record in a store
-    /// that may forget does not take that for the start: it waits for some seconds until another
-    /// one has put it back.
+    /// This matters for a rotating refresh token. A process that finds no record in a store that
+    /// may lose records does not assume a fresh start: it waits some seconds for another process to
+    /// put the record back.
     fn is_durable(&self) -> bool {
         false
     }
 }
 
-/// What a store has under a name.
+/// The content of a store under a name.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// The record; `None`: there is none.
+    /// The record, or `None` if there is none.
     pub sealed: Option<Vec<u8>>,
-    /// The version of the record, or of there being none.
+    /// The version of the record, or [`Version::none`].
     pub version: Version,
-    /// The store's own clock, when it answered. A token's life and a lease are measured by it, and
-    /// never by the clock of the process that asks.
+    /// The time by the store's own clock when it answered. It measures tokens' lifetimes and
+    /// leases; the clocks of the processes never do.
     pub now: SystemTime,
 }
 
-/// A version of a record: whatever the store tells two of them apart by.
+/// A version of a record: any value by which the store distinguishes two of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Version(Option<Arc<[u8]>>);
 
-/// What a swap has come to.
+/// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Swapped {
-    /// The record is replaced, and this is the new one's version.
+    /// The store has replaced the record. This is the new version.
     Done(Version),
-    /// The record was another one by then.
+    /// The record had another version: nothing was written.
     Conflict,
 }
 
-/// A store that did not do what it was asked.
+/// An error of a store.
 #[derive(Clone)]
 pub struct StoreError {
     cause: Arc<dyn std::error::Error + Send + Sync>,
@@ -99,13 +98,13 @@ pub struct StoreError {
 // ===== impl Loaded =====
 
 impl Loaded {
-    /// A record.
+    /// A record with its version and the store's time.
     #[must_use]
     pub fn record(sealed: Vec<u8>, version: Version, now: SystemTime) -> Self {
         Self { sealed: Some(sealed), version, now }
     }
 
-    /// No record.
+    /// No record, at the store's time.
     #[must_use]
     pub fn nothing(now: SystemTime) -> Self {
         Self { sealed: None, version: Version::NONE, now }
@@ -125,15 +124,15 @@ impl fmt::Debug for Loaded {
 // ===== impl Version =====
 
 impl Version {
-    /// There is no record.
+    /// The version of a missing record.
     pub const NONE: Self = Self(None);
 
-    /// The version of a record, as the store has it: a number, a hash, an `ETag`.
+    /// A version from the store's own representation: a number, a hash, an `ETag`.
     pub fn new(version: impl AsRef<[u8]>) -> Self {
         Self(Some(version.as_ref().into()))
     }
 
-    /// The bytes that it was made of; `None`: there is no record.
+    /// Returns the bytes of the version, or `None` for a missing record.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {
         self.0.as_deref()
@@ -143,12 +142,12 @@ impl Version {
 // ===== impl StoreError =====
 
 impl StoreError {
-    /// An error with that cause. Its text is shown: it must not contain a password.
+    /// Makes an error with that cause. Logs show its text: it must not contain a password.
     pub fn new(cause: impl Into<BoxError>) -> Self {
         Self { cause: Arc::from(cause.into()) }
     }
 
-    /// The cause, if it is of this type.
+    /// Returns the cause, if it is of this type.
     #[must_use]
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
         self.cause.downcast_ref()
@@ -175,7 +174,7 @@ impl std::error::Error for StoreError {
 
 // ===== Erasure =====
 
-/// A store whose type is forgotten.
+/// A type-erased store.
 pub(super) trait AnyStore: Send + Sync {
     fn load<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Loaded, StoreError>>;
     fn swap<'a>(

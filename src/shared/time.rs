@@ -1,20 +1,20 @@
-//! The store's clock, the only one that counts.
+//! The store's clock, the only one that the protocol uses.
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// A time of the store's clock, in milliseconds since 1970.
+/// A time by the store's clock, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StoreTime(pub(super) u64);
 
-/// When the store said what time it is.
+/// A reading of the store's clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) time: StoreTime,
-    /// Before it was asked.
+    /// Before the call.
     pub(super) asked: Instant,
-    /// After it had answered.
+    /// After the answer.
     pub(super) answered: Instant,
 }
 
@@ -38,13 +38,13 @@ impl StoreTime {
         Self(self.0.saturating_sub(millis(duration)))
     }
 
-    /// How long it is from an earlier time until this one; nothing if that is later.
+    /// The time since an earlier one; zero if that one is later.
     pub(super) fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// As many milliseconds as a number has room for.
+/// The duration in milliseconds, saturating.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -52,7 +52,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 // ===== impl Reading =====
 
 impl Reading {
-    /// What the store's clock shows at that instant, or a little less.
+    /// The store's time at that instant, or a little less.
     pub(super) fn at(&self, instant: Instant) -> StoreTime {
         self.time.plus(instant.saturating_duration_since(self.answered))
     }

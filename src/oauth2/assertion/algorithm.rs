@@ -1,8 +1,8 @@
-//! How an assertion is signed.
+//! Signature algorithms of assertions.
 
 use std::fmt;
 
-/// How an assertion is signed (RFC 7518 §3.1, RFC 8037 §3.1).
+/// The signature algorithm of an assertion (RFC 7518 §3.1, RFC 8037 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
@@ -32,7 +32,7 @@ pub enum SigningAlgorithm {
     EdDsa,
 }
 
-/// Which keys an algorithm takes.
+/// The keys that an algorithm accepts.
 #[cfg(feature = "jwt")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum KeyKind {
@@ -62,7 +62,7 @@ impl SigningAlgorithm {
         Self::EdDsa,
     ];
 
-    /// Its name, as a JWT has it in `alg`.
+    /// The name of the algorithm in the `alg` of a JWT.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,7 +81,8 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The one with that name; `Ed25519` is the newer name of `EdDSA` over that curve (RFC 9864).
+    /// The algorithm with that name. `Ed25519` is the newer name of `EdDSA` over that curve
+    /// (RFC 9864).
     #[cfg(any(feature = "jwt", feature = "serde"))]
     pub(super) fn named(name: &str) -> Option<Self> {
         if name == "Ed25519" {
@@ -115,7 +116,7 @@ impl fmt::Display for SigningAlgorithm {
 impl<'de> serde::Deserialize<'de> for SigningAlgorithm {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        // The text itself may be a secret that stands in a wrong place.
+        // The error does not show the text, which may be a misplaced secret.
         let unknown =
             "must be `RS256`, `PS256`, `ES256`, `EdDSA`, `HS256` or another of their kind";
         Self::named(&name).ok_or_else(|| serde::de::Error::custom(unknown))

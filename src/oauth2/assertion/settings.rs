@@ -1,4 +1,4 @@
-//! What is set about a client's assertion, and the checks that it has to pass.
+//! The settings of a client's assertion, and their checks.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,30 +19,29 @@ const HEADER_TYPE: &str = "client-authentication+jwt";
 const LIFE: Duration = Duration::from_secs(60);
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 
-/// How a client proves who it is without showing a secret: by a JWT that is signed (RFC 7523
-/// §2.2), for
+/// A signed JWT that authenticates a client without sending a secret (RFC 7523 §2.2), for
 /// [`TokenEndpointBuilder::client_assertion`](super::super::TokenEndpointBuilder::client_assertion).
 ///
-/// | made by | signed with | also called |
+/// | method | signed with | also called |
 /// | --- | --- | --- |
-/// | `private_key` | a private key, by feature `jwt` | `private_key_jwt` |
-/// | `client_secret` | the client's secret, by feature `jwt` | `client_secret_jwt` |
+/// | `private_key` | a private key (feature `jwt`) | `private_key_jwt` |
+/// | `client_secret` | the client's secret (feature `jwt`) | `client_secret_jwt` |
 /// | [`signer`](Self::signer) | a key in a KMS or an HSM | `private_key_jwt` |
-/// | [`token`](Self::token) | given by somebody else, in a file for instance | federation |
+/// | [`token`](Self::token) | by a third party, and read from a file for instance | federation |
 ///
-/// One that is made here is made anew for each exchange, a repeated one included: it has an id of
-/// its own (`jti`, 128 bits), is issued now and lives for 60 s. `iss` and `sub` are the client's
-/// id. Whatever it is made of is read anew for each fetch, so a key that is rotated needs no
-/// restart; while it cannot be used, the fetch fails, and the last token stays in use.
+/// Except for `token`, each exchange makes a new assertion, also when it is repeated: with an id of
+/// its own (`jti`, 128 bits), issued now, and with a lifetime of 60 s. `iss` and `sub` are the
+/// client id. Each fetch reads the keys again, so that rotating a key needs no restart. If a key
+/// cannot be used, the fetch fails, and the last token stays in use.
 ///
 /// # Whom it is for
 ///
-/// The only audience (`aud`) is the issuer of the authorization server, as its metadata name it
-/// (RFC 8414 §2), character for character: say it by [`issuer`](Self::issuer), unless the endpoint
-/// is one of the [`providers`](super::super::providers) that know it. An audience that several
-/// servers would take, such as the URL of a token endpoint that a server may claim to have, lets
-/// one of them use the assertion at another (draft-ietf-oauth-rfc7523bis §1). Where a server takes
-/// nothing else, [`audience`](Self::audience) has it.
+/// The only audience (`aud`) is the issuer of the authorization server, exactly as its metadata
+/// name it (RFC 8414 §2). Set it with [`issuer`](Self::issuer), unless you use one of the
+/// [`providers`](super::super::providers) that set it. If several servers accept an audience, such
+/// as the URL of a token endpoint that a server may claim to have, one of them can use the
+/// assertion at another (draft-ietf-oauth-rfc7523bis §1). If a server accepts nothing else, set
+/// [`audience`](Self::audience).
 ///
 /// ```
 /// use tower_bearer::{Secret, oauth2::{ClientAssertion, TokenEndpoint}};
@@ -79,21 +78,21 @@ enum Kind {
     Made(Maker),
 }
 
-/// Whom an assertion is for: its `aud`.
+/// The audience of an assertion: its `aud`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Audience {
     /// The issuer of the authorization server, as its metadata name it: an absolute URL.
     Issuer(String),
-    /// The URL of the token endpoint, for servers that know nothing else. If the client has
-    /// registered with more than one server, each of them can use at any other what it is sent,
-    /// unless the URL is one that you know and that none of them has told you.
+    /// The URL of the token endpoint, for servers that accept nothing else. If the client is
+    /// registered with more than one server, each of them can use the assertion at another, unless
+    /// you know the URL from a source other than these servers.
     TokenEndpoint,
-    /// A text that the server wants and that is neither.
+    /// Another text that the server requires.
     Exactly(String),
 }
 
-/// What an assertion is that somebody else gives (`client_assertion_type`).
+/// The type of an assertion from a third party (`client_assertion_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
@@ -106,7 +105,7 @@ pub enum AssertionType {
     JwtSpiffe,
 }
 
-/// What a service is known to want of assertions, if nothing else is said.
+/// The defaults for assertions to a known service.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub(crate) audience: Option<Audience>,
@@ -135,36 +134,36 @@ impl ClientAssertion {
 
     /// Signs with a private key (`private_key_jwt`): PEM (PKCS#8, PKCS#1 or SEC1) or a JWK.
     ///
-    /// It has to be RSA of 2048 bits at least, P-256, P-384 or Ed25519, and not encrypted. The
-    /// usual algorithm for it is used, `RS256`, `ES256`, `ES384` or `EdDSA`, unless
-    /// [another](Self::algorithm) is said; of a JWK its `alg` and its `kid` are heeded. The key is
-    /// read and used on a thread for what blocks.
+    /// The key must be RSA of at least 2048 bits, P-256, P-384 or Ed25519, and not encrypted. The
+    /// default algorithm is `RS256`, `ES256`, `ES384` or `EdDSA`, by the kind of key; set another
+    /// with [`algorithm`](Self::algorithm). The `alg` and `kid` of a JWK apply. Parsing and signing
+    /// run on a thread for blocking work.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn private_key(key: impl Into<Secret>) -> Self {
         Self::new(Kind::Made(Maker::PrivateKey(key.into())))
     }
 
-    /// Signs with the client's secret (`client_secret_jwt`), by `HS256` unless
-    /// [another algorithm](Self::algorithm) is said. The secret itself is not sent.
+    /// Signs with the client's secret (`client_secret_jwt`), with `HS256` unless you set another
+    /// [`algorithm`](Self::algorithm). The secret itself is not sent.
     ///
-    /// It has to be as long as the algorithm's hash: 32 bytes, 48 or 64 (RFC 7518 §3.2).
+    /// It must be at least as long as the algorithm's hash: 32, 48 or 64 bytes (RFC 7518 §3.2).
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn client_secret(secret: impl Into<Secret>) -> Self {
         Self::new(Kind::Made(Maker::ClientSecret(secret.into())))
     }
 
-    /// Has it signed with a key that this program does not have.
+    /// Signs with a key outside this program.
     pub fn signer(signer: impl Signer) -> Self {
         Self::new(Kind::Made(Maker::Signer(Arc::new(signer))))
     }
 
-    /// Shows an assertion that somebody else gives, read anew for each fetch: the token of a
-    /// Kubernetes service account, of a CI job, a JWT-SVID.
+    /// Sends an assertion that a third party has issued: the token of a Kubernetes service account
+    /// or of a CI job, a JWT-SVID. Each fetch reads it again.
     ///
-    /// The client's id is sent if there is one. What the assertion says, and for how long, is
-    /// decided by whoever gives it.
+    /// The client id is sent if there is one. The issuer of the assertion decides on its claims and
+    /// its lifetime.
     ///
     /// ```
     /// use tower_bearer::{
@@ -185,16 +184,17 @@ impl ClientAssertion {
         Self::new(Kind::Given(token.into()))
     }
 
-    /// The id of the key (`kid`), by which the service finds the public one.
+    /// Sets the id of the key (`kid`), by which the service finds the public key.
     pub fn key_id(mut self, key_id: impl Into<String>) -> Self {
         self.key_id = Some(key_id.into());
         self
     }
 
-    /// The certificate of the key in PEM, and those of its issuers if there are any, the key's own
-    /// first: for services that know the client by it (`x5t#S256` and `x5c`, RFC 7515 §4.1.6).
+    /// Adds the certificate of the key in PEM, followed by those of its issuers, if any: for
+    /// services that identify the client by it (`x5t#S256` and `x5c`, RFC 7515 §4.1.6).
     ///
-    /// It may be the same file as the key's. It has to be the key's, and not to have expired.
+    /// The file may be that of the key. The certificate must match the key, and must not have
+    /// expired.
     #[cfg(feature = "jwt")]
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn certificate(mut self, certificate: impl Into<Secret>) -> Self {
@@ -202,47 +202,48 @@ impl ClientAssertion {
         self
     }
 
-    /// Signs by another algorithm than the usual one.
+    /// Sets an algorithm other than the default.
     pub fn algorithm(mut self, algorithm: SigningAlgorithm) -> Self {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// The issuer of the authorization server, which is the only one that the assertion is for: a
-    /// short form of [`Audience::Issuer`].
+    /// Sets the issuer of the authorization server as the only audience: short for
+    /// [`Audience::Issuer`].
     pub fn issuer(self, issuer: impl Into<String>) -> Self {
         self.audience(Audience::Issuer(issuer.into()))
     }
 
-    /// Whom the assertion is for.
+    /// Sets the audience.
     pub fn audience(mut self, audience: Audience) -> Self {
         self.audience = Some(audience);
         self
     }
 
-    /// The `typ` of the header. Default: `client-authentication+jwt`; some servers want `JWT`.
+    /// Sets the `typ` of the header. The default is `client-authentication+jwt`; some servers
+    /// require `JWT`.
     pub fn header_type(mut self, header_type: impl Into<String>) -> Self {
         self.header_type = Some(header_type.into());
         self
     }
 
-    /// How long it lives, in whole seconds from 1 s to an hour. Default: 60 s.
+    /// Sets the lifetime, in whole seconds from 1 s to an hour. The default is 60 s.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = Some(lifetime);
         self
     }
 
-    /// What the assertion is that somebody else [gives](Self::token).
+    /// Sets the type of an assertion from a [third party](Self::token).
     pub fn assertion_type(mut self, assertion_type: AssertionType) -> Self {
         self.assertion_type = Some(assertion_type);
         self
     }
 
-    /// Checks what is set. `url`: of the token endpoint, if that is known.
+    /// Checks the settings. `url`: of the token endpoint, if it is known.
     ///
     /// # Errors
     ///
-    /// What is wrong, to be said of the setting.
+    /// The problem, as a predicate of the setting.
     pub(crate) fn prover(
         self,
         client_id: Option<&str>,
@@ -259,11 +260,11 @@ impl ClientAssertion {
             }
             Kind::Given(token) => Means::Given(token),
             Kind::Made(_) if self.assertion_type.is_some() => {
-                return Err("has an `assertion_type`, which only one that is given has");
+                return Err("has an `assertion_type`, which is only for `ClientAssertion::token(..)`");
             }
             Kind::Made(ref maker) => {
                 self.check(maker)?;
-                let client_id = client_id.ok_or("needs a `client_id`: it is who is asking")?;
+                let client_id = client_id.ok_or("needs a `client_id`, which it authenticates")?;
                 let maker = maker.clone();
                 Means::Made(maker, Arc::new(self.said(client_id, url, profile)?))
             }
@@ -271,7 +272,7 @@ impl ClientAssertion {
         Ok(Prover { means, assertion_type })
     }
 
-    /// Whether anything is set that is for those alone that are made here.
+    /// Whether there is a setting that a third party's assertion cannot have.
     fn says_something(&self) -> bool {
         #[cfg(feature = "jwt")]
         let has_certificate = self.certificate.is_some();
@@ -288,15 +289,15 @@ impl ClientAssertion {
     fn check(&self, maker: &Maker) -> Result<(), &'static str> {
         match maker {
             Maker::Signer(_) if self.algorithm.is_some() => {
-                Err("has an `algorithm`, which its signer has already")
+                Err("has an `algorithm`, which its signer chooses")
             }
             Maker::Signer(_) => Ok(()),
             #[cfg(feature = "jwt")]
             Maker::PrivateKey(key) => {
                 if self.algorithm.map(SigningAlgorithm::key_kind) == Some(KeyKind::Secret) {
-                    return Err("has an `algorithm` that is for `client_secret` alone");
+                    return Err("has an `algorithm` that is only for `client_secret`");
                 }
-                // One that is in a file may not be there yet.
+                // A key in a file may not be there yet.
                 let Some(text) = key.fixed() else { return Ok(()) };
                 let usual = SigningAlgorithm::Rs256;
                 let found = parse(text).and_then(|key| key.algorithm(self.algorithm, usual));
@@ -304,13 +305,13 @@ impl ClientAssertion {
             }
             #[cfg(feature = "jwt")]
             Maker::ClientSecret(_) if self.certificate.is_some() => {
-                Err("has a `certificate`, which a secret has not")
+                Err("has a `certificate`, which a secret cannot have")
             }
             #[cfg(feature = "jwt")]
             Maker::ClientSecret(secret) => {
                 let algorithm = self.algorithm.unwrap_or(SigningAlgorithm::Hs256);
                 if algorithm.key_kind() != KeyKind::Secret {
-                    return Err("has an `algorithm` that is for `private_key` alone");
+                    return Err("has an `algorithm` that is only for `private_key`");
                 }
                 let checked = secret.fixed().map_or(Ok(()), |text| check_secret(algorithm, text));
                 checked.map_err(Unusable::text)
@@ -327,12 +328,12 @@ impl ClientAssertion {
         let audience = match self.audience.or(profile.audience) {
             None => {
                 return Err(
-                    "needs to know whom it is for: say the authorization server's issuer by \
-                     `.issuer(\"https://…\")` on it, as the server's metadata have it",
+                    "has no audience: set the authorization server's issuer with \
+                     `.issuer(\"https://…\")` on it, as in the server's metadata",
                 );
             }
             Some(Audience::Issuer(issuer)) if Url::parse(&issuer).is_err() => {
-                return Err("has an `issuer` that is no absolute URL (RFC 8414 §2)");
+                return Err("has an `issuer` that is not an absolute URL (RFC 8414 §2)");
             }
             Some(Audience::Issuer(text) | Audience::Exactly(text)) => text,
             Some(Audience::TokenEndpoint) => url
@@ -353,7 +354,7 @@ impl ClientAssertion {
         }
         let life = self.lifetime.unwrap_or(LIFE);
         if life.subsec_nanos() > 0 || life.is_zero() || life > LONGEST_LIFE {
-            return Err("has a `lifetime` that is none in whole seconds from 1 s to an hour");
+            return Err("has a `lifetime` that is not in whole seconds from 1 s to an hour");
         }
         Ok(Said {
             client_id: client_id.to_owned(),
@@ -414,12 +415,12 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// For a service whose issuer is known.
+    /// A service whose issuer is known.
     pub(crate) fn issuer(issuer: String) -> Self {
         Self { audience: Some(Audience::Issuer(issuer)), ..Self::default() }
     }
 
-    /// For a service that takes nothing but the URL of its token endpoint.
+    /// A service that accepts only the URL of its token endpoint.
     pub(crate) fn token_endpoint() -> Self {
         Self { audience: Some(Audience::TokenEndpoint), ..Self::default() }
     }

@@ -1,12 +1,11 @@
-//! Keys that never leave where they are kept.
+//! Keys that never leave their KMS or HSM.
 
 use std::{fmt, pin::Pin};
 
 use super::algorithm::SigningAlgorithm;
 use crate::error::BoxError;
 
-/// Signs assertions with a key that this program does not have: in a KMS, an HSM, a TPM, an
-/// agent.
+/// Signs assertions with a key outside this program: in a KMS, an HSM, a TPM, an agent.
 ///
 /// ```
 /// use tower_bearer::{
@@ -23,7 +22,7 @@ use crate::error::BoxError;
 ///     }
 ///
 ///     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
-///         // Ask it to hash `message` and to sign that.
+///         // Ask it to hash `message` and to sign the hash.
 /// #       let _ = message;
 ///         Ok(vec![0; 64])
 ///     }
@@ -38,29 +37,29 @@ use crate::error::BoxError;
 /// # Ok::<(), tower_bearer::oauth2::InvalidEndpoint>(())
 /// ```
 ///
-/// It is called from any thread, hence its bounds.
+/// The endpoint calls it from any thread, hence its bounds.
 pub trait Signer: Send + Sync + 'static {
-    /// How it signs.
+    /// Returns the algorithm.
     fn algorithm(&self) -> SigningAlgorithm;
 
-    /// The id of the key (`kid`), by which the service finds the public one. The
-    /// [id of the assertion](super::ClientAssertion::key_id) comes before it.
+    /// Returns the id of the key (`kid`), by which the service finds the public key. The
+    /// [id set on the assertion](super::ClientAssertion::key_id) takes precedence.
     fn key_id(&self) -> Option<String> {
         None
     }
 
-    /// Signs a message, which it has to hash first if the algorithm does.
+    /// Signs a message. It must hash the message first, if the algorithm does.
     ///
-    /// The signature of ECDSA may be two numbers of a fixed length (RFC 7518 §3.4) or DER, as most
-    /// services give it.
+    /// An ECDSA signature may be two numbers of a fixed length (RFC 7518 §3.4), or DER, as most
+    /// services return it.
     ///
     /// # Errors
     ///
-    /// Whatever prevented it. The failure is taken for one that may pass. Its text is shown.
+    /// If signing fails. The failure counts as transient, and errors show its text.
     fn sign(&self, message: &[u8]) -> impl Future<Output = Result<Vec<u8>, BoxError>> + Send;
 }
 
-/// A signer whose type is forgotten. A signature is made once an hour: its box is free.
+/// A type-erased signer. At one signature an hour, the cost of a box does not matter.
 pub(super) trait AnySigner: Send + Sync {
     fn algorithm(&self) -> SigningAlgorithm;
     fn key_id(&self) -> Option<String>;

@@ -1,4 +1,4 @@
-//! From settings to an endpoint, by the checks that they have to pass.
+//! Checks the settings and builds an endpoint from them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,20 +22,20 @@ use super::{
 };
 use crate::{observe::Label, origin::Origin, secret::Secret};
 
-/// How long an exchange of a refresh token may take, if no timeout is set. The endpoint has to
-/// be the one that gives it up, because only the endpoint can repeat it.
+/// How long an exchange of a refresh token may take if no timeout is set. The endpoint must be the
+/// one to abandon it, because only the endpoint can repeat it.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl TokenEndpointBuilder {
-    /// Checks every setting and makes the endpoint. Nothing is sent, and no secret is read.
+    /// Checks every setting and makes the endpoint. It sends nothing and reads no secret.
     ///
-    /// A placeholder that was never filled in (`{tenant}`, `<your-id>`) is an error in the URL, in
-    /// the client id, and in the fixed text of a parameter or a header that is an API key by its
-    /// name. Other secrets may look like anything, and are left alone.
+    /// A placeholder that you have not filled in (`{tenant}`, `<your-id>`) is an error in the URL,
+    /// in the client id, and in the fixed text of a parameter or a header that is an API key by its
+    /// name. Other secrets may look like anything, and are not checked.
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] names the setting that cannot be used and says why.
+    /// [`InvalidEndpoint`] names the invalid setting and the reason.
     pub fn build(mut self) -> Result<TokenEndpoint, InvalidEndpoint> {
         let (uri, origin) = self.checked_url()?;
         if self.name.as_deref() == Some("") {
@@ -96,13 +96,13 @@ impl TokenEndpointBuilder {
         }
         let (uri, origin) = checks::url(&self.url, self.allow_plaintext)?;
         if self.certificate().is_some() && !origin.is_https() {
-            let problem = "is shown to nobody, because the `url` is not https";
+            let problem = "is never presented, because the `url` is not https";
             return Err(InvalidEndpoint::setting("client_certificate", problem));
         }
         Ok((uri, origin))
     }
 
-    /// How to find out where the endpoint is.
+    /// How the endpoint is found.
     fn location(
         &self,
         uri: Uri,
@@ -141,7 +141,7 @@ impl TokenEndpointBuilder {
         Ok(Location::Discovered(Box::new(discovery)))
     }
 
-    /// What is shown when a connection is made, and its key.
+    /// The client certificate and its key.
     #[cfg(feature = "reqwest")]
     fn certificate(&self) -> Option<&(Secret, Secret)> {
         self.ready_made.certificate.as_ref()
@@ -153,7 +153,7 @@ impl TokenEndpointBuilder {
         None
     }
 
-    /// The transport that was given, or else the ready-made one.
+    /// The configured transport, or the ready-made one.
     #[cfg(feature = "reqwest")]
     fn checked_transport(
         &mut self,
@@ -166,7 +166,7 @@ impl TokenEndpointBuilder {
         match self.ready_made.first_set() {
             Some(name) => Err(InvalidEndpoint::setting(
                 name,
-                "is a setting of the ready-made transport: the one that is given has its own",
+                "is a setting of the ready-made transport: configure the one given to `.transport(..)`",
             )),
             None => Ok(given),
         }
@@ -176,7 +176,7 @@ impl TokenEndpointBuilder {
     fn checked_transport(&mut self, _: &Origin) -> Result<Box<dyn Transport>, InvalidEndpoint> {
         self.transport.take().ok_or(InvalidEndpoint::setting(
             "transport",
-            "is missing: give one, or enable feature `reqwest` for the ready-made one",
+            "is missing: set one, or enable feature `reqwest` for the ready-made one",
         ))
     }
 
@@ -196,14 +196,14 @@ impl TokenEndpointBuilder {
             (Some(_), _) if self.client_secret.is_some() => {
                 return Err(InvalidEndpoint::setting(
                     "client_secret",
-                    "would be sent beside a `client_assertion`, which stands in its place",
+                    "would be sent beside a `client_assertion`, which replaces it: remove one of them",
                 ));
             }
             (Some(_), None | Some(ClientAuth::Body | ClientAuth::None)) => ClientAuth::None,
             (Some(_), Some(_)) => {
                 return Err(InvalidEndpoint::setting(
                     "client_auth",
-                    "is Basic, which a `client_assertion` stands in place of",
+                    "is Basic, which a `client_assertion` replaces: remove one of them",
                 ));
             }
         };
@@ -214,13 +214,13 @@ impl TokenEndpointBuilder {
             }
             (ClientAuth::BasicRaw, Some(id)) if id.contains(':') => Err(InvalidEndpoint::setting(
                 "client_id",
-                "has a `:`, where raw Basic ends the id (RFC 7617 §2)",
+                "has a `:`, which ends the id in raw Basic (RFC 7617 §2)",
             )),
             (ClientAuth::None, _) if self.client_secret.is_some() => Err(InvalidEndpoint::setting(
                 "client_secret",
                 "would not be sent with `ClientAuth::None`",
             )),
-            // The id is the only thing that tells clients apart (RFC 8705 §2).
+            // Only the id distinguishes clients (RFC 8705 §2).
             (ClientAuth::None, None) if is_certified && needs_client => {
                 Err(InvalidEndpoint::setting("client_id", "is missing"))
             }
@@ -236,7 +236,7 @@ impl TokenEndpointBuilder {
             profile.audience.get_or_insert_with(|| Audience::Issuer(issuer.clone()));
         }
         let client_id = self.client_id.as_deref();
-        // The metadata say it, and they are not read here.
+        // The metadata name the URL, and the first fetch reads them.
         let url = self.issuer.is_none().then(|| uri.to_string());
         let invalid = |problem| InvalidEndpoint::setting("client_assertion", problem);
         let prover = assertion.prover(client_id, url.as_deref(), profile).map_err(invalid)?;

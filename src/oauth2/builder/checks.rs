@@ -1,4 +1,4 @@
-//! What a setting must be.
+//! The checks of settings.
 
 use std::time::Duration;
 
@@ -22,20 +22,20 @@ const OWN_PARAMS: [&str; 7] =
 /// Parameters that `.client_assertion(..)` sends.
 const ASSERTION_PARAMS: [&str; 2] = ["client_assertion", "client_assertion_type"];
 
-/// What is wrong with a placeholder. It is not shown, because something else could stand in it.
+/// The error of a placeholder. It does not show the text, which may be something else.
 pub(super) const PLACEHOLDER: &str =
-    "is a placeholder, a name in brackets: put in its place what it stands for";
+    "is a placeholder, a name in brackets: replace it by its value";
 
-/// A setting of a token endpoint that cannot be used.
+/// An invalid setting of a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEndpoint {
     /// The URL.
     #[error("the token endpoint's `url` {0}")]
     Url(&'static str),
-    /// The URL would have the credentials sent in the clear.
+    /// The URL would send the credentials in cleartext.
     #[error(
-        "the token endpoint's `url` is {0}, where the credentials could be read on the way: use \
+        "the token endpoint's `url` is {0}, which would send the credentials in cleartext: use \
          `https://`, or `.allow_plaintext()` if you must"
     )]
     Plaintext(Origin),
@@ -63,7 +63,7 @@ pub enum InvalidEndpoint {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// A variable of the environment that a provider is configured by.
+    /// An environment variable that configures a provider.
     #[error("the environment variable {name} {problem}")]
     Variable {
         /// The name of the variable.
@@ -105,8 +105,8 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
 }
 
 const PLACEHOLDER_IN_IT: &str =
-    "has a placeholder in it, a name in brackets: put in its place what it stands for";
-const UNREADABLE: &str = "is no valid URL";
+    "contains a placeholder, a name in brackets: replace it by its value";
+const UNREADABLE: &str = "is not a valid URL";
 const FRAGMENT: &str = "has a fragment, which is never sent";
 const PORT: &str = "has a port that is not a number from 1 to 65535";
 
@@ -125,8 +125,8 @@ pub(super) fn issuer(
         match address::parse(issuer, allow_plaintext) {
             Ok(issuer) => return Ok(issuer),
             Err(UrlProblem::Plaintext(_)) => {
-                "is plain http to another machine, where anybody on the way could answer in its \
-                 place: use `https://`, or `.allow_plaintext()` if you must"
+                "is plain http to another host, where an attacker on the path could answer in \
+                 its place: use `https://`, or `.allow_plaintext()` if you must"
             }
             Err(UrlProblem::NotAbsolute) => {
                 "is not absolute: write it like `https://auth.example.com`"
@@ -142,14 +142,14 @@ pub(super) fn issuer(
 
 pub(super) fn resource(resource: &str) -> Result<(), InvalidEndpoint> {
     let problem = match Url::parse(resource) {
-        Err(_) => "is no absolute URI (RFC 8707 §2)",
+        Err(_) => "is not an absolute URI (RFC 8707 §2)",
         Ok(_) if resource.contains('#') => "has a fragment (RFC 8707 §2)",
         Ok(_) => return Ok(()),
     };
     Err(InvalidEndpoint::setting("resource", problem))
 }
 
-/// No parameter may come twice (RFC 6749 §3.2).
+/// No parameter may occur twice (RFC 6749 §3.2).
 pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     for (at, (name, value)) in params.iter().enumerate() {
         let problem = if name.is_empty() {
@@ -158,9 +158,9 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
             "has a method of its own: use that"
         } else if ASSERTION_PARAMS.contains(&name.as_str()) {
             "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for one \
-             that somebody else gives"
+             that a third party issues"
         } else if params.iter().take(at).any(|(earlier, _)| earlier == name) {
-            "is there already, and may come only once (RFC 6749 §3.2)"
+            "is set twice, and may occur only once (RFC 6749 §3.2)"
         } else if is_unfilled(name, value) {
             PLACEHOLDER
         } else {
@@ -171,7 +171,7 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     Ok(())
 }
 
-/// Whether it is an API key that was never filled in.
+/// Whether it is an API key that is still a placeholder.
 fn is_unfilled(name: &str, value: &Text) -> bool {
     placeholder::is_api_key(name) && value.fixed().is_some_and(placeholder::is_one)
 }
@@ -192,14 +192,14 @@ pub(super) fn timeouts(
     }
 }
 
-/// The headers that are the same each time, and those that are secrets.
+/// The fixed headers, and those that are secrets.
 pub(super) fn headers(
     user_agent: &str,
     extra: Vec<(String, Text)>,
 ) -> Result<(HeaderMap, Vec<(HeaderName, Secret)>), InvalidEndpoint> {
     let mut headers = HeaderMap::new();
     let user_agent = HeaderValue::from_str(user_agent)
-        .map_err(|_| InvalidEndpoint::setting("user_agent", "is no header value"))?;
+        .map_err(|_| InvalidEndpoint::setting("user_agent", "is not a header value"))?;
     headers.insert(header::USER_AGENT, user_agent);
     let mut secret_headers = Vec::new();
     for (name, value) in extra {
@@ -219,10 +219,10 @@ pub(super) fn headers(
 }
 
 fn header_name(name: &str) -> Result<HeaderName, &'static str> {
-    let name: HeaderName = name.parse().map_err(|_| "is no header name")?;
+    let name: HeaderName = name.parse().map_err(|_| "is not a header name")?;
     let is_ours = [header::AUTHORIZATION, header::HOST, header::TRANSFER_ENCODING].contains(&name);
     if is_ours || name.as_str().starts_with("content-") {
-        return Err("is not to be set: the request has its own");
+        return Err("cannot be set: the request has its own");
     }
     if name == header::USER_AGENT {
         return Err("has a method of its own: use `.user_agent`");
@@ -231,7 +231,7 @@ fn header_name(name: &str) -> Result<HeaderName, &'static str> {
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, &'static str> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that is no header's")?;
+    let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that no header can carry")?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,4 +1,4 @@
-//! Which grant was chosen, and what it takes.
+//! The chosen grant and its parameters.
 
 use super::{
     super::{
@@ -18,21 +18,21 @@ const REFRESH_TOKEN: &str = "refresh_token";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
-/// The parameters that the token of a request's subject is.
+/// The parameter that carries the token of a request's subject.
 const SUBJECT_TOKEN: &str = "subject_token";
 const ASSERTION: &str = "assertion";
 
-/// The grant that was chosen last.
+/// The grant that was set last.
 pub(super) enum Chosen {
-    /// What it takes is among the parameters.
+    /// Its values are among the parameters.
     Plain(String),
     RefreshToken(Secret),
     TokenExchange(TokenExchange),
     JwtBearer(Secret),
-    /// The assertion is signed here, with the key of a service account.
+    /// An assertion that this crate signs with the key of a service account.
     #[cfg(feature = "jwt")]
     ServiceAccount(Secret),
-    /// The assertion is the token of the request's subject.
+    /// An assertion that is the token of the request's subject.
     #[cfg(feature = "keyed")]
     JwtBearerOnBehalfOf,
 }
@@ -53,7 +53,7 @@ impl Chosen {
         }
     }
 
-    /// What signs the grant.
+    /// The signer of the grant.
     #[cfg(feature = "jwt")]
     pub(super) fn service_account(&self) -> Option<ServiceAccount> {
         match self {
@@ -72,7 +72,7 @@ impl Chosen {
         has_hook: bool,
     ) -> Result<(), InvalidEndpoint> {
         if has_hook && !self.is_refresh() {
-            let problem = "would never be called without `.refresh_token(..)`";
+            let problem = "would never be called: add `.refresh_token(..)`";
             return Err(InvalidEndpoint::setting("on_new_refresh_token", problem));
         }
         match self {
@@ -102,7 +102,7 @@ impl Chosen {
         }
     }
 
-    /// The parameter that the token of the request's subject is, if it is one.
+    /// The parameter that carries the token of the request's subject, if there is one.
     fn subject(&self) -> Option<&'static str> {
         match self {
             Self::TokenExchange(exchange) if exchange.takes_subject() => Some(SUBJECT_TOKEN),
@@ -112,7 +112,7 @@ impl Chosen {
         }
     }
 
-    /// The grant, its own parameters, and the type of token that has to come of it.
+    /// The grant, its own parameters, and the type of token that it must return.
     pub(super) fn into_parts(
         self,
         hook: Option<Box<Hook>>,
@@ -138,11 +138,11 @@ impl Chosen {
     }
 }
 
-/// No parameter may come twice (RFC 6749 §3.2).
+/// No parameter may occur twice (RFC 6749 §3.2).
 fn no_other(own: &[&str], params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     match params.iter().find(|(name, _)| own.contains(&name.as_str())) {
         Some((name, _)) => {
-            let problem = "is the grant's own, which has a setting for it";
+            let problem = "belongs to the grant: use the grant's own setting";
             Err(InvalidEndpoint::Param { name: name.clone(), problem })
         }
         None => Ok(()),

@@ -1,8 +1,8 @@
-//! Texts that were copied from a documentation and never filled in: `{apikey}`, `<your-id>`.
+//! Texts copied from documentation and never filled in: `{apikey}`, `<your-id>`.
 //!
 //! The rule is narrow, because ids and keys may look like anything: a name in braces or angle
-//! brackets, which begins with a letter and has none but letters, `_`, `-`, `.` and spaces. So
-//! neither JSON nor a GUID in braces is one.
+//! brackets that begins with a letter and has only letters, `_`, `-`, `.` and spaces. So JSON and a
+//! GUID in braces are not placeholders.
 
 /// Whether a text is a placeholder and nothing else.
 pub(super) fn is_one(text: &str) -> bool {
@@ -11,7 +11,7 @@ pub(super) fn is_one(text: &str) -> bool {
     inside('{', '}').or_else(|| inside('<', '>')).is_some_and(is_name)
 }
 
-/// Whether there is a placeholder somewhere in a text.
+/// Whether a text contains a placeholder.
 pub(super) fn is_in(text: &str) -> bool {
     let inside = |open: char, close: char| {
         text.split(open).skip(1).filter_map(move |tail| Some(tail.split_once(close)?.0))

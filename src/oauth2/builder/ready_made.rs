@@ -1,4 +1,4 @@
-//! The ready-made transport: what can be set about it, and making it.
+//! The settings of the ready-made transport, and its construction.
 
 use std::{error::Error, fmt::Write, time::Duration};
 
@@ -20,14 +20,14 @@ const ROOT_CERTIFICATE: &str = "root_certificate";
 const CLIENT_CERTIFICATE: &str = "client_certificate";
 const PROXY: &str = "proxy";
 
-/// What is set about the ready-made transport alone.
+/// The settings of the ready-made transport.
 #[derive(Default)]
 pub(super) struct ReadyMade {
-    /// Certificates in PEM, one or more in each.
+    /// Certificates in PEM, at least one in each.
     pub(super) root_certificates: Vec<Vec<u8>>,
-    /// The client's own certificate, and its key.
+    /// The client's certificate and its key.
     pub(super) certificate: Option<(Secret, Secret)>,
-    /// There may be a password in it.
+    /// It may contain a password.
     pub(super) proxy: Option<Zeroizing<String>>,
 }
 
@@ -38,7 +38,7 @@ impl ReadyMade {
     ///
     /// # Errors
     ///
-    /// [`InvalidEndpoint`] if one of the settings cannot be, or TLS cannot be set up.
+    /// [`InvalidEndpoint`] if a setting is invalid, or TLS cannot be set up.
     pub(super) fn transport(
         &self,
         origin: &Origin,
@@ -48,7 +48,7 @@ impl ReadyMade {
         let recipe = ClientRecipe {
             roots: self.roots()?,
             proxy: self.proxy(origin, allow_plaintext)?,
-            // A proxy of the environment would read the credentials.
+            // A proxy from the environment would read the credentials.
             is_direct: !origin.is_https() || origin.is_loopback(),
             connect_timeout,
         };
@@ -65,7 +65,7 @@ impl ReadyMade {
         })
     }
 
-    /// The name of a setting that was made: a transport of the user's would not heed it.
+    /// The name of a setting in use, which a transport of the user's would ignore.
     pub(super) fn first_set(&self) -> Option<&'static str> {
         if !self.root_certificates.is_empty() {
             return Some(ROOT_CERTIFICATE);
@@ -103,19 +103,19 @@ impl ReadyMade {
         }
         let url = Url::parse(proxy).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let proxy = url.and_then(|url| Proxy::all(url).ok());
-        let wanted = "is no `http` or `https` URL: write it like `http://proxy.example.com:3128`";
+        let wanted = "is not an `http` or `https` URL: write it like `http://proxy.example.com:3128`";
         proxy.map(Some).ok_or(invalid(wanted))
     }
 }
 
-/// Whether each is a certificate: reqwest looks at them only when it sets up TLS, where more
-/// than one thing can fail.
+/// Whether each is a certificate. reqwest parses them only when it sets up TLS, which can fail for
+/// other reasons too.
 fn has_only_certificates(roots: &[Certificate]) -> bool {
     let only = || Client::builder().no_proxy().tls_certs_only(roots.iter().cloned());
     roots.is_empty() || only().build().is_ok()
 }
 
-/// Looks at what never changes. What is read later is looked at then.
+/// Checks fixed texts. Texts that a fetch reads are checked then.
 fn check(
     transport: &CertificateTransport,
     certificate: &Secret,
@@ -140,7 +140,7 @@ fn failed(error: &reqwest::Error) -> InvalidEndpoint {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
-        // A `String` takes all that is written.
+        // Writing to a `String` never fails.
         let _ = write!(text, ": {cause}");
         next = cause.source();
     }

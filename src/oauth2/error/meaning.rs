@@ -1,8 +1,8 @@
-//! What the OAuth errors of token services mean.
+//! The meaning of token services' OAuth errors.
 
-/// Codes that a service uses for what passes by itself, whatever the status: RFC 6749
-/// §4.1.2.1, RFC 8628 §3.5, Google's `internal_failure`, and RFC 9449 §8 (a transport that
-/// signs `DPoP` proofs has learnt the nonce by then).
+/// Codes of transient failures, whatever the status: RFC 6749 §4.1.2.1, RFC 8628 §3.5, Google's
+/// `internal_failure`, and RFC 9449 §8 (a transport that signs `DPoP` proofs has then learnt the
+/// nonce).
 const PASSING: [&str; 6] = [
     "authorization_pending",
     "internal_failure",
@@ -12,18 +12,18 @@ const PASSING: [&str; 6] = [
     "use_dpop_nonce",
 ];
 
-/// Codes that only the user can do something about: `OpenID` Connect Core §3.1.2.6, and Entra's.
+/// Codes that only the user can resolve: `OpenID` Connect Core §3.1.2.6, and Entra's.
 const INTERACTION: [&str; 4] =
     ["consent_required", "insufficient_claims", "interaction_required", "login_required"];
 
-/// Codes that are about what was asked for: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
+/// Codes about what the request asks for: RFC 6749 §4.1.2.1 and §5.2, RFC 8707 §2.
 const ASKED: [&str; 3] = ["access_denied", "invalid_scope", "invalid_target"];
 
-/// Codes that are about the client (RFC 6749 §5.2).
+/// Codes about the client (RFC 6749 §5.2).
 const CLIENT: [&str; 3] = ["invalid_client", "unauthorized_client", "unsupported_grant_type"];
 
-/// Codes that may be the label of a number: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707
-/// §2, `OpenID` Connect Core §3.1.2.6.
+/// Codes that may be a metric's label: RFC 6749 §5.2 and §4.1.2.1, RFC 8628 §3.5, RFC 8707 §2,
+/// `OpenID` Connect Core §3.1.2.6.
 const KNOWN: [&str; 16] = [
     "access_denied",
     "authorization_pending",
@@ -43,20 +43,20 @@ const KNOWN: [&str; 16] = [
     "unsupported_grant_type",
 ];
 
-/// What an OAuth error means for what comes next.
+/// What an OAuth error means for the next request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// The failure passes by itself.
+    /// The failure is transient.
     Passing,
-    /// The grant is no longer good (RFC 6749 §5.2).
+    /// The grant is no longer valid (RFC 6749 §5.2).
     InvalidGrant,
-    /// The user has to do something.
+    /// The user must act.
     Interaction,
-    /// What was asked for cannot be had.
+    /// The service does not grant what the request asks for.
     Asked,
-    /// The client cannot have it, whatever is asked for.
+    /// The service refuses the client, whatever the request asks for.
     Client,
-    /// Another failure, or none.
+    /// Another error, or none.
     Other,
 }
 
@@ -82,7 +82,7 @@ impl Meaning {
     }
 }
 
-/// The code itself, if it may be the label of a number.
+/// The code itself, if it may be a metric's label.
 pub(super) fn known(code: &str) -> Option<&'static str> {
     KNOWN.into_iter().find(|known| *known == code)
 }

@@ -1,11 +1,11 @@
-//! An error in words.
+//! The text of an error.
 
 use std::fmt;
 
 use super::{Inner, kind::EndpointErrorKind as Kind};
 
 impl fmt::Display for Inner {
-    /// What happened, what the service said, what to do.
+    /// What happened, the service's own words, and what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = if self.is_metadata {
             format!("the metadata {} (`discover`)", self.endpoint)
@@ -24,12 +24,12 @@ impl fmt::Display for Inner {
             Kind::Unreadable(what) => write!(f, "{at} answered with {what}"),
             Kind::MissingToken => write!(f, "{at} answered without an access token"),
             Kind::InvalidToken(invalid) => write!(f, "{at} answered with a bad token: {invalid}"),
-            Kind::NotBearer => write!(f, "{at} answered with a token that is no bearer token"),
-            Kind::RefreshTokenLost => write!(f, "{at} no longer knows the refresh token"),
+            Kind::NotBearer => write!(f, "{at} answered with a token that is not a bearer token"),
+            Kind::RefreshTokenLost => write!(f, "{at} no longer accepts the refresh token"),
             Kind::InvalidKey => write!(f, "the request's key is not for {at}"),
-            Kind::SubjectNotTaken => write!(f, "the grant at {at} takes no subject"),
+            Kind::SubjectNotTaken => write!(f, "the grant at {at} does not take a subject"),
             Kind::SubjectMissing => write!(f, "the grant at {at} needs a subject"),
-            Kind::SubjectExpired => write!(f, "the subject's token has expired: {at} is not asked"),
+            Kind::SubjectExpired => write!(f, "the subject's token has expired: nothing was sent to {at}"),
             Kind::OtherTokenType => write!(f, "{at} answered with a token of another type"),
             Kind::Metadata(problem) => write!(f, "{at} {problem}"),
             Kind::ClientCertificate(problem) => {
@@ -46,31 +46,31 @@ impl fmt::Display for Inner {
 }
 
 impl Inner {
-    /// What to do.
+    /// The remedy.
     fn advice(&self) -> Option<&'static str> {
         Some(match self.kind {
             Kind::SubjectNotTaken => {
-                "a token of the program's own must not stand in for a user's; use \
+                "the program's own token must not replace a user's; use \
                  `.token_exchange(..)` without a subject token that is fixed, or \
                  `.jwt_bearer_on_behalf_of()`"
             }
             Kind::SubjectMissing => {
-                "put one into the request's key by `TokenKey::on_behalf_of(..)`; a plain \
-                 `TokenCache` knows no keys, a `KeyedTokenCache` does"
+                "add one to the request's key with `TokenKey::on_behalf_of(..)`, and use a \
+                 `KeyedTokenCache`, as a plain `TokenCache` has no keys"
             }
             Kind::Redirected if self.is_metadata => {
-                "it is not followed: configure the issuer itself"
+                "redirects are not followed: configure the issuer itself"
             }
             Kind::Redirected => {
-                "it is not followed because it would replay the credentials; configure the URL \
-                 that it leads to"
+                "redirects are not followed because they would replay the credentials: \
+                 configure the URL that it leads to"
             }
             Kind::Refused if self.is_judged() => return None,
             Kind::Refused if self.is_metadata => "check the issuer",
             Kind::Refused => "check the URL",
             Kind::MissingToken if self.detail.is_none() => {
-                "if it has another name, say so by `.field(Field::AccessToken, ..)`; if it stands \
-                 deeper in the answer, write the source by `from_fn`"
+                "if it has another name, set that with `.field(Field::AccessToken, ..)`; if it is \
+                 nested deeper in the answer, write a source with `from_fn`"
             }
             Kind::RefreshTokenLost => {
                 "an exchange with an unknown outcome has probably spent it, and a new one is needed"

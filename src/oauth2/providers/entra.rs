@@ -1,4 +1,4 @@
-//! Microsoft Entra, of whom there are three ways to be asked.
+//! Microsoft Entra, with three ways to get a token.
 
 use std::{env, ffi::OsString, fmt::Display};
 
@@ -13,7 +13,7 @@ use crate::secret::Secret;
 /// The public cloud.
 const AUTHORITY: &str = "https://login.microsoftonline.com/";
 
-/// Microsoft Entra: client credentials in a tenant, which is an id or a domain name.
+/// Microsoft Entra: client credentials in a tenant, given as an id or a domain name.
 ///
 /// ```text
 /// POST https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token
@@ -23,15 +23,15 @@ const AUTHORITY: &str = "https://login.microsoftonline.com/";
 /// &scope=https%3A%2F%2Fgraph.microsoft.com%2F.default
 /// ```
 ///
-/// Entra needs a scope, which ends in `/.default` with this grant: that of one API, such as
-/// `https://graph.microsoft.com/.default`. Other clouds than the public one have other
-/// [URLs](TokenEndpointBuilder::url).
+/// Entra needs a scope of one API that ends in `/.default`, such as
+/// `https://graph.microsoft.com/.default`. For other clouds than the public one, set the
+/// [URL](TokenEndpointBuilder::url).
 ///
 /// Add a [`client_secret`](TokenEndpointBuilder::client_secret), or a
-/// [`client_assertion`](TokenEndpointBuilder::client_assertion). For one with a private key, Entra
-/// needs the certificate that was uploaded (`ClientAssertion::certificate`). It is made as Entra
-/// documents it: by `PS256`, for the URL of the token endpoint, with `JWT` as its type and with
-/// `nbf`.
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion). For an assertion with a private
+/// key, add the certificate that you have uploaded to Entra (`ClientAssertion::certificate`). The
+/// assertion follows Entra's documentation: `PS256`, the URL of the token endpoint as audience, the
+/// type `JWT`, and `nbf`.
 ///
 /// ```
 /// use tower_bearer::{Secret, oauth2::{ClientAssertion, providers}};
@@ -58,7 +58,7 @@ fn at(authority: &str, tenant: impl Display, client_id: impl Into<String>) -> To
         .assertion_profile(profile())
 }
 
-/// What Entra documents of assertions.
+/// Assertions as Entra documents them.
 fn profile() -> Profile {
     Profile {
         header_type: "JWT",
@@ -69,7 +69,7 @@ fn profile() -> Profile {
     }
 }
 
-/// Microsoft Entra Workload ID: client credentials of a pod, whose service account Entra trusts.
+/// Microsoft Entra Workload ID: client credentials of a pod whose service account Entra trusts.
 ///
 /// ```text
 /// POST {AZURE_AUTHORITY_HOST}/{AZURE_TENANT_ID}/oauth2/v2.0/token
@@ -80,10 +80,10 @@ fn profile() -> Profile {
 /// &client_assertion={what is in AZURE_FEDERATED_TOKEN_FILE}&scope={scope}
 /// ```
 ///
-/// The workload identity webhook sets the variables, if the pod has the label
-/// `azure.workload.identity/use: "true"`. They are read now: `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`,
-/// `AZURE_FEDERATED_TOKEN_FILE`, and `AZURE_AUTHORITY_HOST`, which may be missing and is the public
-/// cloud's then. The file itself is read anew for each fetch, because the kubelet replaces it.
+/// The workload identity webhook sets the variables if the pod has the label
+/// `azure.workload.identity/use: "true"`. This function reads `AZURE_TENANT_ID`, `AZURE_CLIENT_ID`,
+/// `AZURE_FEDERATED_TOKEN_FILE`, and the optional `AZURE_AUTHORITY_HOST` (default: the public
+/// cloud). Each fetch reads the file again, because the kubelet replaces it.
 ///
 /// Entra needs a scope: see [`entra`].
 ///
@@ -102,7 +102,7 @@ pub fn entra_workload_identity() -> Result<TokenEndpointBuilder, InvalidEndpoint
     WorkloadIdentity::from_env().map(WorkloadIdentity::builder)
 }
 
-/// What the environment of a pod says.
+/// The variables of a pod's environment.
 #[derive(Clone)]
 pub(crate) struct WorkloadIdentity {
     authority: String,
@@ -135,7 +135,7 @@ fn needed(name: &'static str) -> Result<String, InvalidEndpoint> {
     variable(name)?.ok_or(InvalidEndpoint::Variable { name, problem })
 }
 
-/// One that is empty is none.
+/// An empty variable counts as not set.
 fn variable(name: &'static str) -> Result<Option<String>, InvalidEndpoint> {
     let value = env::var_os(name).map(OsString::into_string).transpose();
     let value =
@@ -143,8 +143,8 @@ fn variable(name: &'static str) -> Result<Option<String>, InvalidEndpoint> {
     Ok(value.filter(|value| !value.is_empty()))
 }
 
-/// Microsoft Entra, on behalf of the user: the token of the request's
-/// [`Subject`](crate::Subject), which was issued for this client, for one that opens another API.
+/// Microsoft Entra on-behalf-of: exchanges the token of the request's [`Subject`](crate::Subject),
+/// which was issued for this client, for a token for another API.
 ///
 /// ```text
 /// POST https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token
@@ -155,9 +155,9 @@ fn variable(name: &'static str) -> Result<Option<String>, InvalidEndpoint> {
 /// &requested_token_use=on_behalf_of
 /// ```
 ///
-/// The tenant is an id or a domain name. Entra needs a scope, which is the endpoint's or the
-/// key's: `https://graph.microsoft.com/.default`. Other clouds than the public one have other
-/// [URLs](TokenEndpointBuilder::url). Where a policy wants more of the user (a second factor), the
+/// The tenant is an id or a domain name. Entra needs a scope, from the endpoint or the key, such as
+/// `https://graph.microsoft.com/.default`. For other clouds than the public one, set the
+/// [URL](TokenEndpointBuilder::url). If a policy requires more of the user (a second factor), the
 /// error [needs interaction](super::super::EndpointError::needs_interaction) and may have
 /// [claims](super::super::EndpointError::claims).
 #[cfg(feature = "keyed")]

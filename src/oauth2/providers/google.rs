@@ -3,7 +3,7 @@
 use super::super::{builder::TokenEndpointBuilder, endpoint::TokenEndpoint};
 use crate::secret::Secret;
 
-/// A Google service account: a grant that is signed with the key in its file, for a token of an
+/// A Google service account: a grant signed with the key in its file, for a token that lives an
 /// hour.
 ///
 /// ```text
@@ -13,14 +13,14 @@ use crate::secret::Secret;
 /// grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={JWT}
 /// ```
 ///
-/// The secret is the text of the key file, as `Secret::file("key.json")` reads it; it is read
-/// anew for each fetch. The scope is needed, and is signed as a part of the JWT: the endpoint's or the
-/// key's, such as `https://www.googleapis.com/auth/cloud-platform`. The JWT is for the URL of the
-/// endpoint, is signed by `RS256` and lives for an hour.
+/// The secret is the text of the key file, as `Secret::file("key.json")` reads it. Each fetch reads
+/// it again. A scope is required, from the endpoint or the key, such as
+/// `https://www.googleapis.com/auth/cloud-platform`; it is part of the JWT. The JWT's audience is
+/// the URL of the endpoint. It is signed with `RS256` and lives for an hour.
 ///
-/// The `token_uri` of the file is not trusted, so that whoever can write the file cannot choose where
-/// requests go: it has to be one of Google's, or the [URL](TokenEndpointBuilder::url) that you have
-/// set. Else the fetch fails and nothing is sent.
+/// The `token_uri` of the file must be one of Google's, or the [URL](TokenEndpointBuilder::url)
+/// that you have set, so that write access to the file does not control where requests go.
+/// Otherwise the fetch fails and nothing is sent.
 ///
 /// A file of another type (`authorized_user`, `external_account`) is an error.
 ///

@@ -1,4 +1,4 @@
-//! Okta, where the organization and each of its authorization servers have an endpoint.
+//! Okta: the organization and each of its authorization servers have an endpoint.
 
 use std::fmt::Display;
 
@@ -10,8 +10,8 @@ use super::{
     host::host,
 };
 
-/// Okta, the organization's own authorization server: client credentials for Okta's API. The
-/// organization is given as its domain (`example.okta.com`).
+/// Okta's organization authorization server: client credentials for Okta's API. Give the
+/// organization as its domain (`example.okta.com`).
 ///
 /// ```text
 /// POST https://{domain}/oauth2/v1/token
@@ -22,19 +22,19 @@ use super::{
 /// &client_assertion={JWT}&scope=okta.users.read
 /// ```
 ///
-/// This server takes no secrets: add a
-/// [`client_assertion`](TokenEndpointBuilder::client_assertion) with the private key of the app, and
-/// its [`key_id`](super::super::ClientAssertion::key_id) if the app has more than one. Okta documents
-/// the URL of the token endpoint as the audience, so that is what it is here. A scope is needed,
-/// such as `okta.users.read`, which was granted to the app and which a role of the app permits.
+/// This server accepts no secrets: add a
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) with the private key of the app,
+/// and its [`key_id`](super::super::ClientAssertion::key_id) if the app has more than one. The
+/// audience is the URL of the token endpoint, as Okta documents it. Add a scope, such as
+/// `okta.users.read`, that is granted to the app and permitted by one of its roles.
 ///
-/// Okta requires `DPoP` of new apps, unless that is turned off in the app's settings: with it, the
-/// error is `invalid_dpop_proof`.
+/// Okta requires `DPoP` of new apps, and refuses with `invalid_dpop_proof`: turn it off in the
+/// app's settings.
 pub fn okta(domain: impl Display, client_id: impl Into<String>) -> TokenEndpointBuilder {
     at(&host(domain), "v1/token", client_id).client_auth(ClientAuth::Body)
 }
 
-/// Okta, an authorization server of your own: client credentials for your APIs. It is given by its
+/// An Okta custom authorization server: client credentials for your APIs. Give the server by its
 /// id, which is `default` for the first one.
 ///
 /// ```text
@@ -46,8 +46,8 @@ pub fn okta(domain: impl Display, client_id: impl Into<String>) -> TokenEndpoint
 /// ```
 ///
 /// Add a [`client_secret`](TokenEndpointBuilder::client_secret), or a
-/// [`client_assertion`](TokenEndpointBuilder::client_assertion) as for [`okta`]. A scope of that
-/// server is needed, unless it has a default one.
+/// [`client_assertion`](TokenEndpointBuilder::client_assertion) as for [`okta`]. Add a scope of
+/// that server, unless it has a default scope.
 pub fn okta_authorization_server(
     domain: impl Display,
     server: impl Display,

@@ -1,4 +1,4 @@
-//! The members of an answer that matter, under whatever names they come.
+//! The relevant members of an answer, under all names that services use.
 
 mod nested;
 
@@ -12,18 +12,18 @@ use self::nested::Nested;
 use super::{Kind, form};
 use crate::json::{self, Json};
 
-/// A list of errors, where there is one in the place of a single error.
+/// The member with a list of errors in place of a single one.
 const ERROR_LIST: &str = "errors";
 
-/// A member of the answer that may have another name than the usual ones.
+/// A member of the answer whose name you can set.
 ///
 /// # Zero for ever
 ///
-/// Some services (Mailchimp) say `"expires_in": 0` of a token that does not expire. RFC 6749 §5.1
-/// has no such meaning, so two settings say it: look for the lifetime under a name that never
-/// comes, and let the policy's
-/// [`default_lifetime`](crate::RefreshPolicyBuilder::default_lifetime) say how long a token lives
-/// about which nothing is known: by default, until an API rejects it.
+/// Some services (Mailchimp) send `"expires_in": 0` for a token that does not expire. RFC 6749 §5.1
+/// gives zero no such meaning, so you need two settings. Set a name for the lifetime that the
+/// service never sends. The policy's
+/// [`default_lifetime`](crate::RefreshPolicyBuilder::default_lifetime) then applies: by default, a
+/// token without a lifetime lives until an API rejects it.
 ///
 /// ```
 /// # use http::{Request, Response};
@@ -57,48 +57,49 @@ const ERROR_LIST: &str = "errors";
 pub enum Field {
     /// The token: `access_token`.
     AccessToken,
-    /// Its type: `token_type`.
+    /// The type of the token: `token_type`.
     TokenType,
-    /// Its life in seconds: `expires_in`. Zero means that it has expired
-    /// ([unless told otherwise](#zero-for-ever)).
+    /// The lifetime in seconds: `expires_in`. Zero means that the token has expired
+    /// ([unless you set otherwise](#zero-for-ever)).
     ExpiresIn,
-    /// Its end in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`. Zero, or
-    /// a date before there was OAuth 2.0, is how some services say that they know of none.
+    /// The expiry in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`. Zero,
+    /// or a date before OAuth 2.0 existed, counts as none, because some services send that.
     ExpiresAt,
-    /// After how many seconds it is to be refreshed: `refresh_in`, as Microsoft's services say it.
+    /// The seconds until the token should be refreshed: `refresh_in`, which Microsoft's services
+    /// send.
     RefreshIn,
-    /// When it is to be refreshed, in seconds since 1970: `refresh_on`. It counts if there is no
-    /// `refresh_in`.
+    /// The time at which the token should be refreshed, in seconds since 1970: `refresh_on`. Used
+    /// if there is no `refresh_in`.
     RefreshOn,
     /// The refresh token: `refresh_token`.
     RefreshToken,
-    /// The scope that was granted: `scope`, a text, or a list of names.
+    /// The granted scope: `scope`, a text or a list of names.
     Scope,
-    /// The code of an error: `error`, else `errorCode`, which may also be an object with a code
-    /// and a message, or a list of such. Else the first of a list `errors`.
+    /// The code of an error: `error`, else `errorCode`, as a text, an object with a code and a
+    /// message, or a list of such. Else the first of a list `errors`.
     Error,
-    /// What is said about an error: `error_description`, else `errorMessage`, else `errorSummary`,
-    /// else the message that stands beside the code.
+    /// The description of an error: `error_description`, else `errorMessage`, else `errorSummary`,
+    /// else the message beside the code.
     ErrorDescription,
     /// A page with more about the error: `error_uri`.
     ErrorUri,
-    /// What the user has to prove: `claims`, a text, or an object, which is written as JSON.
+    /// What the user must prove: `claims`, a text, or an object, which becomes JSON text.
     Claims,
-    /// Which type the token of a token exchange is: `issued_token_type`.
+    /// The type of the token of a token exchange: `issued_token_type`.
     IssuedTokenType,
 }
 
-/// The names that were configured. Any other field has its usual ones.
+/// The configured names. Any other field has its usual ones.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FieldNames {
     configured: Vec<(Field, String)>,
 }
 
-/// The values that were found, with the rank of their names: the lowest is trusted most.
+/// The values found, with the rank of their names: the lowest takes precedence.
 #[derive(Default)]
 pub(super) struct Fields {
     found: Vec<(Field, usize, Scalar)>,
-    /// What stands deeper in an error, and in a list of errors.
+    /// Nested values of an error, and of a list of errors.
     nested: [Nested; 2],
     has_error_list: bool,
 }
@@ -109,7 +110,7 @@ pub(super) enum Scalar {
     Number(f64),
     /// `null`.
     Nothing,
-    /// `false`: no error, but no number either.
+    /// `false`: not an error, but not a number either.
     False,
     /// `true`, an array or an object.
     Other,
@@ -156,7 +157,7 @@ impl Field {
 // ===== impl FieldNames =====
 
 impl FieldNames {
-    /// Looks for a field under that name, and under that name alone.
+    /// Looks for a field under that name only.
     pub(crate) fn set(&mut self, field: Field, name: String) {
         self.configured.retain(|(configured, _)| *configured != field);
         self.configured.push((field, name));
@@ -166,7 +167,7 @@ impl FieldNames {
         self.configured.iter().map(|(_, name)| name.as_str())
     }
 
-    /// Which field that is, and the rank of the name.
+    /// The field with that name, and the rank of the name.
     fn find(&self, name: &str) -> Option<(Field, usize)> {
         Field::ALL.into_iter().find_map(|field| {
             let configured = self.configured.iter().find(|(configured, _)| *configured == field);
@@ -188,7 +189,7 @@ impl FieldNames {
 
 impl Fields {
     pub(super) fn from_json(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
-        // serde's own words are not shown: they quote the values.
+        // serde's own errors are not shown, because they quote values.
         let broken = |_| Kind::Unreadable("broken JSON");
         let mut json = serde_json::Deserializer::from_slice(body);
         let found = Members(names).deserialize(&mut json).map_err(broken)?;
@@ -210,7 +211,7 @@ impl Fields {
         Ok(fields)
     }
 
-    /// Every value of a field, the most trusted one first.
+    /// Every value of a field, by precedence.
     pub(super) fn all(&self, field: Field) -> impl Iterator<Item = &Scalar> {
         let ranks = 0..field.usual_names().len();
         ranks.filter_map(move |rank| {
@@ -219,7 +220,7 @@ impl Fields {
         })
     }
 
-    /// What stands deeper than the members of the answer: only an error does.
+    /// Nested values, which only an error has.
     pub(super) fn nested(&self, field: Field) -> Option<&str> {
         self.nested.iter().find_map(|nested| match field {
             Field::Error => nested.code.as_ref().map(|text| text.as_str()),
@@ -228,7 +229,7 @@ impl Fields {
         })
     }
 
-    /// Whether there is a list of errors with something in it.
+    /// Whether there is a list of errors that is not empty.
     pub(super) fn has_error_list(&self) -> bool {
         self.has_error_list
     }
@@ -238,7 +239,7 @@ impl Fields {
         self.nested[1] = Nested::of(errors);
     }
 
-    /// An error as the scalar that it should be; what it is instead is remembered.
+    /// An error as the scalar that it should be; other forms are kept as nested values.
     fn error(&mut self, error: Json<'_>) -> Scalar {
         match error {
             Json::List(_) if !nested::is_said(&error) => Scalar::Nothing,
@@ -250,7 +251,7 @@ impl Fields {
         }
     }
 
-    /// A scope as a text, whether it is one or a list of its names.
+    /// A scope as a text, from a text or a list of names.
     fn scope(scope: Json<'_>) -> Scalar {
         let Json::List(names) = scope else { return Scalar::of(scope) };
         let names: Option<Vec<_>> = names.iter().map(|name| json::text(name)).collect();
@@ -260,7 +261,7 @@ impl Fields {
         })
     }
 
-    /// Claims as a text, whether they are one or an object.
+    /// Claims as a text, from a text or an object.
     fn claims(written: &str, claims: Json<'_>) -> Scalar {
         match claims {
             Json::Object(_) => Scalar::Text(without_space(written)),
@@ -269,8 +270,7 @@ impl Fields {
         }
     }
 
-    /// A name that comes twice is an error (RFC 6749 §5.1): whichever were taken, somebody
-    /// else on the way could have taken the other.
+    /// A repeated name is an error (RFC 6749 §5.1): an intermediary might use the other value.
     fn add(&mut self, field: Field, rank: usize, value: Scalar) -> Result<(), Kind> {
         if self.found.iter().any(|(of, at, _)| (*of, *at) == (field, rank)) {
             return Err(Kind::Unreadable("the same member twice"));
@@ -280,7 +280,7 @@ impl Fields {
     }
 }
 
-/// JSON on one line, whoever wrote it on more.
+/// JSON on one line.
 fn without_space(json: &str) -> Zeroizing<String> {
     let mut line = Zeroizing::new(String::with_capacity(json.len()));
     let (mut in_text, mut is_escaped) = (false, false);
@@ -318,7 +318,7 @@ impl Scalar {
         }
     }
 
-    /// A number, also one that is written as a text.
+    /// A number, or a text that contains one.
     pub(super) fn number(&self) -> Option<f64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -327,12 +327,12 @@ impl Scalar {
         }
     }
 
-    /// Whether an error is said to be there: `null`, `false`, 0 and nothing say that there is none.
+    /// Whether the value reports an error: `null`, `false`, 0 and an empty text do not.
     pub(super) fn is_said(&self) -> bool {
         !matches!(self, Self::False) && !self.is_empty() && self.number() != Some(0.0)
     }
 
-    /// Whether nothing is said.
+    /// Whether the value is empty.
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Nothing => true,
@@ -344,8 +344,7 @@ impl Scalar {
 
 // ===== JSON =====
 
-/// Reads an object's members, and tells an object that cannot be taken from one that cannot
-/// be read.
+/// Reads an object's members, and distinguishes an unacceptable object from an unreadable one.
 struct Members<'a>(&'a FieldNames);
 
 impl<'de> DeserializeSeed<'de> for Members<'_> {

@@ -1,4 +1,4 @@
-//! Deletes what nobody asks for any more: records of keys, of which there may be one for each user.
+//! Deletes unused records of keys, of which there may be one per user.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::shared::names;
 
-/// How long a record of a key stays that nobody writes: longer than its token lives, or nearly so.
+/// The age at which an unwritten key's record is deleted: longer than nearly all tokens live.
 const AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The pause between two sweeps.
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -25,8 +25,8 @@ const DELETIONS: usize = 100;
 pub(super) struct Sweeper(Mutex<Option<Instant>>);
 
 impl Sweeper {
-    /// Deletes some old records of keys, unless that was done not long ago. What cannot be deleted
-    /// stays.
+    /// Deletes some old records of keys, unless the last sweep was recent. A file that cannot be
+    /// deleted stays.
     pub(super) fn sweep(&self, directory: &Path) {
         {
             let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ impl Sweeper {
 
 fn is_old(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".token"));
-    // As a slash is written in the name of a file.
+    // A slash as it is escaped in a file name.
     name.is_some_and(|name| names::is_of_key(&name.replace("%2f", "/")))
         && fs::symlink_metadata(path).is_ok_and(|it| {
             let age = it.modified().ok().and_then(|it| SystemTime::now().duration_since(it).ok());
@@ -54,21 +54,21 @@ fn is_old(path: &Path) -> bool {
         })
 }
 
-/// Deletes a record under its lock, and the lock: whoever has waited for that finds that it is not
-/// there any more, and makes another one.
+/// Deletes a record under its lock, and then the lock. A process that has waited for the lock sees
+/// that its file is gone, and makes another one.
 fn delete(record: &Path) {
     let path = record.with_extension("lock");
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let Ok(lock) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { return };
     let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-    // Somebody may have written it since.
+    // Another process may have written it since.
     if is_locked && is_there(&lock, &path) && is_old(record) && fs::remove_file(record).is_ok() {
-        // It stays locked until it is dropped.
+        // The lock is held until it is dropped.
         drop(fs::remove_file(&path));
     }
 }
 
-/// Whether that path leads to that file.
+/// Whether the path still names that file.
 pub(super) fn is_there(file: &File, path: &Path) -> bool {
     let of = |it: &fs::Metadata| (it.dev(), it.ino());
     matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(a), Ok(b)) if of(&a) == of(&b))

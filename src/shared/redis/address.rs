@@ -1,4 +1,4 @@
-//! Where a Redis server is, as its URL says.
+//! The address of a Redis server, from its URL.
 
 use std::net::IpAddr;
 
@@ -19,24 +19,24 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Reads a URL: `redis://` or, with TLS, `rediss://`; `valkey` in the place of `redis` is the
-    /// same. It may have a user and the number of a database.
+    /// Parses a URL: `redis://` or, with TLS, `rediss://`; `valkey` is a synonym of `redis`. It
+    /// may have a user and a database number.
     pub(super) fn parse(url: &str) -> Result<Self, RedisStoreError> {
         let invalid = RedisStoreError::InvalidUrl;
-        // What is wrong with it is not shown as it is: there may be a password in it.
-        let url = Url::parse(url).map_err(|_| invalid("is none"))?;
+        // The error does not show the URL, as it may contain a password.
+        let url = Url::parse(url).map_err(|_| invalid("is not a URL"))?;
         let is_tls = match url.scheme() {
             "redis" | "valkey" => false,
             "rediss" | "valkeys" => true,
-            _ => return Err(invalid("has another scheme than `redis` and `rediss`")),
+            _ => return Err(invalid("has a scheme other than `redis` and `rediss`")),
         };
         if url.password().is_some() {
             return Err(RedisStoreError::PasswordInUrl);
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err(invalid("has a query or a fragment, of which there are none"));
+            return Err(invalid("has a query or a fragment"));
         }
-        // These schemes are not those of the web: the host is text, whatever it looks like.
+        // For schemes outside the web the parser takes even an IPv4 address for a domain.
         let (host, is_loopback) = match url.host() {
             Some(Host::Domain(host)) if !host.is_empty() => host_of(host),
             Some(Host::Ipv4(address)) => (address.to_string(), address.is_loopback()),
@@ -49,14 +49,14 @@ impl Address {
         let database = match url.path().trim_matches('/') {
             "" => 0,
             number => {
-                number.parse().map_err(|_| invalid("has no number of a database at its end"))?
+                number.parse().map_err(|_| invalid("has a path that is not a database number"))?
             }
         };
         let port = url.port().unwrap_or(PORT);
         Ok(Self { host, port, is_tls, is_loopback, user, database })
     }
 
-    /// As it is shown.
+    /// The address for messages.
     pub(super) fn shown(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -66,7 +66,7 @@ impl Address {
     }
 }
 
-/// The host, and whether it is this machine.
+/// The host, and whether it is a loopback address.
 fn host_of(host: &str) -> (String, bool) {
     let is_loopback = match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
@@ -76,13 +76,13 @@ fn host_of(host: &str) -> (String, bool) {
 }
 
 fn decoded(text: &str) -> Result<String, RedisStoreError> {
-    // A form's value, but for its `+`, which is a space there and itself in a URL.
+    // Decoded as a form's value, in which `+` is a space, but in a URL `+` is itself.
     let pair = format!("={}", text.replace('+', "%2B"));
     let value = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value);
     value
         .filter(|value| !value.contains(char::REPLACEMENT_CHARACTER))
         .map(std::borrow::Cow::into_owned)
-        .ok_or(RedisStoreError::InvalidUrl("has a user that is no text"))
+        .ok_or(RedisStoreError::InvalidUrl("has a user that is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One connection to a Redis server, and how it begins.
+//! One connection to a Redis server, and its handshake.
 
 use std::{
     io,
@@ -36,21 +36,21 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// A connection that owes an answer for so long is dead: nobody waits for the network to say so.
+/// A connection that has not answered for so long is dead, before the network reports it.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The longest answer to `AUTH`.
 const MAX_LINE: usize = 512;
-/// The longest text of the server's that is shown.
+/// The longest text of the server that an error shows.
 const MAX_SHOWN: usize = 200;
 
-/// How to connect.
+/// The settings for connecting.
 pub(super) struct Recipe {
     pub(super) address: Address,
     pub(super) password: Option<Secret>,
     pub(super) tls: Option<TlsConnector>,
 }
 
-/// A connection that many ask over at a time.
+/// A connection that concurrent callers share.
 #[derive(Clone)]
 pub(super) struct Connection {
     redis: MultiplexedConnection,
@@ -59,9 +59,9 @@ pub(super) struct Connection {
 
 struct State {
     allowance: Allowance,
-    /// Whether an ask has failed.
+    /// Whether a command has failed.
     is_broken: AtomicBool,
-    /// Since when it owes an answer.
+    /// Since when an answer has been outstanding.
     owes_since: Mutex<Option<Instant>>,
     driver: JoinHandle<()>,
 }
@@ -73,7 +73,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 // ===== impl Connection =====
 
 impl Connection {
-    /// Whether nothing is to be expected of it any more.
+    /// Whether the connection must be replaced.
     pub(super) fn is_dead(&self) -> bool {
         let owes_since = *self.state.owes_since();
         self.state.is_broken.load(Ordering::Relaxed)
@@ -85,7 +85,7 @@ impl Connection {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, RedisStoreError> {
-        // The script itself may have to be sent, and the same again: three answers.
+        // `EVALSHA`, `SCRIPT LOAD` and `EVALSHA` again: up to three answers.
         for _ in 0..3 {
             self.state.allowance.one_answer_more();
         }
@@ -93,8 +93,8 @@ impl Connection {
         let answer = script.invoke_async(&mut self.redis.clone()).await;
         *self.state.owes_since() = None;
         answer.map_err(|error| {
-            // Whatever it is, a new connection asks for the password anew, and may lead to another
-            // server: this one may be a replica by now.
+            // After any failure reconnect: a new connection reads the password again, and may reach
+            // another server, as this one may be a replica by now.
             self.state.is_broken.store(true, Ordering::Relaxed);
             told(&error)
         })
@@ -114,7 +114,7 @@ impl Drop for State {
 }
 
 fn told(error: &RedisError) -> RedisStoreError {
-    // As the server has written it, if it has.
+    // The server's own words, if there are any.
     let text = match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => shown(&format!("{code} {detail}")),
         _ => shown(&error.to_string()),
@@ -128,7 +128,7 @@ fn told(error: &RedisError) -> RedisStoreError {
     }
 }
 
-/// What a server says, on one line and not too long.
+/// The server's text, on one line and truncated.
 fn shown(text: &str) -> String {
     text.chars().filter(|it| !it.is_control()).take(MAX_SHOWN).collect()
 }
@@ -148,7 +148,7 @@ impl Recipe {
         let settings = RedisConnectionInfo::default()
             .set_db(self.address.database.into())
             .set_skip_set_lib_name();
-        // Who asks waits no longer than he wants, and `is_dead` tells a silent server.
+        // No timeout here: callers have their own, and `is_dead` detects a silent server.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         allowance.one_answer_more();
         let (redis, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
@@ -173,8 +173,8 @@ impl Recipe {
     }
 }
 
-/// Sends user and password in a buffer that is wiped. What the server says is not shown but for
-/// its first word: some repeat what they do not understand.
+/// Sends user and password in a buffer that is wiped. Only the first word of an answer is shown, as
+/// some servers echo a command that they do not understand.
 async fn log_in(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     user: Option<&str>,
@@ -206,11 +206,11 @@ async fn log_in(
     Err(RedisStoreError::Refused(code.map(|byte| char::from(*byte)).collect()))
 }
 
-/// TLS to servers of the system's authorities, or of those alone.
+/// TLS that trusts the system's authorities, or only the given ones.
 pub(super) fn tls(roots: &[Vec<u8>]) -> Result<TlsConnector, RedisStoreError> {
     let invalid =
         |error: &dyn std::fmt::Display| RedisStoreError::RootCertificate(error.to_string());
-    // Not the process's own: it may have none, or two.
+    // Not the process's default provider: there may be none, or two to choose from.
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| invalid(&error))?;
@@ -223,14 +223,14 @@ pub(super) fn tls(roots: &[Vec<u8>]) -> Result<TlsConnector, RedisStoreError> {
         for pem in roots {
             let before = store.len();
             for certificate in CertificateDer::pem_slice_iter(pem) {
-                let certificate = certificate.map_err(|_| invalid(&"it is no PEM"))?;
+                let certificate = certificate.map_err(|_| invalid(&"it is not PEM"))?;
                 store.add(certificate).map_err(|error| invalid(&error))?;
             }
             if store.len() == before {
-                return Err(invalid(&"there is no certificate in the PEM"));
+                return Err(invalid(&"the PEM contains no certificate"));
             }
         }
-        // The same type as the other one's.
+        // The same type as the other branch.
         let verifier = tokio_rustls::rustls::client::WebPkiServerVerifier::builder_with_provider(
             Arc::new(store),
             Arc::clone(builder.crypto_provider()),

@@ -1,32 +1,33 @@
-//! Why a Redis store cannot be made, or does not answer.
+//! Errors of a Redis store.
 
 use std::io;
 
 use crate::secret::SecretError;
 
-/// Why a [`RedisStore`](super::RedisStore) cannot be made, or does not work. In the second case it
-/// is the cause of a [`StoreError`](crate::shared::StoreError).
+/// An error of building or using a [`RedisStore`](super::RedisStore). In use, it is the cause of a
+/// [`StoreError`](crate::shared::StoreError).
 ///
 /// It never shows a password.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedisStoreError {
-    /// The URL is none of a Redis server.
+    /// The URL does not name a Redis server.
     #[error("the URL of the Redis server {0}: write it like `rediss://redis.example.com:6379/0`")]
     InvalidUrl(&'static str),
-    /// There is a password in the URL, where it would be seen.
+    /// The URL contains a password, which logs and process lists would show.
     #[error(
-        "the URL of the Redis server has a password in it: take it out, and give it by `password`"
+        "the URL of the Redis server contains a password: remove it, and set it with `password`"
     )]
     PasswordInUrl,
-    /// A password would be readable on its way to that host.
+    /// The password would go to that host unencrypted.
     #[error(
-        "the password would go to {0} in clear: use `rediss://`, or `allow_plaintext` if you must"
+        "the password would go to {0} in cleartext: use `rediss://`, or `allow_plaintext` if you must"
     )]
     Plaintext(String),
-    /// What [`root_certificate`](super::RedisStoreBuilder::root_certificate) got cannot be used, or
-    /// the system's own certificates cannot.
-    #[error("no certificate to trust: {0}")]
+    /// The certificates given to
+    /// [`root_certificate`](super::RedisStoreBuilder::root_certificate), or those of the system,
+    /// cannot be used.
+    #[error("no root certificate can be used: {0}")]
     RootCertificate(String),
     /// The password cannot be read.
     #[error("the password of the Redis server cannot be read: {0}")]
@@ -34,22 +35,22 @@ pub enum RedisStoreError {
     /// The server cannot be reached, or TLS with it fails.
     #[error("the Redis server {0} cannot be reached: {1}")]
     Connect(String, #[source] io::Error),
-    /// The server takes neither this user nor this password. The word is the server's.
+    /// The server rejects the user or the password. The value is the server's error code.
     #[error(
-        "the Redis server does not take the user and password ({0}): see `password`, and the user \
-         in the URL"
+        "the Redis server rejects the user or password ({0}): check `password`, and the user in \
+         the URL"
     )]
     Refused(String),
-    /// The server answers with an error, or with what no Redis server answers.
-    #[error("the Redis server answers: {0}")]
+    /// The server answers with an error, or not as a Redis server does.
+    #[error("the Redis server answers with an error: {0}")]
     Answer(String),
-    /// The connection has ended before the answer.
-    #[error("the connection to the Redis server has ended: {0}")]
+    /// The connection ended before the answer.
+    #[error("the connection to the Redis server ended before the answer: {0}")]
     Lost(String),
-    /// The record is on another node.
+    /// The record is on another node of a cluster.
     #[error(
-        "the Redis server is a node of a cluster that does not have this record: give the address \
-         of one that has all, or of a proxy ({0})"
+        "the Redis server is a cluster node that does not have this record ({0}): use the URL of a \
+         server that has all records, or of a proxy"
     )]
     Moved(String),
 }

@@ -1,4 +1,4 @@
-//! The bytes of a connection to a Redis server: over TLS or not, and never more than was asked for.
+//! The byte stream of a connection to a Redis server, with or without TLS, bounded by the commands.
 
 use std::{
     io,
@@ -14,17 +14,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::shared::record::MAX_LEN;
 
-/// More than the answer to one command: a record, and what is around it.
+/// More than the answer to one command: a record and its framing.
 const ANSWER: usize = MAX_LEN + 4096;
-/// For that many answers there is room at once.
+/// The number of answers that may be outstanding at once.
 const ANSWERS: usize = 16;
 
-/// How many bytes the server may still send. Each command permits it one answer.
+/// How many bytes the server may still send. Each command permits one answer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allowance(Arc<AtomicUsize>);
 
-/// A stream that fails once its allowance is spent: what a server sends unasked, or without end,
-/// never gets into memory.
+/// A stream that fails once its allowance is spent, so that unsolicited or endless output of a
+/// server does not fill the memory.
 pub(super) struct Bounded<T> {
     inner: T,
     allowance: Allowance,
@@ -33,7 +33,7 @@ pub(super) struct Bounded<T> {
 impl Allowance {
     pub(super) fn one_answer_more(&self) {
         let more = |left: usize| Some(left.saturating_add(ANSWER).min(ANSWERS * ANSWER));
-        // It never says no.
+        // `more` always returns a value.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 }
@@ -58,7 +58,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
             return Poll::Ready(Ok(()));
         }
         buf.set_filled(before);
-        let told = "it sends more than anybody has asked for";
+        let told = "the server sends more than was requested";
         Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, told)))
     }
 }
