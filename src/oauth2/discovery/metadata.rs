@@ -99,7 +99,7 @@ impl Wanted {
                 UrlProblem::UserInfo => "has a `token_endpoint` with user info",
                 UrlProblem::Plaintext(_) => PLAINTEXT,
                 UrlProblem::Unreadable | UrlProblem::Port | UrlProblem::NotAbsolute => {
-                    "has a `token_endpoint` that is no absolute https URL"
+                    "has a `token_endpoint` that is not an absolute https URL"
                 }
             })
         })?;
@@ -160,10 +160,10 @@ impl Document {
         match body.first() {
             None => Err(unreadable("nothing")),
             Some(b'{') => {
-                serde_json::from_slice(body).map_err(|_| unreadable("JSON that is no metadata"))
+                serde_json::from_slice(body).map_err(|_| unreadable("JSON that is not metadata"))
             }
             Some(b'<') => Err(unreadable(PAGE)),
-            Some(_) => Err(unreadable("something that is no JSON object")),
+            Some(_) => Err(unreadable("something that is not a JSON object")),
         }
     }
 }
