@@ -15,7 +15,7 @@
 //!                    │                         such outcome: under way for that one
 //!                    │ the runtime drops the task, or it takes longer than it can
 //!                    ▼
-//!                given up: what is left of it is aborted, and the next fetch starts anew
+//!                given up: the rest of it is aborted, and the next fetch starts a new one
 //! ```
 
 use std::{
