@@ -51,7 +51,9 @@ impl<'a> Json<'a> {
 #[cfg(any(feature = "command", feature = "jwt"))]
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        text(<&RawValue>::deserialize(json)?).map(Self).ok_or_else(|| D::Error::custom("not a string"))
+        text(<&RawValue>::deserialize(json)?)
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("not a string"))
     }
 }
 

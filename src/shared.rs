@@ -213,8 +213,8 @@ impl<S: TokenSource> Unsealed<S> {
         self
     }
 
-    /// Sets the seal that encrypts and authenticates records, so that access to the store alone
-    /// lets nobody read or plant a token.
+    /// Sets the seal, which encrypts and authenticates records: access to the store alone is not
+    /// enough to read or plant a token.
     #[must_use]
     pub fn seal(self, seal: Seal) -> Shared<S> {
         let Self { source, store, name } = self;

@@ -1,13 +1,13 @@
-//! What a URL of a token service must be.
+//! Checks the URL of a token service.
 
 use http::Uri;
 
 use crate::origin::Origin;
 
-/// What is wrong with a URL. It shows nothing of it but an origin: there may be a secret in it.
+/// The problem of a URL. It shows at most the URL's origin, as a URL may contain a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum UrlProblem {
-    /// It is none at all.
+    /// It is not a URL.
     Unreadable,
     /// It has a fragment, which is never sent.
     Fragment,
@@ -17,13 +17,13 @@ pub(super) enum UrlProblem {
     Port,
     /// It lacks a host, or a scheme that is `https` or `http`.
     NotAbsolute,
-    /// It is plain `http` to another machine.
+    /// It is plain `http` to another host.
     Plaintext(Origin),
 }
 
-/// Reads a URL: absolute, `https` unless it is on this machine, without user info and fragment.
+/// Parses a URL: absolute, `https` unless the host is loopback, without user info and fragment.
 pub(super) fn parse(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), UrlProblem> {
-    // The `http` crate drops a fragment in silence.
+    // The `http` crate silently drops a fragment.
     if url.contains('#') {
         return Err(UrlProblem::Fragment);
     }
@@ -33,7 +33,7 @@ pub(super) fn parse(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), U
     if authority.contains('@') {
         return Err(UrlProblem::UserInfo);
     }
-    // `host:` and `host:99999` are authorities to the `http` crate.
+    // The `http` crate accepts `host:` and `host:99999` as authorities.
     let has_port = authority.len() > host.len();
     if has_port && uri.port_u16().is_none_or(|port| port == 0) {
         return Err(UrlProblem::Port);

@@ -24,7 +24,7 @@ pub(super) struct CertificateTransport {
     last: Mutex<Option<Last>>,
 }
 
-/// A client with what it shows. Its connections close when the last exchange over it has ended.
+/// A client and its certificate. Its connections close when the last exchange over it has ended.
 struct Last {
     certificate: Zeroizing<String>,
     key: Zeroizing<String>,
@@ -38,15 +38,15 @@ impl CertificateTransport {
         Self { recipe, last: Mutex::default() }
     }
 
-    /// What is wrong with an identity, if something is.
+    /// Checks an identity.
     pub(super) fn check(&self, identity: Identity<'_>) -> Result<(), &'static str> {
         self.client(identity).map(drop).map_err(|unusable| unusable.problem)
     }
 
-    /// The client that shows that identity: the last one, if it does.
+    /// The client with that identity: the last one, or a new one.
     fn client(&self, identity: Identity<'_>) -> Result<ReqwestService, Unusable> {
         let pair = Pair::of(identity)?;
-        // Held while a client is made, for which whoever asks meanwhile has to wait anyway.
+        // Held while a client is made, for which concurrent callers must wait anyway.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.as_ref().filter(|last| last.shows(identity)) {
             return Ok(last.client.clone());

@@ -1,19 +1,19 @@
-//! Whether something has changed since a service refused, so that another try makes sense.
+//! Detects that a secret has changed since a service refused, so that an early retry makes sense.
 //!
-//! A secret that was rotated is worth a try at once. A secret that is *made* each time that it is
-//! read, such as a signed assertion, differs at each reading and says nothing; nobody can tell
-//! the two apart for sure, so there are three lines of defence:
+//! A rotated secret is worth an immediate retry. A secret that is *generated* at each reading, such
+//! as a signed assertion, always differs, which means nothing. No rule distinguishes the two for
+//! certain, so there are three lines of defence:
 //!
-//! 1. What is kept (a variable, a file) has changed if its text has. What a function returns has
-//!    changed if it is more than an assertion with other dates, and if it keeps still: within
-//!    a fetch, for a little more than a second.
-//! 2. Between fetches, what a function returns has changed only if it keeps still from one
-//!    question to the next, a second apart: before the change or after it.
-//! 3. Whatever has changed, the first two tries of a series of refusals are early. Each further
-//!    one waits for twice as long as the one before. A success ends the series.
+//! 1. A stored secret (a variable, a file) has changed if its text has. The value of a function has
+//!    changed if it is more than an assertion with other dates, and if it is stable: within a
+//!    fetch, for a little more than a second.
+//! 2. Between fetches, the value of a function has changed only if it is stable from one reading to
+//!    the next, a second apart: before the change or after it.
+//! 3. In a series of refusals, only the first two retries are early, whatever has changed. Each
+//!    further one waits twice as long as the one before. A success ends the series.
 //!
-//! All keys share the secrets, and so what is known of them. A refusal that is about a key, or
-//! about the subject in it, says nothing about the secrets and is never noted here.
+//! All keys share the secrets, and so this state. A refusal that is about a key, or about the
+//! subject in it, says nothing about the secrets and is never recorded here.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -27,28 +27,28 @@ use tokio::time::Instant;
 use super::request::Readings;
 use crate::{secret::Secret, source::TokenRequest};
 
-/// How many early tries a series of refusals has.
+/// The number of early retries in a series of refusals.
 const FREE_TRIES: u32 = 2;
-/// How long the next one waits, and at most. Meanwhile the cache tries by itself, every five
-/// minutes at least, so that a long wait keeps nothing from being mended.
+/// The wait before the next one, and the longest wait. Meanwhile the cache retries by itself, at
+/// least every five minutes, so that a long wait does not delay recovery.
 const TRY_AFTER: Duration = Duration::from_secs(30);
 const TRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// The claims of a JWT that are new each time (RFC 7519 §4.1).
+/// The claims of a JWT that differ each time (RFC 7519 §4.1).
 const DATED_CLAIMS: [&str; 4] = ["iat", "exp", "nbf", "jti"];
 
-/// What has changed between two readings.
+/// The kind of change between two readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
-    /// Something that a function makes anew for each reading: that says nothing.
+    /// A value that a function generates at each reading, which means nothing.
     Anew,
-    /// Something that a function returns.
+    /// The value of a function.
     Made,
-    /// Something that is kept somewhere, or what is redeemed, which nobody makes anew.
+    /// A stored secret, or the token to redeem, which is not generated at each reading.
     Kept,
 }
 
-/// What is remembered of refusals.
+/// The state of a series of refusals.
 #[derive(Default)]
 pub(super) struct Refusals {
     state: Mutex<State>,
@@ -56,26 +56,26 @@ pub(super) struct Refusals {
 
 #[derive(Default)]
 struct State {
-    /// The last fetch, if it failed for good.
+    /// The last fetch, if its failure was permanent.
     last: Option<Refusal>,
-    /// The early tries since the last success, and when the last one was.
+    /// The early retries since the last success, and the time of the last one.
     tries: u32,
     last_try: Option<Instant>,
-    /// A try with what a function had returned anew was refused as well.
+    /// Whether a retry with a function's new value was refused as well.
     is_made_anew: bool,
 }
 
-/// A fetch that failed for good.
+/// A fetch with a permanent failure.
 #[derive(Clone)]
 pub(super) struct Refusal {
     pub(super) request: TokenRequest,
-    /// What was sent; `None` if a secret could not be read.
+    /// The secrets sent; `None` if one could not be read.
     pub(super) sent: Option<Readings>,
-    /// Whether what the functions return was seen to keep still.
+    /// Whether the values of functions were seen to be stable.
     keeps_still: bool,
-    /// What was read last, if it differs from what was sent.
+    /// The last reading, if it differs from the secrets sent.
     seen: Option<Readings>,
-    /// Whether the pause after it was ended early.
+    /// Whether the cooldown after it has ended early.
     is_over: bool,
 }
 
@@ -104,7 +104,7 @@ impl Change {
     }
 }
 
-/// Whether both are assertions that say the same but for their dates.
+/// Whether both are assertions that differ only in their dates.
 fn is_same_assertion(one: &str, other: &str) -> bool {
     let parts = assertion(one);
     parts.is_some() && parts == assertion(other)
@@ -125,7 +125,7 @@ fn assertion(text: &str) -> Option<[Map<String, Value>; 2]> {
 // ===== impl Refusals =====
 
 impl Refusals {
-    /// A fetch begins.
+    /// Records that a fetch begins.
     pub(super) fn begin(&self) {
         let mut state = self.state();
         if state.last.as_mut().is_some_and(|last| std::mem::take(&mut last.is_over)) {
@@ -133,12 +133,12 @@ impl Refusals {
         }
     }
 
-    /// A fetch has brought a token.
+    /// Records a success.
     pub(super) fn succeeded(&self) {
         *self.state() = State::default();
     }
 
-    /// A fetch has failed; for good, if there is a refusal.
+    /// Records a failure; a permanent one, if there is a refusal.
     pub(super) fn failed(&self, refusal: Option<Refusal>) {
         self.state().last = refusal;
     }
@@ -147,7 +147,7 @@ impl Refusals {
         self.state().last.clone()
     }
 
-    /// Whether to try again within a fetch, which then counts as an early try.
+    /// Whether to retry within a fetch, which then counts as an early retry.
     pub(super) fn may_try(&self, change: Change) -> bool {
         let mut state = self.state();
         let now = Instant::now();
@@ -163,12 +163,12 @@ impl Refusals {
         may_try
     }
 
-    /// A try within a fetch, with something that a function had returned anew, was refused.
+    /// Records that a retry within a fetch, with a function's new value, was refused.
     pub(super) fn was_made_anew(&self) {
         self.state().is_made_anew = true;
     }
 
-    /// Whether the pause after the last refusal ends early, now that this was read.
+    /// Whether the cooldown after the last refusal ends early, given this reading.
     pub(super) fn may_end(&self, change: Change, read: Readings) -> bool {
         let mut state = self.state();
         let may_try = state.may_try(Instant::now());

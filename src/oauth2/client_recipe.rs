@@ -1,4 +1,4 @@
-//! How the client of the ready-made transport is made, as often as its certificate changes.
+//! Makes the client of the ready-made transport, again whenever its certificate changes.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use reqwest::{Certificate, Client, Proxy, redirect::Policy};
 
 /// The settings of a client.
 pub(super) struct ClientRecipe {
-    /// Who is trusted beside the system's own authorities.
+    /// Certificate authorities in addition to the system's.
     pub(super) roots: Vec<Certificate>,
     pub(super) proxy: Option<Proxy>,
-    /// Whether no proxy of the environment is used.
+    /// Whether to ignore proxies from the environment.
     pub(super) is_direct: bool,
     pub(super) connect_timeout: Option<Duration>,
 }
@@ -17,7 +17,7 @@ pub(super) struct ClientRecipe {
 // ===== impl ClientRecipe =====
 
 impl ClientRecipe {
-    /// A client that shows that identity, if there is one.
+    /// Makes a client with that identity, if there is one.
     pub(super) fn client(
         &self,
         identity: Option<reqwest::Identity>,

@@ -1,9 +1,9 @@
-//! As much of DER (X.690) as keys, certificates and signatures need.
+//! The part of DER (X.690) that keys, certificates and signatures need.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// Reads one value after the other.
+/// Reads one value after another.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -33,12 +33,12 @@ impl<'a> Reader<'a> {
         Some((tag, contents))
     }
 
-    /// The contents of the next value, which has to have that tag.
+    /// The contents of the next value, which must have that tag.
     pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.any().filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
     }
 
-    /// The values inside the next one, which has to be a sequence.
+    /// The values inside the next one, which must be a sequence.
     pub(super) fn sequence(&mut self) -> Option<Self> {
         self.read(SEQUENCE).map(Self::new)
     }

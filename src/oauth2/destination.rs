@@ -1,11 +1,11 @@
-//! Where a token request goes.
+//! The destination of a token request.
 
 use http::Uri;
 
 use super::{client_auth::ClientAuth, redact::Redactor};
 use crate::origin::Origin;
 
-/// The URL of a token endpoint, and how the client says there who it is.
+/// The URL of a token endpoint, and how the client authenticates there.
 pub(super) struct Destination {
     pub(super) uri: Uri,
     pub(super) client_auth: ClientAuth,
@@ -23,7 +23,7 @@ impl Destination {
     }
 }
 
-/// What errors may show of a URI: never the query, in which there may be a secret.
+/// The part of a URI that errors may show: without the query, which may contain a secret.
 pub(super) fn place(uri: &Uri, origin: &Origin) -> String {
     format!("{origin}{}", Redactor::default().clean(uri.path()))
 }

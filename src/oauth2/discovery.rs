@@ -1,9 +1,8 @@
-//! Where a token endpoint is, as its issuer's metadata say (RFC 8414, `OpenID` Connect
-//! Discovery).
+//! Finds a token endpoint through its issuer's metadata (RFC 8414, `OpenID` Connect Discovery).
 //!
-//! They are read when a fetch needs them, by one fetch at a time. Whoever asks meanwhile shares what
-//! comes of it or, if they were only due, goes on with what was read last; so does everybody while
-//! a new reading fails. Nothing else is fetched that they name.
+//! A fetch that needs the metadata reads them, one fetch at a time. Concurrent fetches share the
+//! result. If older metadata are merely due for another reading, the other fetches use them
+//! meanwhile, and all fetches do while a reading fails. Nothing else that they name is fetched.
 
 mod lifetime;
 mod metadata;
@@ -41,23 +40,23 @@ pub(super) use self::{
     well_known::urls,
 };
 
-/// How long a reading may take, if no timeout is set: less than an attempt of a cache's, so that
-/// there is time left for the exchange.
+/// How long a reading may take if no timeout is set: less than a cache's attempt, to leave time for
+/// the exchange.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long after a failed reading there is the next one, while older metadata serve.
+/// The pause after a failed reading while older metadata are in use.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// The metadata of one issuer.
 pub(super) struct Discovery {
     wanted: Wanted,
     origin: Origin,
-    /// Where they may be: one of the two answers, and is asked first from then on.
+    /// The two candidate URLs. The one that has the metadata is tried first from then on.
     urls: [Uri; 2],
-    /// What a request says beside what it wants.
+    /// The headers of a request.
     headers: HeaderMap,
     /// How long a reading may take, from the first connection to the last byte.
     pub(super) timeout: Duration,
-    /// Who has it reads.
+    /// Held by the fetch that reads.
     turn: Semaphore,
     state: Mutex<State>,
 }
@@ -69,28 +68,28 @@ struct State {
     is_second: bool,
     /// How many readings have ended.
     ended: u64,
-    /// How the last one did, if it left nothing to use.
+    /// The error of the last one, if there is nothing to use.
     failure: Option<EndpointError>,
 }
 
 struct Kept {
     destination: Arc<Destination>,
-    /// When the last reading began, whatever came of it.
+    /// When the last reading began, successful or not.
     tried: Instant,
     due: Instant,
 }
 
-/// What there is for who asks.
+/// The state that a fetch finds.
 enum Found {
     Fresh(Arc<Destination>),
-    /// Nothing yet; and how many readings have ended so far.
+    /// No metadata yet, with the number of readings that have ended so far.
     Due(u64),
 }
 
 /// A URL that gave no metadata.
 struct Failure {
     error: EndpointError,
-    /// Whether there is no such document, as far as can be seen: the other URL may have it.
+    /// Whether the document seems not to exist, so that the other URL may have it.
     is_absent: bool,
 }
 
@@ -118,7 +117,7 @@ impl Discovery {
         }
     }
 
-    /// Where to go, by what was read last or, if that is due, by a new reading.
+    /// The destination, from the last metadata or, if they are due, from a new reading.
     pub(super) async fn destination(
         &self,
         transport: &dyn Transport,
@@ -129,7 +128,7 @@ impl Discovery {
             Found::Fresh(destination) => return Ok(destination),
             Found::Due(seen) => seen,
         };
-        // It is never closed. Who is dropped while it reads leaves it to the next.
+        // It is never closed. A fetch that is dropped while it reads leaves it to the next one.
         let _turn = self.turn.acquire().await;
         if let Some(shared) = self.state().since(seen) {
             return shared;
@@ -140,7 +139,7 @@ impl Discovery {
             let [first, _] = self.in_order();
             Err(self.error(Kind::Timeout, first))
         });
-        // Nobody else hears of a failure that costs nothing yet.
+        // Do not report a failure that has no effect yet.
         let is_kept = self.state().kept.is_some();
         if let Some(error) = outcome.as_ref().err().filter(|_| is_kept) {
             observe::metadata_not_read(label, error);
@@ -148,7 +147,8 @@ impl Discovery {
         self.state().end(outcome, started)
     }
 
-    /// An exchange has failed as it would if the endpoint had moved: the next fetch reads anew.
+    /// Records that an exchange has failed as if the endpoint had moved: the next fetch reads
+    /// again.
     pub(super) fn doubt(&self) {
         let now = Instant::now();
         if let Some(kept) = &mut self.state().kept {
@@ -158,7 +158,7 @@ impl Discovery {
         }
     }
 
-    /// Asks one URL and, if it has no metadata, the other.
+    /// Reads from one URL and, if it has no metadata, from the other.
     async fn read(
         &self,
         transport: &dyn Transport,
@@ -204,7 +204,7 @@ impl Discovery {
         let body = body.map_err(|error| Failure::new(broken(error)))?;
         match self.wanted.read(&body) {
             Ok(destination) => Ok((destination, lifetime::of(&head.headers))),
-            // Such a page is for people: there is no token service, or a proxy before it.
+            // A page for people: there is no token service, or a proxy in front of it.
             Err((kind @ Kind::Unreadable(PAGE), _)) => Err(Failure::absent(failed(kind).settled())),
             Err((kind, None)) => Err(Failure::new(self.error(kind, url))),
             Err((kind, Some(said))) => {
@@ -240,8 +240,8 @@ impl Discovery {
 // ===== impl State =====
 
 impl State {
-    /// Who finds something due reads it anew. Others go on with it meanwhile, and for a while after
-    /// if that reading never ends.
+    /// A fetch that finds due metadata reads them again. Others use the old ones meanwhile, and
+    /// for a while longer if that reading never ends.
     fn found(&mut self, now: Instant) -> Found {
         match &mut self.kept {
             Some(kept) if now < kept.due => return Found::Fresh(Arc::clone(&kept.destination)),
@@ -251,7 +251,7 @@ impl State {
         Found::Due(self.ended)
     }
 
-    /// What came of the readings that have ended since then, if any has.
+    /// The result of the readings that have ended since then, if any.
     fn since(&self, seen: u64) -> Option<Outcome> {
         if self.ended == seen {
             return None;
@@ -262,7 +262,7 @@ impl State {
         }
     }
 
-    /// Keeps what a reading has brought. If it has failed, what is kept serves on.
+    /// Stores the result of a reading. If it has failed, the old metadata remain in use.
     fn end(&mut self, outcome: Result<Reading, EndpointError>, started: Instant) -> Outcome {
         self.ended = self.ended.wrapping_add(1);
         match (outcome, &mut self.kept) {
@@ -296,7 +296,7 @@ impl Failure {
         Self { error, is_absent: true }
     }
 
-    /// Which of two says more: one that may pass, then one that is more than a 404.
+    /// The more telling of two: a transient failure first, then one other than a 404.
     fn or(self, other: Self) -> EndpointError {
         let is_plain = other.error.status() == Some(StatusCode::NOT_FOUND);
         let first_says_more =

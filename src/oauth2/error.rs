@@ -500,7 +500,7 @@ mod tests {
             let error = of(kind, status, error);
             assert_eq!(error.blames_the_request(), blames, "{error:?}");
         }
-        // It is transient no more, but what became of it nobody knows.
+        // No longer transient, but its outcome is still unknown.
         assert!(!of(Unavailable, 503, None).settled().blames_the_request());
     }
 

@@ -1,4 +1,4 @@
-//! What the key of a request says on top of the endpoint's settings.
+//! The settings of a request's key on top of the endpoint's.
 
 #[cfg(feature = "keyed")]
 use std::time::SystemTime;
@@ -10,13 +10,14 @@ use super::error::{Asked, EndpointErrorKind as Kind};
 use crate::key::{InvalidTokenKey, TokenKey, Unusable};
 use crate::source::TokenRequest;
 
-/// Names and values, in their order.
+/// Names and values, in order.
 type Members<'a> = Vec<(&'a str, &'a str)>;
 
-/// What is wrong with a key at this endpoint, and which part of it if there is more to say.
+/// The problem of a key at this endpoint, perhaps with the part of the key that has it.
 pub(super) type Problem = (Kind, Option<String>);
 
-/// What a request asks for beside the endpoint's settings. Requests with equal ones are alike.
+/// What a request asks for in addition to the endpoint's settings. Requests with equal overlays are
+/// alike.
 #[cfg(feature = "keyed")]
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Overlay {
@@ -44,7 +45,7 @@ impl Overlay {
         }
     }
 
-    /// Whether the endpoint can heed it; if not, nothing may be sent.
+    /// Whether the endpoint can apply the overlay. If not, nothing may be sent.
     pub(super) fn check<'a>(
         &self,
         takes_subject: bool,
@@ -74,7 +75,7 @@ impl Overlay {
         Some(Zeroizing::new(subject.token().secret().to_owned()))
     }
 
-    /// The endpoint's own members, each of which the key's replace if they have its name.
+    /// The endpoint's own members, replaced by the key's members with the same name.
     pub(super) fn over<'a>(
         &'a self,
         targets: impl Iterator<Item = (&'a str, &'a str)>,

@@ -16,14 +16,14 @@ pub(super) struct Block<'a> {
 /// Why a text cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Malformed {
-    /// It ends too early.
+    /// The text ends too early.
     Cut,
-    /// Line ends are written out.
+    /// The text has `\n` in place of line ends.
     EscapedLines,
 }
 
-/// All blocks of a text, whatever stands between them. Line ends may have become spaces, as they
-/// do in a variable of an environment.
+/// All blocks of a text, with any text between them. Line ends may have become spaces, as happens
+/// in an environment variable.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, Malformed> {
     if text.contains(BEGIN) && text.contains("\\n") {
         return Err(Malformed::EscapedLines);
@@ -40,7 +40,7 @@ pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, Malformed> {
         blocks.push(Block { label, body });
         rest = after;
     }
-    // The first line was not written whole.
+    // The first line is incomplete.
     if blocks.is_empty() && !text.is_empty() && BEGIN.starts_with(text.trim()) {
         return Err(Malformed::Cut);
     }
@@ -54,18 +54,18 @@ impl Block<'_> {
         self.label == "CERTIFICATE"
     }
 
-    /// Whether it is a private key, of whatever kind.
+    /// Whether it is a private key of any kind.
     pub(super) fn is_private_key(&self) -> bool {
         self.label.ends_with("PRIVATE KEY")
     }
 
-    /// Whether it is a key that is encrypted, in the new or in the old way (RFC 1421 §4.6.1.1).
+    /// Whether it is an encrypted key, in the new or the old format (RFC 1421 §4.6.1.1).
     pub(super) fn is_encrypted(&self) -> bool {
         let is_old = || self.is_private_key() && self.body.contains("Proc-Type: 4,ENCRYPTED");
         self.label == "ENCRYPTED PRIVATE KEY" || is_old()
     }
 
-    /// What is encoded; `None` if that is no base64.
+    /// The decoded contents; `None` if they are not base64.
     pub(super) fn der(&self) -> Option<Zeroizing<Vec<u8>>> {
         let mut encoded = Zeroizing::new(Vec::with_capacity(self.body.len()));
         encoded.extend(self.body.bytes().filter(|byte| !byte.is_ascii_whitespace()));
@@ -81,11 +81,11 @@ pub(super) fn decoded(engine: &impl Engine, encoded: &[u8]) -> Option<Zeroizing<
     Some(bytes)
 }
 
-/// Blocks as one text, in lines whatever their line ends had become.
+/// Blocks as one text, with line ends restored.
 #[cfg(feature = "reqwest")]
 pub(super) fn text(blocks: &[&Block<'_>]) -> Zeroizing<String> {
     const MARKS: usize = BEGIN.len() + END.len() + 2 * DASHES.len() + 4;
-    // Room for all: a text that grew would leave copies of a key behind.
+    // Room for all: a text that grows leaves copies of a key behind.
     #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
     let length = |block: &&Block<'_>| 2 * block.label.len() + block.body.len() + MARKS;
     let length = blocks.iter().map(length).sum();

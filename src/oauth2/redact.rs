@@ -1,5 +1,5 @@
-//! What a server says, made fit to be shown (RFC 6749 §5.2): printable ASCII, bounded, and
-//! without our secrets, however they are spelled.
+//! Makes a server's texts safe to show (RFC 6749 §5.2): printable ASCII, bounded, and without our
+//! secrets in any spelling.
 
 mod unescape;
 
@@ -19,21 +19,21 @@ use self::unescape::{Escaping, Unescaped};
 
 /// How many characters of a text are kept.
 const MAX_CHARS: usize = 512;
-/// How many bytes of a text are looked at.
+/// How many bytes of a text are searched.
 const MAX_TEXT: usize = 16 * 1024;
-/// The most bytes that one byte of a secret is written with: `&#x0026;#37;`, and some more.
+/// The longest escaped form of one byte of a secret: `&#x0026;#37;`, and some more.
 const MAX_ESCAPED: usize = 16;
 /// How many layers of escapes are undone: a form in a text of JSON in a page of HTML.
 const MAX_LAYERS: usize = 3;
-/// A piece of base64 that is shorter may be a word.
+/// A shorter piece of base64 may be a word.
 const MIN_BASE64: usize = 6;
-/// Stands where a secret stood. It has no letter that a short secret could match in turn.
+/// Replaces a secret. It has no letter that a short secret could match in turn.
 const MARK: &str = "***";
 
-/// Knows the secrets that must not be shown.
+/// Holds the secrets to redact.
 #[derive(Default)]
 pub(super) struct Redactor {
-    /// What is looked for, with all escapes undone.
+    /// The patterns to search for, unescaped.
     needles: Vec<Zeroizing<Vec<u8>>>,
     longest: usize,
 }
@@ -41,11 +41,11 @@ pub(super) struct Redactor {
 // ===== impl Redactor =====
 
 impl Redactor {
-    /// Adds a secret: as it is, as ASCII makes it, in Latin-1, and in base64, also as a part
-    /// of something longer.
+    /// Adds a secret: verbatim, reduced to ASCII, in Latin-1, and in base64, also as a part of a
+    /// longer text.
     pub(super) fn hide(&mut self, secret: &str) {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        // Room for all of it: what is collected would grow, and leave copies behind.
+        // Room for all of it: `collect` would grow, and leave copies behind.
         let mut latin = Zeroizing::new(Vec::with_capacity(secret.len()));
         latin.extend(secret.chars().map_while(|c| u8::try_from(c).ok()));
         let mut filtered = Zeroizing::new(String::with_capacity(secret.len()));
@@ -69,21 +69,21 @@ impl Redactor {
         }
     }
 
-    /// The text with `***` in the place of every secret, in printable ASCII, 512 characters at most.
+    /// The text with `***` in place of every secret, in printable ASCII, 512 characters at most.
     ///
-    /// All places are found before any is replaced, so that neither secrets that overlap nor
-    /// the cut at the end leave a part of one behind.
+    /// It finds all places before it replaces any, so that neither overlapping secrets nor the
+    /// cut at the end leave a part of one behind.
     pub(super) fn clean(&self, text: &str) -> String {
         self.clean_to(MAX_CHARS, text)
     }
 
-    /// The same of what an error says, and its causes.
+    /// The same for the text of an error and its causes.
     pub(super) fn clean_error(&self, error: &(dyn Error + 'static)) -> String {
         let mut text = Beginning::default();
         let mut next = Some(error);
         let mut mark = "";
         while let Some(error) = next {
-            // It fails where the text is long enough.
+            // It fails once the text is long enough.
             if write!(text, "{mark}{error}").is_err() {
                 break;
             }
@@ -99,7 +99,7 @@ impl Redactor {
         let mut clean = String::new();
         let mut after_secret = false;
         for (at, character) in text.char_indices() {
-            // What is not known to be none is one.
+            // A byte that is not known to be safe is redacted.
             let is_secret = is_secret.get(at).copied().unwrap_or(true);
             match (is_secret, after_secret) {
                 (true, false) => clean.push_str(MARK),
@@ -122,7 +122,7 @@ impl Redactor {
             return is_secret;
         }
         if is_cut {
-            // The beginning of a secret, perhaps, that would go on behind the cut.
+            // Perhaps the beginning of a secret that continues after the cut.
             let tail = self.longest.saturating_mul(MAX_ESCAPED);
             is_secret.iter_mut().rev().take(tail).for_each(|is_secret| *is_secret = true);
         }
@@ -130,8 +130,8 @@ impl Redactor {
         is_secret
     }
 
-    /// Marks the secrets of a text, and those that are seen once it is unescaped, in every order
-    /// in which it may have been escaped.
+    /// Marks the secrets of a text, and those that appear when it is unescaped, in every order of
+    /// escaping.
     fn mark_layers(&self, text: &Unescaped, layers: usize, is_secret: &mut [bool]) {
         self.mark(text, is_secret);
         let Some(deeper) = layers.checked_sub(1) else { return };
@@ -151,8 +151,8 @@ impl Redactor {
     }
 }
 
-/// As much of what is written as is looked at, and a little more. It does not grow, because it would
-/// leave copies behind.
+/// The part of a written text that is searched, and a little more. The buffer does not grow, which
+/// would leave copies behind.
 struct Beginning(Zeroizing<String>);
 
 // ===== impl Beginning =====
@@ -175,7 +175,7 @@ impl Write for Beginning {
     }
 }
 
-/// The beginning of a text that is too long, and whether it was.
+/// The beginning of a text, and whether the text was too long.
 fn start_of(text: &str) -> (&str, bool) {
     let mut end = MAX_TEXT.min(text.len());
     loop {
@@ -186,11 +186,11 @@ fn start_of(text: &str) -> (&str, bool) {
     }
 }
 
-/// What of a secret's base64 is the same wherever in a longer text the secret stands.
+/// The part of a secret's base64 that does not depend on its position in a longer text.
 fn inner_base64(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut found = Vec::new();
-    // A character stands for six bits; those at the edges have bits of the neighbours: so many
-    // there are at the beginning, where so many bytes come before.
+    // A character holds six bits. Those at the edges have bits of the neighbours: the number at
+    // the beginning depends on the number of bytes before.
     for (before, edge) in [(0_usize, 0), (1, 2), (2, 3)] {
         let mut padded = Zeroizing::new(Vec::with_capacity(before.saturating_add(secret.len())));
         padded.resize(before, 0);
@@ -207,7 +207,7 @@ fn inner_base64(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     found
 }
 
-/// Replaced, not removed: what stood apart must not join up to a secret.
+/// Replaced, not removed: the parts around it must not join up to a secret.
 fn printable(character: char) -> char {
     match character {
         ' '..='~' => character,

@@ -1,4 +1,4 @@
-//! What is given for an access token, and what becomes of a refresh token (RFC 6749 §6).
+//! The grants, and the state of a refresh token (RFC 6749 §6).
 
 mod chain;
 mod hook;
@@ -20,21 +20,21 @@ pub(super) use self::{hook::Hook, run::Runs};
 
 type Text = Zeroizing<String>;
 
-/// What is given for an access token.
+/// The grant that is exchanged for an access token.
 pub(super) enum Grant {
-    /// The client's own credentials (RFC 6749 §4.4), or whatever the parameters hold: the same
-    /// request is made again for each token.
+    /// The client's own credentials (RFC 6749 §4.4), or the parameters: each token needs the same
+    /// request again.
     Repeated,
     /// A refresh token (RFC 6749 §6), which each answer may replace.
     Refresh(Box<Refresh>),
-    /// The token of the request's subject, by the name of the parameter that it is.
+    /// The token of the request's subject, with the name of its parameter.
     Subject(&'static str),
 }
 
-/// A refresh token and what has become of it.
+/// A refresh token and its state.
 pub(super) struct Refresh {
     configured: Secret,
-    /// The exchanges, of which there is one at a time.
+    /// The exchanges, one at a time.
     pub(super) runs: Runs,
     chain: Mutex<Chain>,
     hooks: Option<Arc<Hooks>>,
@@ -52,7 +52,7 @@ impl Refresh {
         }
     }
 
-    /// The refresh token to exchange, which is the same for all keys.
+    /// The refresh token to exchange, the same for all keys.
     pub(super) async fn choose(&self, request: &TokenRequest) -> Result<Text, SecretError> {
         let carried = request.previous().and_then(|token| token.refresh_token());
         let configured = self.configured.read().await;
@@ -61,23 +61,23 @@ impl Refresh {
         next.map_or(configured, Ok)
     }
 
-    /// Notes that a refresh token is about to be sent; whether it was in doubt already.
+    /// Records that a refresh token is about to be sent. Returns whether it was already in doubt.
     pub(super) fn sending(&self, sent: &Text) -> bool {
         self.chain().sending(sent)
     }
 
-    /// What became of it is known: it is still there, or the service said otherwise.
+    /// Records a known outcome: the token is still valid, or the service has said otherwise.
     pub(super) fn settled(&self) {
         self.chain().settled();
     }
 
-    /// The service no longer takes it.
+    /// Records that the service no longer accepts it.
     pub(super) fn refused(&self, sent: &Text) {
         self.chain().refused(sent);
     }
 
-    /// The service took it, and gave that one in its place, or left it as it is. The hook gets
-    /// a new one in its own time: the next exchange sends the new one, stored or not.
+    /// Records that the service accepted it, and returned a new one or left it as it is. The hook
+    /// stores a new one in the background: the next exchange sends it, stored or not.
     pub(super) fn answered(&self, sent: &Text, new: &Text) {
         self.chain().answered(sent, new);
         if let Some(hooks) = self.hooks.as_ref().filter(|_| new != sent) {
@@ -85,7 +85,7 @@ impl Refresh {
         }
     }
 
-    /// Starts the hook again where its runtime has ended, for the tokens of that source.
+    /// Starts the hook again if its runtime has ended, for the tokens of that source.
     pub(super) fn resume_hooks(&self, source: &Label) {
         if let Some(hooks) = &self.hooks {
             hooks.label(source);
@@ -93,7 +93,7 @@ impl Refresh {
         }
     }
 
-    /// Waits until the hook has ended for each new refresh token.
+    /// Waits until the hook has finished with each new refresh token.
     pub(super) async fn hooks_ended(&self) {
         if let Some(hooks) = &self.hooks {
             hooks.idle().await;

@@ -39,66 +39,66 @@ pub enum BodyFormat {
     Json,
 }
 
-/// What every request of an endpoint has in common.
+/// The parts that all requests of an endpoint share.
 pub(super) struct Template {
     pub(super) client_id: Option<String>,
     pub(super) client_secret: Option<Secret>,
-    /// What is shown when a connection is made: the certificates and their key.
+    /// The client certificate and its key.
     pub(super) certificate: Option<(Secret, Secret)>,
     pub(super) format: BodyFormat,
     pub(super) grant_type: String,
-    /// `scope`, `audience` and `resource`, as far as they are given.
+    /// `scope`, `audience` and `resource`, as configured.
     pub(super) targets: Vec<(&'static str, String)>,
     pub(super) params: Vec<(String, Text)>,
-    /// The headers that are the same each time.
+    /// The fixed headers.
     pub(super) headers: HeaderMap,
     pub(super) secret_headers: Vec<(HeaderName, Secret)>,
-    /// Who is asking, if an assertion says it.
+    /// The client's assertion, if there is one.
     pub(super) prover: Option<Prover>,
-    /// The grant, if it is signed here.
+    /// The grant, if this crate signs it.
     #[cfg(feature = "jwt")]
     pub(super) service_account: Option<ServiceAccount>,
 }
 
-/// What is sent for one request: what the secrets of an endpoint read at one moment, in the order
-/// of its template, and what the request says itself.
+/// The values of one request: the secrets of an endpoint as read at one moment, in the order of its
+/// template, and the request's own values.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Readings {
     pub(super) secrets: Vec<Zeroizing<String>>,
     pub(super) redeemed: Option<Redeemed>,
     pub(super) overlay: Overlay,
-    /// What is made anew for each exchange.
+    /// The assertions, which are new for each exchange.
     pub(super) proofs: Proofs,
 }
 
-/// A refresh token or a subject's token that is given for an access token.
+/// A refresh token or a subject's token that is exchanged for an access token.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Redeemed {
-    /// The parameter that it is.
+    /// The name of its parameter.
     pub(super) name: &'static str,
     pub(super) token: Zeroizing<String>,
 }
 
-/// The same, each where it belongs.
+/// The same values, by purpose.
 struct Placed<'a> {
     client_secret: Option<&'a str>,
     params: Vec<&'a str>,
     headers: Vec<(&'a HeaderName, &'a str)>,
     identity: Option<Identity<'a>>,
-    /// What proofs are made of.
+    /// The secrets that make the assertions.
     rest: &'a [Zeroizing<String>],
 }
 
 // ===== impl Template =====
 
 impl Template {
-    /// Whether a request that asks for this can be made.
+    /// Checks whether a request that asks for this can be made.
     pub(super) fn check(&self, overlay: &Overlay, takes_subject: bool) -> Result<(), Problem> {
         let secret_params = self.params.iter().filter(|(_, value)| value.secret().is_some());
         overlay.check(takes_subject, secret_params.map(|(name, _)| name.as_str()))
     }
 
-    /// Reads every secret but what is redeemed, which the grant knows.
+    /// Reads every secret except the token to redeem, which the grant holds.
     pub(super) async fn read(&self, overlay: &Overlay) -> Result<Readings, SecretError> {
         let mut secrets = Vec::new();
         for secret in self.secrets() {
@@ -113,7 +113,7 @@ impl Template {
         Ok(readings)
     }
 
-    /// Every secret but what is redeemed, in the order of [`Readings`].
+    /// Every secret except the token to redeem, in the order of [`Readings`].
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let params = self.params.iter().filter_map(|(_, value)| value.secret());
         let headers = self.secret_headers.iter().map(|(_, secret)| secret);
@@ -149,7 +149,7 @@ impl Template {
         Ok((proofs != Proofs::default()).then_some(proofs))
     }
 
-    /// By how much the clocks may differ for assertions that this machine dates.
+    /// The tolerated clock skew of assertions that this machine dates.
     pub(super) fn tolerated_skew(&self) -> Option<Duration> {
         #[cfg(feature = "jwt")]
         if self.service_account.is_some() {
@@ -158,7 +158,7 @@ impl Template {
         self.prover.as_ref().and_then(Prover::tolerated_skew)
     }
 
-    /// The scope that is asked for.
+    /// The requested scope.
     #[cfg(feature = "jwt")]
     fn scope<'a>(&'a self, readings: &'a Readings) -> Option<&'a str> {
         let targets = self.targets.iter().map(|(name, value)| (*name, value.as_str()));
@@ -166,7 +166,7 @@ impl Template {
         asked.into_iter().find(|(name, _)| *name == SCOPE).map(|(_, scope)| scope)
     }
 
-    /// Whether the scope is a part of the grant, and so no parameter.
+    /// Whether the scope is a part of the grant, and so not a parameter.
     #[cfg(feature = "jwt")]
     fn signs_scope(&self) -> bool {
         self.service_account.is_some()
@@ -198,7 +198,7 @@ impl Template {
         }
     }
 
-    /// What is shown when a connection is made.
+    /// The client certificate and its key, as read.
     pub(super) fn identity<'a>(&'a self, readings: &'a Readings) -> Option<Identity<'a>> {
         self.placed(readings).identity
     }
@@ -234,11 +234,11 @@ impl Template {
         request
     }
 
-    /// Knows every secret that the request carries.
+    /// A redactor of every secret that the request carries.
     pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
         let mut redactor = Redactor::default();
         let placed = self.placed(readings);
-        // In whichever way it was sent.
+        // In each form in which it may be sent.
         let joined = [ClientAuth::Basic, ClientAuth::BasicRaw];
         let joined = joined.map(|client_auth| self.user_pass(&placed, client_auth));
         let redeemed = readings.redeemed.as_ref().map(|redeemed| &redeemed.token);
@@ -248,7 +248,7 @@ impl Template {
         redactor
     }
 
-    /// The parameters in the order in which a form has them.
+    /// The parameters in the order of a form.
     fn members<'a>(
         &'a self,
         placed: &Placed<'a>,
@@ -319,7 +319,7 @@ fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     body
 }
 
-/// Room for every byte to be escaped: a vector that grew would leave copies behind.
+/// Room for every byte to be escaped: a vector that grows leaves copies behind.
 #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 fn sized_for(members: &[(&str, &str)], escaped: usize) -> Zeroizing<Vec<u8>> {
     let length = |(name, value): &(&str, &str)| escaped * (name.len() + value.len()) + 8;

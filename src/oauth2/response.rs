@@ -1,4 +1,4 @@
-//! The answer of a token endpoint (RFC 6749 §5.1 and §5.2), as real ones give it.
+//! The answer of a token endpoint (RFC 6749 §5.1 and §5.2), in all the forms that services send.
 
 mod fields;
 mod form;
@@ -15,19 +15,19 @@ use crate::token::AccessToken;
 pub use fields::Field;
 pub(super) use fields::FieldNames;
 
-/// The longest that a token is taken to live: a hundred years.
+/// The longest accepted lifetime of a token: a hundred years.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// The longest `Retry-After` that is reported.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// The earliest date that a token is taken to have, in seconds since 1970: October 2012, when RFC
-/// 6749 was published.
+/// The earliest accepted expiry of a token, in seconds since 1970: October 2012, when RFC 6749 was
+/// published.
 const EARLIEST_DATE: f64 = 1_349_049_600.0;
-/// Types of tokens that are not simply presented: `DPoP` (RFC 9449 §5), `PoP`, `mac`.
+/// Types of tokens that require a proof: `DPoP` (RFC 9449 §5), `PoP`, `mac`.
 const NOT_BEARER: [&str; 3] = ["dpop", "pop", "mac"];
-/// The type of what is no access token (RFC 8693 §2.2.1).
+/// The `token_type` of a token that is not an access token (RFC 8693 §2.2.1).
 const NO_ACCESS_TOKEN: &str = "n_a";
 
-/// What an answer says.
+/// The parsed answer.
 pub(super) struct Reply {
     fields: Fields,
 }
@@ -35,14 +35,14 @@ pub(super) struct Reply {
 // ===== impl Reply =====
 
 impl Reply {
-    /// Reads a body: JSON or a form, whatever its content type claims.
+    /// Parses a body: JSON or a form, whatever its content type.
     pub(super) fn read(body: &[u8], names: &FieldNames) -> Result<Self, Kind> {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii();
         let fields = match body.first() {
             None => return Err(Kind::Unreadable("nothing")),
             Some(b'<') => return Err(Kind::Unreadable("a page of HTML or XML: a login page?")),
             Some(b'{') => Fields::from_json(body, names)?,
-            Some(b'[') => return Err(Kind::Unreadable("JSON that is no object")),
+            Some(b'[') => return Err(Kind::Unreadable("JSON that is not an object")),
             Some(_) => Fields::from_form(body, names)?,
         };
         Ok(Self { fields })
@@ -50,7 +50,7 @@ impl Reply {
 
     /// Whether the answer is an OAuth error, whatever its status. Not every error has a text.
     ///
-    /// A list of errors beside an access token is none: some services warn in it.
+    /// A list of errors beside an access token does not count: some services put warnings there.
     pub(super) fn is_error(&self) -> bool {
         self.fields.all(Field::Error).any(Scalar::is_said)
             || (self.fields.has_error_list() && self.text(Field::AccessToken).is_none())
@@ -69,18 +69,18 @@ impl Reply {
         self.text(Field::ErrorUri)
     }
 
-    /// What the user has to prove, as JSON.
+    /// What the user must prove, as JSON.
     pub(super) fn claims(&self) -> Option<&str> {
         self.text(Field::Claims)
     }
 
-    /// Which type the token is (RFC 8693 §2.2.1), where it says so.
+    /// The type of the token (RFC 8693 §2.2.1), if the answer names it.
     pub(super) fn issued_token_type(&self) -> Option<&str> {
         self.text(Field::IssuedTokenType).map(str::trim)
     }
 
-    /// Whether the token is simply presented. What is no access token is, if just that was
-    /// requested.
+    /// Whether the token can be used as a bearer token. A token that is not an access token can, if
+    /// that type was requested.
     pub(super) fn is_presented(&self, requested: Option<&TokenType>) -> bool {
         let token_type = self.text(Field::TokenType).unwrap_or_default().trim();
         if token_type.eq_ignore_ascii_case(NO_ACCESS_TOKEN) {
@@ -89,7 +89,7 @@ impl Reply {
         !NOT_BEARER.iter().any(|other| other.eq_ignore_ascii_case(token_type))
     }
 
-    /// Hides the tokens in whatever the answer says beside them.
+    /// Adds the tokens to the secrets to redact from the answer's other texts.
     pub(super) fn hide_tokens(&self, redactor: &mut Redactor) {
         for field in [Field::AccessToken, Field::RefreshToken] {
             self.text(field).into_iter().for_each(|token| redactor.hide(token));
@@ -101,19 +101,19 @@ impl Reply {
         self.text(Field::RefreshToken).map(|token| Zeroizing::new(token.to_owned()))
     }
 
-    /// Whether a number, an object or the like stands where the access token should.
+    /// Whether the access token is a number, an object or another value that is not a text.
     pub(super) fn has_token_of_another_type(&self) -> bool {
         self.fields.all(Field::AccessToken).any(|value| !value.is_empty() && value.text().is_none())
     }
 
-    /// The access token with its end and its scope.
+    /// The access token with its expiry and its scope.
     pub(super) fn access_token(&self) -> Result<AccessToken, Kind> {
         let secret = self.text(Field::AccessToken).ok_or(Kind::MissingToken)?;
         let mut token = AccessToken::new(secret).map_err(Kind::InvalidToken)?;
         if let Some(scope) = self.text(Field::Scope) {
             token = token.with_scope(scope);
         }
-        // What is relative first: it needs no common clock.
+        // Relative times first: they need no common clock.
         token = match (self.refresh_in(), self.date(Field::RefreshOn)) {
             (Some(refresh_in), _) => token.with_refresh_in(refresh_in),
             (None, Some(refresh_on)) => token.with_refresh_on(refresh_on),
@@ -126,24 +126,24 @@ impl Reply {
         })
     }
 
-    /// `expires_in`. What cannot be read is an error: a life taken for longer than it is
-    /// would end in rejections that nobody could explain.
+    /// `expires_in`. An unreadable value is an error: a lifetime that is too long would lead to
+    /// unexplained rejections.
     fn lifetime(&self) -> Result<Option<Duration>, Kind> {
         let said = self.fields.all(Field::ExpiresIn).find(|value| !value.is_empty());
         let seconds = said.map(|value| value.number().ok_or(Kind::Unreadable(NO_LIFETIME)));
         Ok(seconds.transpose()?.map(whole_seconds))
     }
 
-    /// `refresh_in`. What cannot be read or is no time at all is ignored: the policy says then when
-    /// the token is due.
+    /// `refresh_in`. An unreadable or zero value is ignored, and the policy decides when the token
+    /// is due.
     fn refresh_in(&self) -> Option<Duration> {
         let mut numbers = self.fields.all(Field::RefreshIn).filter_map(Scalar::number);
         numbers.find(|seconds| *seconds >= 1.0).map(whole_seconds)
     }
 
-    /// `expiration` and its like: seconds since 1970. A date in words is ignored, because
-    /// the services that send one send `expires_in` too. So is one before every token, such as 0,
-    /// because the services that send it mean that there is none.
+    /// `expiration` and similar members: seconds since 1970. A date as a text is ignored, because
+    /// the services that send one send `expires_in` too. So is a date before OAuth 2.0, such as 0,
+    /// which services send for no expiry.
     fn date(&self, field: Field) -> Option<SystemTime> {
         let numbers = self.fields.all(field).filter_map(Scalar::number);
         let seconds = numbers.into_iter().find(|seconds| *seconds >= EARLIEST_DATE)?;
@@ -156,9 +156,9 @@ impl Reply {
     }
 }
 
-const NO_LIFETIME: &str = "a lifetime (`expires_in`) that is no number";
+const NO_LIFETIME: &str = "a lifetime (`expires_in`) that is not a number";
 
-/// From nothing to a hundred years: less is over already, and more is not to be believed.
+/// Clamps a lifetime to the range from zero to a hundred years.
 fn whole_seconds(seconds: f64) -> Duration {
     let seconds = seconds.trunc().clamp(0.0, MAX_LIFETIME.as_secs_f64());
     Duration::try_from_secs_f64(seconds).unwrap_or(MAX_LIFETIME)
@@ -378,7 +378,7 @@ mod tests {
             (" \r\n", "nothing"),
             ("\u{feff}", "nothing"),
             ("<!doctype html>", "a page of HTML or XML: a login page?"),
-            ("[]", "JSON that is no object"),
+            ("[]", "JSON that is not an object"),
             (r#"{"access_token":"abc","token_ty"#, "broken JSON"),
             (r#"{"access_token":"abc"} x"#, "broken JSON"),
             ("failure", "neither JSON nor a form"),

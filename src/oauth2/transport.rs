@@ -1,4 +1,4 @@
-//! One exchange over any tower service, whose type is forgotten.
+//! One exchange over any tower service, type-erased.
 
 use std::{
     error::Error,
@@ -16,22 +16,21 @@ use zeroize::Zeroizing;
 
 use crate::error::BoxError;
 
-/// How much of an answer is read.
+/// The largest answer that is read.
 const MAX_BODY: usize = 1024 * 1024;
-/// What is set aside for a body of unknown length: most answers fit.
+/// The initial buffer for a body of unknown length. Most answers fit.
 const USUAL_BODY: usize = 8 * 1024;
 
-/// A transport whose type is forgotten. An exchange happens once an hour: its box is free.
+/// A type-erased transport. At one exchange an hour, the cost of a box does not matter.
 pub(super) trait Transport: Send + Sync {
-    /// `identity`: what the client shows of itself when it connects, if it shows anything.
+    /// `identity`: the client certificate and its key, if there is one.
     fn exchange<'a>(
         &'a self,
         request: Request<Full<Bytes>>,
         identity: Option<Identity<'a>>,
     ) -> Exchange<'a>;
 
-    /// Whether what the client shows of itself is complete. If not, somebody may just be replacing
-    /// it.
+    /// Checks the client certificate and its key. If they do not fit, they may be half replaced.
     fn may_take(&self, _: Option<Identity<'_>>) -> bool {
         true
     }
@@ -51,13 +50,13 @@ pub(super) struct Identity<'a> {
 pub(super) type Exchange<'a> =
     Pin<Box<dyn Future<Output = Result<Answer, TransportError>> + Send + 'a>>;
 
-/// The head of an answer, and its body as far as it could be read.
+/// The head of an answer, and the part of its body that could be read.
 pub(super) struct Answer {
     pub(super) head: response::Parts,
     pub(super) body: Result<Zeroizing<Vec<u8>>, TransportError>,
 }
 
-/// Where an exchange ended.
+/// The point at which an exchange failed.
 pub(super) enum TransportError {
     /// Before the service can have seen the request.
     Unsent(BoxError),
@@ -65,7 +64,7 @@ pub(super) enum TransportError {
     Interrupted(BoxError),
     /// At the limit for a body.
     TooLarge,
-    /// Before it began: what the client shows of itself cannot be used.
+    /// Before it began: the client certificate or its key cannot be used.
     #[cfg_attr(
         not(feature = "reqwest"),
         expect(dead_code, reason = "only the ready-made transport shows a certificate")
@@ -87,7 +86,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// A transport that was given has its own certificate.
+    /// A user's transport has its own certificate.
     fn exchange<'a>(
         &'a self,
         request: Request<Full<Bytes>>,
@@ -104,7 +103,7 @@ where
     }
 }
 
-/// Reads a body into memory that is wiped, up to the limit.
+/// Reads a body, up to the limit, into memory that is wiped.
 async fn read<B>(body: B) -> Result<Zeroizing<Vec<u8>>, TransportError>
 where
     B: Body,
@@ -128,7 +127,7 @@ where
     Ok(whole)
 }
 
-/// Grows by hand: a vector that grew by itself would leave copies behind that are not wiped.
+/// Grows by hand: a vector that grows by itself leaves copies behind that are not wiped.
 fn append(whole: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     let length = whole.len().saturating_add(chunk.len());
     if whole.capacity() < length {
@@ -139,8 +138,8 @@ fn append(whole: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     whole.extend_from_slice(chunk);
 }
 
-/// Only what certainly ended before anything was sent counts as unsent: a refresh token must
-/// not be sent twice in the belief that the first never arrived.
+/// Only an exchange that certainly failed before anything was sent counts as unsent: a refresh
+/// token must not be sent twice in the belief that the first never arrived.
 fn failed(error: BoxError) -> TransportError {
     if is_unsent(error.as_ref()) {
         TransportError::Unsent(error)
@@ -154,7 +153,7 @@ fn is_unsent(error: &(dyn Error + 'static)) -> bool {
     if error.downcast_ref().is_some_and(|error: &reqwest::Error| error.is_connect()) {
         return true;
     }
-    // The only one of its kinds that an established connection never ends with.
+    // The only error kind that an established connection never ends with.
     let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     error.downcast_ref().is_some_and(refused) || error.source().is_some_and(is_unsent)
 }

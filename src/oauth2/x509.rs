@@ -1,4 +1,4 @@
-//! As much of a certificate (RFC 5280 §4.1) as matters here.
+//! The parts of a certificate (RFC 5280 §4.1) that this crate needs.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +7,12 @@ use super::der::Reader;
 const BIT_STRING: u8 = 0x03;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The version, which the first certificates did not have.
+/// The tag of the version, which v1 certificates do not have.
 const VERSION: u8 = 0xa0;
 
 const DAY: u64 = 24 * 3600;
 
-/// What a certificate says.
+/// The fields of a certificate.
 #[derive(Debug, PartialEq)]
 pub(super) struct Certificate<'a> {
     pub(super) public_key: &'a [u8],
@@ -79,8 +79,8 @@ fn number(text: &str, digits: usize) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, rest))
 }
 
-/// The days from the first of 1970 to a date of the Gregorian calendar, or none. The year begins
-/// in March, so that its leap day is its last.
+/// The days from 1 January 1970 to a date of the Gregorian calendar. The year begins in March, so
+/// that the leap day is its last.
 #[expect(clippy::arithmetic_side_effects, reason = "a year has four digits")]
 fn days(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) =

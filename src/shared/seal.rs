@@ -65,8 +65,8 @@ pub enum SealError {
     Unreadable(#[source] SecretError),
     /// The value is not a key.
     #[error(
-        "{0} is not a seal's key: make one of 32 bytes, in base64 or hexadecimal \
-         (`openssl rand -base64 32`)"
+        "{0} does not hold a key for the seal: 32 bytes in base64 or hexadecimal \
+         (make one with `openssl rand -base64 32`)"
     )]
     NoKey(String),
 }

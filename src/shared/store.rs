@@ -68,7 +68,7 @@ pub trait TokenStore: Send + Sync + 'static {
 pub struct Loaded {
     /// The record, or `None` if there is none.
     pub sealed: Option<Vec<u8>>,
-    /// The version of the record, or [`Version::none`].
+    /// The version of the record, or [`Version::NONE`].
     pub version: Version,
     /// The time by the store's own clock when it answered. It measures tokens' lifetimes and
     /// leases; the clocks of the processes never do.

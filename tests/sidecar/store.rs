@@ -56,13 +56,13 @@ async fn what_is_wrong_with_a_store_is_told_and_no_password_with_it() {
         ("file = \"a\"\n", "in `store`: missing field `seal`".to_owned()),
         (
             &format!("redis = \"redis://:{HUSH}@localhost\"\n{seal}"),
-            "`store`: `redis`: the URL of the Redis server has a password in it".to_owned(),
+            "`store`: `redis`: the URL of the Redis server contains a password".to_owned(),
         ),
         (
             &format!(
                 "redis = \"redis://10.0.0.1\"\npassword = {{ env = \"SIDECAR_TEST_SECRET\" }}\n{seal}"
             ),
-            "`store`: `redis`: the password would go to 10.0.0.1:6379 in clear".to_owned(),
+            "`store`: `redis`: the password would go to 10.0.0.1:6379 in cleartext".to_owned(),
         ),
     ] {
         let (code, _, told) = run(&format!("{}[store]\n{store}", world.config("")), &[]).await;

@@ -291,7 +291,7 @@ async fn a_signer_that_fails_may_be_back_and_one_that_signs_otherwise_has_to_be_
     assert!(error.is_transient() && error.to_string().contains("the vault is sealed"), "{error}");
     let error = unsent(signed_by(Kms::new(Ok(b"hush".to_vec())))).await;
     assert!(
-        !error.is_transient() && error.to_string().contains("none of the algorithm"),
+        !error.is_transient() && error.to_string().contains("does not fit the algorithm"),
         "{error}"
     );
 }
@@ -324,7 +324,7 @@ fn what_no_assertion_can_be_made_of_is_refused_when_built() {
     let hour = Duration::from_secs(3600);
     for (assertion, problem) in [
         (kms(), "`.issuer(\"https://…\")`"),
-        (kms().issuer("auth.example.com"), "no absolute URL"),
+        (kms().issuer("auth.example.com"), "not an absolute URL"),
         (kms().issuer("https://login.example.com/{tenant}/v2.0"), "placeholder"),
         (kms().audience(Audience::Exactly(String::new())), "empty audience"),
         (kms().issuer(ISSUER).header_type(""), "empty audience or header type"),

@@ -303,10 +303,10 @@ fn an_algorithm_has_to_fit_the_key() {
         (key().algorithm(Algorithm::Rs256), "another kind than the algorithm"),
         (key().algorithm(Algorithm::Es384), "another kind than the algorithm"),
         (key().algorithm(Algorithm::EdDsa), "another kind than the algorithm"),
-        (key().algorithm(Algorithm::Hs256), "for `client_secret` alone"),
+        (key().algorithm(Algorithm::Hs256), "only for `client_secret`"),
         (
             ClientAssertion::client_secret(LONG).algorithm(Algorithm::Es256),
-            "for `private_key` alone",
+            "only for `private_key`",
         ),
         (ClientAssertion::client_secret(LONG).certificate("hush"), "has a `certificate`"),
     ] {

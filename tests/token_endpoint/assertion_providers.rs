@@ -157,7 +157,7 @@ async fn a_grant_that_google_refuses_while_the_clock_is_off_says_so_and_is_not_s
 async fn the_grant_is_signed_by_the_builder_alone() {
     let builder = google(key_file(GOOGLE)).param("assertion", "hush");
     let error = builder.transport(Scripted::default()).build().unwrap_err().to_string();
-    assert!(error.contains("\"assertion\" is the grant's own"), "{error}");
+    assert!(error.contains("\"assertion\" belongs to the grant"), "{error}");
     // And another grant takes its place.
     let seen = sent(google(key_file(GOOGLE)).scope("a").jwt_bearer("given")).await;
     assert_eq!((seen.param("assertion").as_str(), seen.param("scope").as_str()), ("given", "a"));

@@ -283,7 +283,7 @@ async fn what_cannot_be_shown_is_told_by_kind_and_never_shows_the_key() {
         (&*damaged, key, true, "is damaged"),
         (&certificate[..certificate.len() / 2], key, true, "half-written"),
         (certificate, &key[..key.len() / 2], true, "half-written"),
-        (key, key, false, "no certificate in PEM"),
+        (key, key, false, "no PEM certificate"),
         (certificate, certificate, false, "no private key in PEM"),
         (certificate, &*format!("{key}\n{}", other.key), false, "more than one"),
         (expired.certificate.as_str(), expired.key.as_str(), false, "has expired"),
@@ -351,13 +351,10 @@ fn what_can_be_told_without_reading_is_told_when_the_endpoint_is_built() {
     let given = || builder().client_certificate(certificate, key);
     given().build().unwrap();
     for (builder, expected) in [
-        (
-            builder().client_certificate("/etc/client.pem", "/etc/client.key"),
-            "no certificate in PEM",
-        ),
+        (builder().client_certificate("/etc/client.pem", "/etc/client.key"), "no PEM certificate"),
         (builder().client_certificate(certificate, "/etc/client.key"), "no private key in PEM"),
         (builder().client_certificate(certificate, other.key.as_str()), "belongs to another"),
-        (given().url("http://127.0.0.1/token"), "shown to nobody"),
+        (given().url("http://127.0.0.1/token"), "never presented"),
         (given().transport(Scripted::default()), "a setting of the ready-made transport"),
     ] {
         let error = builder.build().unwrap_err();

@@ -167,11 +167,11 @@ async fn metadata_that_lack_or_hold_what_they_must_not_are_a_permanent_error() {
         (with("http://127.0.0.1/token"), "plain http"),
         (with("https://me:hush@token.example/"), "user info"),
         (with("https://token.example/#hush"), "fragment"),
-        (with("/token"), "no absolute https URL"),
-        (with("token.example"), "no absolute https URL"),
-        (with("ftp://token.example/"), "no absolute https URL"),
-        (with("https://token.example:0/"), "no absolute https URL"),
-        (with(""), "no absolute https URL"),
+        (with("/token"), "not an absolute https URL"),
+        (with("token.example"), "not an absolute https URL"),
+        (with("ftp://token.example/"), "not an absolute https URL"),
+        (with("https://token.example:0/"), "not an absolute https URL"),
+        (with(""), "not an absolute https URL"),
         (with(&long), "more than 2,048"),
         (
             metadata(r#","token_endpoint_auth_methods_supported":["private_key_jwt"]"#),
@@ -220,9 +220,9 @@ async fn what_may_pass_is_transient() {
         (vec![nothing(), busy()], Kind::Unavailable),
         (vec![answer(429, ""), nothing()], Kind::Unavailable),
         (vec![answer(200, "")], Kind::Unreadable("nothing")),
-        (vec![answer(200, r#"{"issuer":"https"#)], Kind::Unreadable("JSON that is no metadata")),
-        (vec![answer(200, r#"{"issuer":7}"#)], Kind::Unreadable("JSON that is no metadata")),
-        (vec![answer(200, "[]")], Kind::Unreadable("something that is no JSON object")),
+        (vec![answer(200, r#"{"issuer":"https"#)], Kind::Unreadable("JSON that is not metadata")),
+        (vec![answer(200, r#"{"issuer":7}"#)], Kind::Unreadable("JSON that is not metadata")),
+        (vec![answer(200, "[]")], Kind::Unreadable("something that is not a JSON object")),
     ] {
         let error = failure(steps).await;
         assert_eq!(kind(&error), &expected);
@@ -305,7 +305,7 @@ async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_for_who_asked_for_it
     assert!(matches!(kind(&fetch(&far).await.unwrap_err()), Kind::Metadata(_)));
 
     let error = endpoint(issuer(remote), Scripted::default()).unwrap_err().to_string();
-    assert!(error.contains("`discover` is plain http to another machine"), "{error}");
+    assert!(error.contains("`discover` is plain http to another host"), "{error}");
     let service = with(remote, "http://token.example/");
     fetch(&endpoint(issuer(remote).allow_plaintext(), service).unwrap()).await.unwrap();
 }
@@ -313,7 +313,7 @@ async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_for_who_asked_for_it
 #[test]
 fn what_is_no_issuer_is_refused_when_the_endpoint_is_built() {
     for (text, expected) in [
-        ("", "no valid URL"),
+        ("", "not a valid URL"),
         ("issuer.example", "not absolute"),
         ("/tenant", "not absolute"),
         ("ftp://issuer.example", "not absolute"),

@@ -89,7 +89,7 @@ async fn a_token_that_is_not_a_text_is_told_from_one_that_is_not_there() {
         let body = format!(r#"{{"access_token":{token}}}"#);
         let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
         let expected = "answered without an access token (HTTP 200 OK): \
-                        what stands in its place is not a text";
+                        its value is not a text";
         assert!(error.to_string().ends_with(expected), "{token}: {error}");
     }
     for body in [r#"{"access_token":null}"#, r#"{"access_token":""}"#, r#"{"token":12}"#] {
@@ -291,7 +291,7 @@ async fn a_token_that_needs_a_proof_is_refused_with_a_word_about_it() {
         let body = format!(r#"{{"access_token":"t","token_type":"{token_type}"}}"#);
         let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
         assert_eq!(*kind(&error), Kind::NotBearer);
-        assert!(error.to_string().contains("no bearer token") && !error.is_transient());
+        assert!(error.to_string().contains("not a bearer token") && !error.is_transient());
     }
 }
 

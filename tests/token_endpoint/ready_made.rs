@@ -139,7 +139,7 @@ fn a_proxy_that_cannot_be_or_could_read_the_credentials_is_refused_by_name() {
     let url = "https://auth.example.com/token";
     for proxy in ["", "hush", "proxy.example.com:3128", "ftp://hush/", "socks5://hush:1080"] {
         let error = refusal(endpoint(url).proxy(proxy));
-        assert!(error.contains("`proxy` is no `http` or `https` URL"), "{proxy}: {error}");
+        assert!(error.contains("`proxy` is not an `http` or `https` URL"), "{proxy}: {error}");
     }
     // Loopback is this machine's own, and the proxy is not.
     let local = || endpoint("http://127.0.0.1:1/token").proxy("http://proxy.example.com:3128");

@@ -1,4 +1,4 @@
-//! The certificate of a key (RFC 7515 §4.1.6 and §4.1.8), as much as matters here.
+//! The certificate of a key (RFC 7515 §4.1.6 and §4.1.8), as far as assertions need it.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use super::{
     unusable::Unusable,
 };
 
-/// A certificate and what it was issued by, as a file has them: the key's own first.
+/// A certificate chain as in a file: the key's own certificate first.
 pub(super) struct Certificates {
     chain: Vec<Vec<u8>>,
 }
@@ -21,7 +21,7 @@ pub(super) struct Certificates {
 // ===== impl Certificates =====
 
 impl Certificates {
-    /// Reads all certificates of a text, in which there may be a key too.
+    /// Reads all certificates of a text, which may contain a key too.
     pub(super) fn parse(text: &str) -> Result<Self, Unusable> {
         let blocks = pem::blocks(text)?;
         let certificates = blocks.iter().filter(|block| block.is_certificate());
@@ -30,7 +30,7 @@ impl Certificates {
         if chain.is_empty() { Err(Unusable::NoCertificate) } else { Ok(Self { chain }) }
     }
 
-    /// Whether it is still good; and if the key is known, whether it is the key's.
+    /// Checks that it has not expired and, if the key is known, that it matches the key.
     pub(super) fn check(&self, public_key: Option<&[u8]>, now: SystemTime) -> Result<(), Unusable> {
         let own = self.chain.first().and_then(|own| Certificate::read(own));
         let own = own.ok_or(Unusable::BrokenCertificate)?;

@@ -19,7 +19,7 @@ use super::{
 
 const MIN_MODULUS: usize = 2048 / 8;
 
-/// The members that matter. Those of the key are borrowed, so that no copy of them is left.
+/// The relevant members. Those of the key are borrowed, so that no copy of them is left behind.
 #[derive(Deserialize)]
 struct Jwk<'a> {
     kty: Option<&'a str>,
@@ -42,7 +42,7 @@ struct Jwk<'a> {
     keys: Option<serde::de::IgnoredAny>,
 }
 
-/// Reads a key out of the text of a JSON object.
+/// Reads a key from the text of a JSON object.
 pub(super) fn parse(text: &str) -> Result<Parsed, Unusable> {
     let jwk: Jwk<'_> = serde_json::from_str(text)
         .map_err(|error| if error.is_eof() { Unusable::Cut } else { Unusable::Broken })?;
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Unusable> {
         return Err(Unusable::ForEncryption);
     }
     let key = jwk.key()?;
-    // An algorithm that is not known here was meant for something else.
+    // An unknown algorithm: the key is for another purpose.
     let algorithm = match jwk.alg {
         Some(name) => Some(SigningAlgorithm::named(name).ok_or(Unusable::WrongKind)?),
         None => None,
@@ -112,7 +112,7 @@ impl Jwk<'_> {
         if [&d, &x, &y].iter().any(|number| number.len() != size) {
             return Err(Unusable::Broken);
         }
-        // A point that is not compressed (SEC 1 §2.3.3).
+        // An uncompressed point (SEC 1 §2.3.3).
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
         EcdsaKeyPair::from_private_key_and_public_key(curve, &d, &point).map_err(rejected)
     }

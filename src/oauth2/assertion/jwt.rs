@@ -1,4 +1,4 @@
-//! A JWT that says who is asking (RFC 7523 §3), and for how long that is said.
+//! A JWT that authenticates a client (RFC 7523 §3).
 
 use std::time::{Duration, SystemTime};
 
@@ -8,10 +8,10 @@ use zeroize::Zeroizing;
 
 use super::{algorithm::SigningAlgorithm, unusable::Unusable};
 
-/// It is as good as the assertion that it ends.
+/// The signature is as secret as the whole assertion.
 pub(super) type Signature = Zeroizing<Vec<u8>>;
 
-/// What is said about the signature.
+/// The header.
 #[derive(Serialize)]
 pub(super) struct Header<'a> {
     pub(super) alg: &'static str,
@@ -48,7 +48,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// What is signed.
+/// The message to sign.
 #[expect(clippy::expect_used, reason = "texts and numbers are JSON")]
 pub(super) fn message(header: &Header<'_>, claims: &Claims<'_>) -> String {
     let part = |json: Result<Vec<u8>, _>| {
@@ -60,7 +60,7 @@ pub(super) fn message(header: &Header<'_>, claims: &Claims<'_>) -> String {
 /// The message with its signature.
 #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
 pub(super) fn signed(message: &str, signature: &[u8]) -> Zeroizing<String> {
-    // Room for all of it: a string that grew would leave copies behind.
+    // Room for all of it: a string that grows leaves copies behind.
     let length = message.len() + 1 + signature.len().div_ceil(3) * 4;
     let mut jwt = Zeroizing::new(String::with_capacity(length));
     jwt.push_str(message);
@@ -69,7 +69,7 @@ pub(super) fn signed(message: &str, signature: &[u8]) -> Zeroizing<String> {
     jwt
 }
 
-/// An id that no other assertion has: 128 bits.
+/// A unique id: 128 bits.
 pub(super) fn id() -> Result<String, Unusable> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| Unusable::NotDone)?;
@@ -81,17 +81,17 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-/// Whether a text has the shape of a JWT that is signed. Nothing is verified.
+/// Whether a text has the shape of a signed JWT. Nothing is verified.
 pub(super) fn check_shape(text: &str) -> Result<(), Unusable> {
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let parts: Vec<&str> = text.split('.').collect();
     let is_readable = text.bytes().all(|byte| is_base64url(byte) || byte == b'.');
     match parts[..] {
         [header, claims, signature] if is_readable && !header.is_empty() && !claims.is_empty() => {
-            // Whoever writes it has not written the end.
+            // The writer of the file has not written the end yet.
             if signature.is_empty() { Err(Unusable::Cut) } else { Ok(()) }
         }
-        // So does the header of each begin: `{"`.
+        // The header of every JWT begins like this: `{"`.
         [header, ..] if is_readable && header.starts_with("eyJ") && parts.len() < 3 => {
             Err(Unusable::Cut)
         }

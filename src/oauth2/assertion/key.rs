@@ -1,4 +1,4 @@
-//! Keys that sign: private ones, and secrets that are shared.
+//! Signing keys: private keys and shared secrets.
 
 use aws_lc_rs::{
     error::KeyRejected,
@@ -22,7 +22,7 @@ use super::{
 pub(super) static P256: &EcdsaSigningAlgorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
 pub(super) static P384: &EcdsaSigningAlgorithm = &ECDSA_P384_SHA384_FIXED_SIGNING;
 
-/// A private key. Its memory is wiped by the library that it belongs to.
+/// A private key. The cryptography library wipes its memory.
 pub(super) enum Key {
     Rsa(RsaKeyPair),
     P256(EcdsaKeyPair),
@@ -30,7 +30,7 @@ pub(super) enum Key {
     Ed25519(Ed25519KeyPair),
 }
 
-/// A private key, and what stands beside it.
+/// A private key with the `alg` and `kid` beside it.
 pub(super) struct Parsed {
     pub(super) key: Key,
     pub(super) key_id: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Parsed {
 // ===== impl Parsed =====
 
 impl Parsed {
-    /// The algorithm that was said, else the one that stands beside the key, else the usual one.
+    /// The configured algorithm, else the one beside the key, else the default.
     pub(super) fn algorithm(
         &self,
         said: Option<SigningAlgorithm>,
@@ -76,7 +76,7 @@ impl Key {
         }
     }
 
-    /// The public key, as a certificate has it.
+    /// The public key, in the form that a certificate contains.
     pub(super) fn public(&self) -> &[u8] {
         match self {
             Self::Rsa(key) => key.public_key().as_ref(),
@@ -85,7 +85,7 @@ impl Key {
         }
     }
 
-    /// Signs by an algorithm for keys of this kind.
+    /// Signs with an algorithm for keys of this kind.
     pub(super) fn sign(
         &self,
         algorithm: SigningAlgorithm,
@@ -119,7 +119,7 @@ fn rsa_padding(algorithm: SigningAlgorithm) -> Option<&'static dyn RsaEncoding> 
     })
 }
 
-/// What a key was rejected for.
+/// Why the library rejected a key.
 pub(super) fn rejected(error: KeyRejected) -> Unusable {
     match error.description_() {
         "TooSmall" => Unusable::TooShort,
@@ -127,7 +127,7 @@ pub(super) fn rejected(error: KeyRejected) -> Unusable {
     }
 }
 
-// ===== Secrets that are shared =====
+// ===== Shared secrets =====
 
 fn hash(algorithm: SigningAlgorithm) -> Option<hmac::Algorithm> {
     Some(match algorithm {

@@ -1,4 +1,4 @@
-//! A private key out of a text: PEM, or a JWK.
+//! Parses a private key: PEM or a JWK.
 
 use aws_lc_rs::signature::{EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair};
 
@@ -69,7 +69,7 @@ fn pkcs8_algorithm(der: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     Some((algorithm.read(OID)?, algorithm.read(OID)))
 }
 
-/// RFC 5915 §3. The curve is among what may be left out, so both are tried.
+/// RFC 5915 §3. The curve is optional, so both are tried.
 fn from_sec1(der: &[u8]) -> Result<Key, Unusable> {
     let p256 = EcdsaKeyPair::from_private_key_der(P256, der).map(Key::P256);
     let either = p256.or_else(|_| EcdsaKeyPair::from_private_key_der(P384, der).map(Key::P384));

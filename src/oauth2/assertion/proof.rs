@@ -1,11 +1,11 @@
-//! What was signed, or given by somebody else, for one exchange.
+//! The assertions of one exchange, from this crate or a third party.
 
 use zeroize::Zeroizing;
 
 /// The assertions of one exchange.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Proofs {
-    /// Who is asking, and as which type of assertion.
+    /// The client's assertion, and its type.
     pub(crate) client: Option<(&'static str, Zeroizing<String>)>,
     /// The grant.
     pub(crate) grant: Option<Zeroizing<String>>,
@@ -14,7 +14,7 @@ pub(crate) struct Proofs {
 // ===== impl Proofs =====
 
 impl Proofs {
-    /// What must not be shown: each assertion, and its signature alone.
+    /// The texts to redact: each assertion, and its signature alone.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
         let client = self.client.iter().map(|(_, assertion)| assertion);
         client

@@ -1,4 +1,4 @@
-//! Makes the assertion of one exchange.
+//! Makes the assertion for one exchange.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,19 +21,19 @@ use super::{
 type Text = Zeroizing<String>;
 type Outcome<T> = Result<T, UnusableCredential>;
 
-/// Where the assertions of a client come from.
+/// The origin of a client's assertions.
 pub(crate) struct Prover {
     pub(super) means: Means,
     pub(super) assertion_type: &'static str,
 }
 
 pub(super) enum Means {
-    /// Somebody else makes them.
+    /// A third party issues them.
     Given(Secret),
     Made(Maker, Arc<Said>),
 }
 
-/// Who signs what is made here.
+/// What signs an assertion of this crate.
 #[derive(Clone, Debug)]
 pub(super) enum Maker {
     Signer(Arc<dyn AnySigner>),
@@ -43,7 +43,7 @@ pub(super) enum Maker {
     ClientSecret(Secret),
 }
 
-/// What an assertion says that is made here.
+/// The contents of an assertion of this crate.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) client_id: String,
@@ -63,7 +63,7 @@ pub(super) struct Said {
 // ===== impl Prover =====
 
 impl Prover {
-    /// Whatever is read anew for each exchange, in the order in which it is wanted back.
+    /// The secrets that each exchange reads again, in the order in which they are passed back.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let secrets = match &self.means {
             Means::Given(token) => [Some(token), None],
@@ -76,13 +76,12 @@ impl Prover {
         secrets.into_iter().flatten()
     }
 
-    /// By how much the clocks may differ, if this machine dates the assertion: it has expired
-    /// else.
+    /// The tolerated clock skew, if this machine dates the assertion: beyond that it has expired.
     pub(crate) fn tolerated_skew(&self) -> Option<Duration> {
         self.said().map(|said| said.life)
     }
 
-    /// Whom it is for, as far as that is said here.
+    /// The audience, if the settings name it.
     pub(crate) fn audience(&self) -> Option<&str> {
         self.said().map(|said| said.audience.as_str())
     }
@@ -94,7 +93,7 @@ impl Prover {
         }
     }
 
-    /// The assertion, and its type.
+    /// Makes the assertion, and returns it with its type.
     pub(crate) async fn prove(&self, read: &[Text]) -> Outcome<(&'static str, Text)> {
         let first = read.first();
         let assertion = match &self.means {
@@ -118,7 +117,7 @@ fn present(read: Option<&Text>) -> &Text {
     read.expect("there is a reading for each secret")
 }
 
-/// One that somebody else has made.
+/// An assertion of a third party.
 fn given(secret: &Secret, token: &Text) -> Outcome<Text> {
     jwt::check_shape(token).map_err(|unusable| UnusableCredential::of(secret, unusable))?;
     Ok(token.clone())
@@ -141,7 +140,7 @@ impl Said {
         Ok(jwt::signed(&message, &signature.ok_or_else(|| unusable(Unusable::BadSignature))?))
     }
 
-    /// RSA takes milliseconds, and which kind of key it is shows only when it has been read.
+    /// On a blocking thread: RSA takes milliseconds, and parsing alone shows the kind of key.
     #[cfg(feature = "jwt")]
     async fn by_key(
         self: &Arc<Self>,
@@ -219,7 +218,7 @@ impl Said {
     }
 }
 
-/// Certificates are hashed, which takes the feature.
+/// Without the feature there is no hash for certificates.
 #[cfg(not(feature = "jwt"))]
 #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with feature `jwt`")]
 impl Said {

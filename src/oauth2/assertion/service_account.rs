@@ -1,4 +1,4 @@
-//! The key file of a Google service account, and the grant that is made of it (RFC 7523 §2.1).
+//! The key file of a Google service account, and the grant made from it (RFC 7523 §2.1).
 
 use std::{borrow::Cow, time::Duration};
 
@@ -14,15 +14,15 @@ use super::{
 };
 use crate::{json::Text, secret::Secret};
 
-/// What errors call it.
+/// The name of the setting in errors.
 const SETTING: &str = "google_service_account";
 const TYPE: &str = "service_account";
 const HEADER_TYPE: &str = "JWT";
-/// The longest that Google takes, which its own libraries use.
+/// The longest lifetime that Google accepts. Its own libraries use it.
 const LIFE: Duration = Duration::from_secs(3600);
 const TOLERATED: Duration = Duration::from_secs(60);
-/// Where Google's token endpoint is or was. All are the same service, so a file that names one of
-/// them may be used at any.
+/// Google's current and former token endpoints. All are the same service, so a file that names one
+/// of them may be used at any.
 const TOKEN_URIS: [&str; 3] = [
     "https://oauth2.googleapis.com/token",
     "https://accounts.google.com/o/oauth2/token",
@@ -34,7 +34,7 @@ pub(crate) struct ServiceAccount {
     file: Secret,
 }
 
-/// The members that matter.
+/// The relevant members.
 #[derive(Deserialize)]
 struct File<'a> {
     #[serde(rename = "type")]
@@ -52,17 +52,17 @@ impl ServiceAccount {
         Self { file }
     }
 
-    /// What is read anew for each exchange.
+    /// The secret that each exchange reads again.
     pub(crate) fn secret(&self) -> &Secret {
         &self.file
     }
 
-    /// By how much the clocks may differ. Google does not take a date in the future.
+    /// The tolerated clock skew. Google does not accept a date in the future.
     pub(crate) fn tolerated() -> Duration {
         TOLERATED
     }
 
-    /// The grant. `url`: of the token endpoint.
+    /// Makes the grant. `url`: of the token endpoint.
     pub(crate) async fn prove(
         &self,
         read: &Zeroizing<String>,

@@ -254,13 +254,15 @@ impl ClientAssertion {
         let means = match self.kind {
             Kind::Given(_) if self.says_something() => {
                 return Err(
-                    "has a setting beside its token, which somebody else has made and signed: \
-                     leave it out",
+                    "has a setting that cannot apply to a `token`, which a third party has signed: \
+                     remove it",
                 );
             }
             Kind::Given(token) => Means::Given(token),
             Kind::Made(_) if self.assertion_type.is_some() => {
-                return Err("has an `assertion_type`, which is only for `ClientAssertion::token(..)`");
+                return Err(
+                    "has an `assertion_type`, which is only for `ClientAssertion::token(..)`",
+                );
             }
             Kind::Made(ref maker) => {
                 self.check(maker)?;
@@ -327,10 +329,8 @@ impl ClientAssertion {
     ) -> Result<Said, &'static str> {
         let audience = match self.audience.or(profile.audience) {
             None => {
-                return Err(
-                    "has no audience: set the authorization server's issuer with \
-                     `.issuer(\"https://…\")` on it, as in the server's metadata",
-                );
+                return Err("has no audience: set the authorization server's issuer with \
+                     `.issuer(\"https://…\")` on it, as in the server's metadata");
             }
             Some(Audience::Issuer(issuer)) if Url::parse(&issuer).is_err() => {
                 return Err("has an `issuer` that is not an absolute URL (RFC 8414 §2)");
@@ -338,9 +338,9 @@ impl ClientAssertion {
             Some(Audience::Issuer(text) | Audience::Exactly(text)) => text,
             Some(Audience::TokenEndpoint) => url
                 .ok_or(
-                    "is for the token endpoint's URL, which the issuer's metadata will say: leave \
-                     the audience out, so that it is the issuer, or say it by \
-                     `Audience::Exactly`",
+                    "has the token endpoint's URL as its audience, which is not known before the \
+                     issuer's metadata are read: remove the audience, so that it is the issuer, or \
+                     set it with `Audience::Exactly`",
                 )?
                 .to_owned(),
         };

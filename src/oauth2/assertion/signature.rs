@@ -1,4 +1,4 @@
-//! Signatures that somebody else has made.
+//! Signatures of a `Signer`.
 
 use zeroize::Zeroizing;
 
@@ -8,8 +8,8 @@ use super::{
     jwt::Signature,
 };
 
-/// A signature as a JWT has it (RFC 7518 §3.4), of one that may be DER; `None` if it is none of
-/// the algorithm.
+/// Converts a signature, which may be DER, to the form in a JWT (RFC 7518 §3.4); `None` if it does
+/// not fit the algorithm.
 pub(super) fn fixed(algorithm: SigningAlgorithm, signature: Vec<u8>) -> Option<Signature> {
     let signature = Zeroizing::new(signature);
     let size: usize = match algorithm {

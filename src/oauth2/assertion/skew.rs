@@ -1,11 +1,11 @@
-//! Whether an assertion is refused because two clocks differ.
+//! Detects that an assertion is refused because of clock skew.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, header::DATE};
 
-/// Says by how much our clock differs from the service's (RFC 9110 §6.6.1), if that is more than
-/// is tolerated.
+/// Describes by how much this machine's clock differs from the service's (RFC 9110 §6.6.1), if that
+/// is more than the tolerated skew.
 pub(crate) fn skew(headers: &HeaderMap, now: SystemTime, tolerated: Duration) -> Option<String> {
     let theirs = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
     let (difference, word) = match now.duration_since(theirs) {

@@ -1,4 +1,4 @@
-//! A credential that was read, and that no assertion can be made of.
+//! A credential that cannot make an assertion.
 
 use std::{error::Error, sync::Arc};
 
@@ -6,10 +6,10 @@ use std::{error::Error, sync::Arc};
 use super::super::pem::Malformed;
 use crate::secret::Secret;
 
-/// What `client_assertion` stands for in errors.
+/// The name of the setting in errors.
 const SETTING: &str = "client_assertion";
 
-/// A credential that cannot be used: it names the setting and the place, never a value.
+/// A credential that cannot be used. The error names the setting and the place, never a value.
 #[derive(Debug, thiserror::Error)]
 #[error("`{setting}`: {place} {problem}")]
 pub(crate) struct UnusableCredential {
@@ -18,7 +18,7 @@ pub(crate) struct UnusableCredential {
     problem: Problem,
 }
 
-/// What is wrong with it.
+/// The problem.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Problem {
     #[error("{}", .0.text())]
@@ -27,17 +27,17 @@ pub(super) enum Problem {
     Signer(Arc<dyn Error + Send + Sync>),
 }
 
-/// What is wrong with a key, a certificate or a token.
+/// The problem of a key, a certificate or a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "jwt"), expect(dead_code, reason = "nothing is signed here"))]
 pub(super) enum Unusable {
-    // Of any of them.
-    /// It ends too early.
+    // Any of them.
+    /// The text ends too early.
     Cut,
-    /// Line ends are written out.
+    /// The text has `\n` in place of line ends.
     EscapedLines,
     NotDone,
-    // Of keys.
+    // Keys.
     NoKey,
     Public,
     Encrypted,
@@ -51,16 +51,16 @@ pub(super) enum Unusable {
     JwkWithoutPrimes,
     Symmetric,
     ShortSecret,
-    // Of certificates.
+    // Certificates.
     NoCertificate,
     BrokenCertificate,
     OtherCertificate,
     ExpiredCertificate,
-    // Of tokens.
+    // Tokens.
     NoToken,
-    // Of signatures that somebody else has made.
+    // Signatures of a `Signer`.
     BadSignature,
-    // Of Google's key files.
+    // Google's key files.
     NoServiceAccount,
     OtherTokenUri,
 }
@@ -76,13 +76,13 @@ impl UnusableCredential {
         Self { setting: SETTING, place: place.into(), problem }
     }
 
-    /// The same of another setting.
+    /// Changes the setting.
     #[cfg(feature = "jwt")]
     pub(super) fn in_setting(self, setting: &'static str) -> Self {
         Self { setting, ..self }
     }
 
-    /// Whether the failure may pass by itself; the others need somebody to mend something.
+    /// Whether a retry may succeed. All other failures need an operator.
     pub(crate) fn is_transient(&self) -> bool {
         match self.problem {
             Problem::Signer(_) => true,
@@ -104,8 +104,8 @@ impl From<Malformed> for Unusable {
 }
 
 impl Unusable {
-    /// Whoever writes a file goes on writing; and a key and its certificate, which are two files,
-    /// are not replaced in one moment.
+    /// A half-written file is completed soon, and a key and its certificate, which are two files,
+    /// are not replaced at the same moment.
     fn is_transient(self) -> bool {
         matches!(self, Self::Cut | Self::OtherCertificate | Self::NotDone)
     }
@@ -113,12 +113,10 @@ impl Unusable {
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Cut => "ends too early: it may be half-written",
-            Self::EscapedLines => {
-                "has `\\n` written out in it: PEM needs real line ends, or spaces"
-            }
+            Self::EscapedLines => "contains a literal `\\n`: PEM needs real line ends, or spaces",
             Self::NotDone => "was not used, because the runtime or the random numbers failed",
             Self::NoKey => "holds no private key: neither PEM nor a JWK",
-            Self::Public => "holds no private key, only what is public",
+            Self::Public => "holds only a public key: use the private key",
             Self::Encrypted => {
                 "holds a private key that is encrypted: decrypt it, by \
                  `openssl pkey -in encrypted.pem -out key.pem`"
@@ -145,12 +143,12 @@ impl Unusable {
                 "is shorter than the hash of the algorithm (RFC 7518 §3.2): 32 bytes for HS256, 48 \
                  for HS384, 64 for HS512"
             }
-            Self::NoCertificate => "holds no certificate in PEM",
+            Self::NoCertificate => "holds no PEM certificate",
             Self::BrokenCertificate => "holds a certificate that is damaged",
-            Self::OtherCertificate => "holds a certificate that is not for the key, as its first",
+            Self::OtherCertificate => "has a first certificate that does not match the key",
             Self::ExpiredCertificate => "holds a certificate that has expired",
             Self::NoToken => "holds no JWT",
-            Self::BadSignature => "made a signature that is none of the algorithm",
+            Self::BadSignature => "made a signature that does not fit the algorithm",
             Self::NoServiceAccount => {
                 "is no key file of a service account: an object with `type` \"service_account\", \
                  `client_email` and `private_key`"

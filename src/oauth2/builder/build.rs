@@ -166,7 +166,7 @@ impl TokenEndpointBuilder {
         match self.ready_made.first_set() {
             Some(name) => Err(InvalidEndpoint::setting(
                 name,
-                "is a setting of the ready-made transport: configure the one given to `.transport(..)`",
+                "is a setting of the ready-made transport: configure your own transport instead",
             )),
             None => Ok(given),
         }
@@ -196,7 +196,7 @@ impl TokenEndpointBuilder {
             (Some(_), _) if self.client_secret.is_some() => {
                 return Err(InvalidEndpoint::setting(
                     "client_secret",
-                    "would be sent beside a `client_assertion`, which replaces it: remove one of them",
+                    "would be sent beside a `client_assertion`, which replaces it: remove one",
                 ));
             }
             (Some(_), None | Some(ClientAuth::Body | ClientAuth::None)) => ClientAuth::None,

@@ -157,8 +157,8 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
         } else if OWN_PARAMS.contains(&name.as_str()) {
             "has a method of its own: use that"
         } else if ASSERTION_PARAMS.contains(&name.as_str()) {
-            "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for one \
-             that a third party issues"
+            "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for \
+             an assertion of a third party"
         } else if params.iter().take(at).any(|(earlier, _)| earlier == name) {
             "is set twice, and may occur only once (RFC 6749 §3.2)"
         } else if is_unfilled(name, value) {
@@ -231,7 +231,8 @@ fn header_name(name: &str) -> Result<HeaderName, &'static str> {
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, &'static str> {
-    let mut value = HeaderValue::from_str(value).map_err(|_| "has a value that no header can carry")?;
+    let mut value =
+        HeaderValue::from_str(value).map_err(|_| "has a value that no header can carry")?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -247,12 +248,12 @@ mod tests {
     #[test]
     fn a_url_that_is_not_absolute_or_holds_more_than_it_may_is_refused() {
         for (text, expected) in [
-            ("", "no valid URL"),
-            ("https://", "no valid URL"),
-            ("https://a b/", "no valid URL"),
+            ("", "not a valid URL"),
+            ("https://", "not a valid URL"),
+            ("https://a b/", "not a valid URL"),
             ("/token", "not absolute"),
             ("auth.example.com", "not absolute"),
-            ("auth.example.com/token", "no valid URL"),
+            ("auth.example.com/token", "not a valid URL"),
             ("ftp://auth.example.com/", "not absolute"),
             ("https://user:hush@auth.example.com/", "user info"),
             ("https://auth.example.com/token#hush", "fragment"),

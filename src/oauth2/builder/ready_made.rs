@@ -103,7 +103,8 @@ impl ReadyMade {
         }
         let url = Url::parse(proxy).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let proxy = url.and_then(|url| Proxy::all(url).ok());
-        let wanted = "is not an `http` or `https` URL: write it like `http://proxy.example.com:3128`";
+        let wanted =
+            "is not an `http` or `https` URL: write it like `http://proxy.example.com:3128`";
         proxy.map(Some).ok_or(invalid(wanted))
     }
 }

@@ -16,7 +16,7 @@ use super::{
     unusable::Unusable,
 };
 
-/// The client's certificates and their key, as one text.
+/// The client's certificate chain and its key, as one text.
 pub(super) struct Pair {
     pem: Zeroizing<String>,
 }
@@ -37,12 +37,12 @@ impl Pair {
         Ok(Self { pem: pem::text(&blocks) })
     }
 
-    /// A client that shows the certificates.
+    /// Makes a client with the certificates.
     pub(super) fn client(&self, recipe: &ClientRecipe) -> Result<Client, Unusable> {
         let identity = reqwest::Identity::from_pem(self.pem.as_bytes());
         let client = identity.and_then(|identity| recipe.client(Some(identity)));
-        // Without a certificate the client could be made, when the endpoint was built. The error
-        // is not shown, because it comes from where the key was read.
+        // A client without a certificate could be made when the endpoint was built. The error is
+        // not shown, because it comes from parsing the key.
         client.map_err(|_| NO_PAIR)
     }
 }

@@ -1,5 +1,4 @@
-//! What a text is looked through for: certificates, or a key. Their blocks are looked at no closer
-//! than at their labels: what is in them, rustls reads.
+//! Finds certificates or a key in a text by the labels of the blocks. rustls parses their contents.
 
 use super::{
     super::pem::{self, Block, Malformed},
@@ -9,7 +8,7 @@ use super::{
 /// PKCS #8, PKCS #1 and SEC 1.
 const KEYS: [&str; 3] = ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"];
 
-/// The certificates, in their order: one at least.
+/// The certificates in order, at least one.
 pub(super) fn certificates(text: &str) -> Result<Vec<Block<'_>>, Unusable> {
     let mut found = blocks(text, HALF_A_CERTIFICATE)?;
     found.retain(Block::is_certificate);
@@ -42,13 +41,13 @@ const HALF_A_CERTIFICATE: Unusable = Unusable {
     may_pass: true,
 };
 const HALF_A_KEY: Unusable =
-    Unusable { problem: "ends in the middle of its key: a half-written file?", may_pass: true };
+    Unusable { problem: "ends in the middle of the key: a half-written file?", may_pass: true };
 const ESCAPED_LINES: Unusable = Unusable {
-    problem: "has `\\n` written out in it: PEM needs real line ends, or spaces",
+    problem: "contains a literal `\\n`: PEM needs real line ends, or spaces",
     may_pass: false,
 };
 const NO_CERTIFICATE: Unusable = Unusable {
-    problem: "holds no certificate in PEM: give the text with its `-----BEGIN CERTIFICATE-----`, \
+    problem: "holds no PEM certificate: give the text with its `-----BEGIN CERTIFICATE-----`, \
               or `Secret::file(..)` for a path",
     may_pass: false,
 };

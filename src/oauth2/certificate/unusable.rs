@@ -1,9 +1,9 @@
-//! Why nothing can be shown.
+//! The error of an unusable client certificate.
 
 /// A certificate or a key that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unusable {
     pub(super) problem: &'static str,
-    /// Whether somebody may just be writing another one.
+    /// Whether the file may be half written.
     pub(super) may_pass: bool,
 }

@@ -1,4 +1,4 @@
-//! An assertion of a client as data.
+//! A client's assertion as data.
 
 use serde::Deserialize;
 #[cfg(feature = "jwt")]
@@ -11,7 +11,7 @@ use super::super::assertion::{Audience, SigningAlgorithm};
 use crate::data::Written;
 use crate::secret::Secret;
 
-/// What is written, key by key.
+/// The keys of the data.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Proof {
@@ -46,13 +46,13 @@ const TOKEN: &str = "client_assertion.token";
 
 #[cfg(feature = "jwt")]
 impl Proof {
-    /// Its secrets with their keys.
+    /// The secrets with their keys.
     pub(super) fn secrets(&self) -> impl Iterator<Item = (&'static str, &Option<Secret>)> {
         let certificate = [("client_assertion.certificate", &self.certificate)];
         self.ways().into_iter().chain(certificate)
     }
 
-    /// The ways to come by one, of which there has to be one.
+    /// The sources of an assertion, of which there must be exactly one.
     fn ways(&self) -> [(&'static str, &Option<Secret>); 3] {
         [
             (TOKEN, &self.token),
@@ -99,7 +99,7 @@ impl Proof {
     }
 }
 
-/// Without feature `jwt` one is given by somebody else.
+/// Without feature `jwt` only a third party's assertion is possible.
 #[cfg(not(feature = "jwt"))]
 impl Proof {
     pub(super) fn secrets(&self) -> impl Iterator<Item = (&'static str, &Option<Secret>)> {

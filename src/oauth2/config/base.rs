@@ -1,4 +1,4 @@
-//! What a configuration begins with: a URL, or a service that is known by name.
+//! The start of a configuration: a URL, an issuer or a known service.
 
 use super::{
     super::{
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// What it takes to begin.
+/// The keys that choose and parameterize the start.
 #[derive(Clone)]
 pub(super) enum Base {
     Url(String),
@@ -60,20 +60,20 @@ pub(super) struct Client {
     secret: Secret,
 }
 
-/// Who has tenants.
+/// The providers with tenants.
 const WITH_TENANT: &[Provider] = &[
     Provider::IbmVerify,
     #[cfg(feature = "keyed")]
     Provider::EntraOnBehalfOf,
     Provider::Entra,
 ];
-/// Who is found by a domain.
+/// The providers with a domain.
 const WITH_DOMAIN: &[Provider] = &[Provider::Auth0, Provider::Okta];
 
 // ===== impl Base =====
 
 impl Base {
-    /// Takes what is needed, and refuses what only another provider needs.
+    /// Takes the required keys, and refuses keys of another provider.
     pub(super) fn of(settings: &Settings) -> Result<Self, String> {
         let Settings { provider, tenant, api_key, url, issuer, client_id, client_secret, .. } =
             settings;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::super::token_exchange::{TokenExchange, TokenType};
 use crate::secret::Secret;
 
-/// What is written, key by key.
+/// The keys of the data.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Exchange {
@@ -19,7 +19,7 @@ pub(super) struct Exchange {
 // ===== impl Exchange =====
 
 impl Exchange {
-    /// Its secrets with their keys.
+    /// The secrets with their keys.
     pub(super) fn secrets(&self) -> [(&'static str, &Option<Secret>); 2] {
         [
             ("token_exchange.subject_token", &self.subject_token),

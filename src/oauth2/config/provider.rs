@@ -1,4 +1,4 @@
-//! The services that are known by name.
+//! The known services.
 
 use serde::Deserialize;
 

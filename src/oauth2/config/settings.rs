@@ -1,4 +1,4 @@
-//! What a configuration holds, key by key, and the builder's methods that it calls.
+//! The keys of a configuration, and the builder methods that they call.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     secret::Secret,
 };
 
-/// What is written, key by key.
+/// The keys of the data.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {
@@ -81,7 +81,7 @@ struct Pair {
 // ===== impl Settings =====
 
 impl Settings {
-    /// The builder would take the one that it was told last.
+    /// Refuses two grants: the builder would silently use the last one.
     pub(super) fn check_grant(&self) -> Result<(), String> {
         let is_other = self.grant_type.as_ref().is_some_and(|grant| grant != "refresh_token");
         #[cfg(feature = "keyed")]
@@ -106,7 +106,7 @@ impl Settings {
         }
     }
 
-    /// The certificate and its key, with their keys.
+    /// The certificate and its private key, with their configuration keys.
     #[cfg_attr(
         not(feature = "reqwest"),
         expect(clippy::unused_self, reason = "as with feature `reqwest`")
@@ -121,7 +121,7 @@ impl Settings {
         pair
     }
 
-    /// The grant's type comes before the grants, which set it too.
+    /// The grant's type goes before the grants, which set it too.
     pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
         use TokenEndpointBuilder as Builder;
         let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };

@@ -1,17 +1,17 @@
-//! How long metadata are kept.
+//! The lifetime of metadata.
 
 use std::time::Duration;
 
 use http::{HeaderMap, header::CACHE_CONTROL};
 
-/// What is read less often loads nobody, and what is read more often than this neither.
+/// The bounds: readings that cost little, and changes that are noticed in time.
 pub(super) const MIN: Duration = Duration::from_secs(5 * 60);
 const MAX: Duration = Duration::from_secs(24 * 3600);
-/// If the service does not say.
+/// The lifetime if the service names none.
 const USUAL: Duration = Duration::from_secs(3600);
 
-/// The `max-age` (RFC 9111 §5.2.2.1), within bounds. What must not be stored at all is read as
-/// often as may be.
+/// The `max-age` (RFC 9111 §5.2.2.1), within bounds. Metadata that must not be stored are read as
+/// often as the bounds allow.
 pub(super) fn of(headers: &HeaderMap) -> Duration {
     let mut said = None;
     for value in headers.get_all(CACHE_CONTROL) {
@@ -31,7 +31,7 @@ fn seconds(text: &str) -> Option<Duration> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // More digits than a number has: as long as may be.
+    // Too many digits for a number: as long as possible.
     Some(text.parse().map_or(MAX, Duration::from_secs))
 }
 

@@ -1,4 +1,4 @@
-//! The metadata of an authorization server (RFC 8414 §2), as far as they matter here.
+//! The relevant metadata of an authorization server (RFC 8414 §2).
 
 use serde::Deserialize;
 
@@ -9,32 +9,32 @@ use super::super::{
     error::EndpointErrorKind as Kind,
 };
 
-/// The longest URL that is taken.
+/// The longest accepted URL.
 const MAX_URL: usize = 2048;
 
-/// What the settings say, which the metadata have to fit.
+/// The settings that the metadata must fit.
 pub(in crate::oauth2) struct Wanted {
-    /// As it was written: it is compared byte for byte (RFC 8414 §3.3).
+    /// As configured, for a comparison byte for byte (RFC 8414 §3.3).
     pub(in crate::oauth2) issuer: String,
     pub(in crate::oauth2) client: Client,
-    /// Whether connections show a certificate (RFC 8705 §5).
+    /// Whether connections present a client certificate (RFC 8705 §5).
     pub(in crate::oauth2) has_certificate: bool,
-    /// Where an endpoint may be plain `http`: on this machine, if the issuer is so too, or anywhere.
+    /// Where an endpoint may be plain `http`: on loopback, if the issuer is so too, or anywhere.
     pub(in crate::oauth2) plaintext: Plaintext,
 }
 
-/// How the client says who it is.
+/// How the client authenticates.
 #[derive(Clone, Copy)]
 pub(in crate::oauth2) enum Client {
-    /// As the settings have it.
+    /// As configured.
     Given(ClientAuth),
-    /// With its secret, in a way that the service takes.
+    /// With its secret, by a method that the service supports.
     WithSecret,
-    /// With nothing but its id, in a way that the service takes.
+    /// With only its id, by a method that the service supports.
     WithId,
 }
 
-/// Where plain `http` may go.
+/// The hosts to which plain `http` may go.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::oauth2) enum Plaintext {
     Nowhere,
@@ -42,10 +42,10 @@ pub(in crate::oauth2) enum Plaintext {
     Anywhere,
 }
 
-/// A page in the place of metadata.
+/// A page in place of metadata.
 pub(super) const PAGE: &str = "a page of HTML or XML";
 
-/// What is wrong with metadata, and what they say there.
+/// The problem of metadata, and the value that has it.
 pub(super) type Problem = (Kind, Option<String>);
 
 #[derive(Deserialize)]
@@ -64,7 +64,7 @@ struct Aliases {
 // ===== impl Wanted =====
 
 impl Wanted {
-    /// Reads a document, and checks whatever is used of it.
+    /// Reads a document, and checks all members that are used.
     pub(super) fn read(&self, body: &[u8]) -> Result<Destination, Problem> {
         let document = Document::read(body)?;
         self.check_issuer(document.issuer.as_deref())?;
@@ -99,7 +99,7 @@ impl Wanted {
                 UrlProblem::UserInfo => "has a `token_endpoint` with user info",
                 UrlProblem::Plaintext(_) => PLAINTEXT,
                 UrlProblem::Unreadable | UrlProblem::Port | UrlProblem::NotAbsolute => {
-                    "has a `token_endpoint` that is no absolute https URL"
+                    "has a `token_endpoint` that is not an absolute https URL"
                 }
             })
         })?;
@@ -120,7 +120,7 @@ fn problem(what: &'static str) -> Problem {
 // ===== impl Client =====
 
 impl Client {
-    /// Chooses among the methods of the service; without a list it takes Basic (RFC 8414 §2).
+    /// Chooses among the methods of the service; without a list, it supports Basic (RFC 8414 §2).
     fn auth(self, methods: Option<&[String]>) -> Result<ClientAuth, Problem> {
         let is_taken = |name: &str| match methods {
             None => name == "client_secret_basic",
@@ -160,10 +160,10 @@ impl Document {
         match body.first() {
             None => Err(unreadable("nothing")),
             Some(b'{') => {
-                serde_json::from_slice(body).map_err(|_| unreadable("JSON that is no metadata"))
+                serde_json::from_slice(body).map_err(|_| unreadable("JSON that is not metadata"))
             }
             Some(b'<') => Err(unreadable(PAGE)),
-            Some(_) => Err(unreadable("something that is no JSON object")),
+            Some(_) => Err(unreadable("something that is not a JSON object")),
         }
     }
 }

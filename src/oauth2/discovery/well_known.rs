@@ -1,9 +1,10 @@
-//! Where the metadata of an issuer are (RFC 8414 §3.1, `OpenID` Connect Discovery §4).
+//! The URLs of an issuer's metadata (RFC 8414 §3.1, `OpenID` Connect Discovery §4).
 
 use http::{Uri, uri::PathAndQuery};
 
-/// The two URLs, in the order in which they are tried. RFC 8414 puts its segment between the host
-/// and the path of the issuer, `OpenID` Connect behind the path; both drop a `/` at the end first.
+/// The two URLs, in the order in which they are tried. RFC 8414 inserts its segment between the
+/// host and the path of the issuer, `OpenID` Connect appends it to the path. Both first drop a
+/// trailing `/`.
 pub(in crate::oauth2) fn urls(issuer: &Uri) -> Option<[Uri; 2]> {
     let path = issuer.path();
     let path = path.strip_suffix('/').unwrap_or(path);

@@ -1,4 +1,4 @@
-//! What an answer of the endpoint is: a token, or an error.
+//! Turns an answer of the endpoint into a token or an error.
 
 use std::time::SystemTime;
 
@@ -32,7 +32,7 @@ impl Endpoint {
         let is_success = head.status.is_success();
         let body = match body {
             Err(broken) if is_success => return Err(failed(self.broken(broken, readings))),
-            // The status says enough.
+            // The status is enough.
             body => body.unwrap_or_default(),
         };
         match Reply::read(&body, &self.names) {
@@ -42,7 +42,7 @@ impl Endpoint {
                     let is_missing = kind == Kind::MissingToken;
                     let error = failed(self.error(kind));
                     if is_missing && reply.has_token_of_another_type() {
-                        return error.with_detail("what stands in its place is not a text");
+                        return error.with_detail("its value is not a text");
                     }
                     error
                 })?;
@@ -56,7 +56,7 @@ impl Endpoint {
         }
     }
 
-    /// Says so if an assertion may have been refused because the clocks differ.
+    /// Adds a note if an assertion may have been refused because of clock skew.
     fn explained(&self, error: EndpointError, headers: &HeaderMap) -> EndpointError {
         if !error.may_be_about_an_assertion() {
             return error;
@@ -68,7 +68,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether the token is of a type that can be presented, and of the one that was asked for.
+    /// Checks that the token is a bearer token, and of the requested type.
     fn check_type(&self, reply: &Reply, readings: &Readings) -> Outcome<()> {
         let requested = self.requested.as_ref();
         if !reply.is_presented(requested) {
@@ -100,7 +100,7 @@ impl Endpoint {
         )
     }
 
-    /// Knows every secret that was sent, and every token that came.
+    /// Redacts every secret that was sent, and every token in the answer.
     fn redactor(&self, reply: &Reply, readings: &Readings) -> Redactor {
         let mut redactor = self.template.redactor(readings);
         reply.hide_tokens(&mut redactor);

@@ -1,4 +1,4 @@
-//! One fetch: from the secrets to the token.
+//! One fetch, from the secrets to the token.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,16 +33,16 @@ use crate::{
 pub(super) type Outcome<T> = Result<T, EndpointError>;
 pub(super) type RefreshToken = Option<Zeroizing<String>>;
 
-/// What is added to the exchanges' timeouts, so that an exchange that takes too long is
-/// reported by its own error and not by the cache's.
+/// Added to the exchanges' timeouts, so that an exchange that takes too long ends with its own
+/// error and not with the cache's.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How long what a function returns must keep still to have changed and not just have a date,
-/// which is in whole seconds in most.
+/// How long a function's value must be stable to count as changed. The dates in generated values
+/// are mostly in whole seconds.
 const STILL_FOR: Duration = Duration::from_millis(1100);
-/// What is said if a signer takes too long.
+/// The error of a signer that takes too long.
 const UNSIGNED: &str = "`client_assertion`: it was not signed in time";
 
-/// What a [`TokenEndpoint`](super::TokenEndpoint) is made of. Its fetches may outlive it.
+/// The parts of a [`TokenEndpoint`](super::TokenEndpoint), which its fetches may outlive.
 pub(in crate::oauth2) struct Endpoint {
     pub(in crate::oauth2) label: Label,
     /// Scheme, host, port and path, as errors show them: the endpoint's, or its issuer's.
@@ -50,7 +50,7 @@ pub(in crate::oauth2) struct Endpoint {
     pub(in crate::oauth2) location: Location,
     pub(in crate::oauth2) template: Template,
     pub(in crate::oauth2) grant: Grant,
-    /// What kind of token has to come, if it is not for the service to decide.
+    /// The requested type of token, unless the service decides.
     pub(in crate::oauth2) requested: Option<TokenType>,
     pub(in crate::oauth2) names: FieldNames,
     pub(in crate::oauth2) timeout: Option<Duration>,
@@ -61,8 +61,8 @@ pub(in crate::oauth2) struct Endpoint {
 // ===== impl Endpoint =====
 
 impl Endpoint {
-    /// Fetches a token. An exchange of a refresh token is shared by all who ask for the same
-    /// meanwhile, and goes on if none of them is left.
+    /// Fetches a token. Concurrent fetches that ask for the same share an exchange of a refresh
+    /// token, which continues even if all of them are dropped.
     pub(super) async fn fetch(
         self: &Arc<Self>,
         request: TokenRequest,
@@ -82,7 +82,7 @@ impl Endpoint {
         refresh.runs.join(&runtime, &overlay, rejected.as_ref(), self.longest(), start).await
     }
 
-    /// Whether what is asked for can be asked for here. If not, nothing is read and nothing sent.
+    /// Checks that this endpoint can serve the request. If not, nothing is read or sent.
     fn check(&self, overlay: &Overlay) -> Outcome<()> {
         self.template.check(overlay, self.takes_subject()).map_err(|(kind, problem)| {
             let error = self.error(kind);
@@ -97,28 +97,27 @@ impl Endpoint {
         matches!(self.grant, Grant::Subject(_))
     }
 
-    /// Two exchanges, of which a fetch may need the second, and the metadata before them.
+    /// Time for two exchanges, as a fetch may need a second one, and for the metadata.
     pub(super) fn attempt_timeout(&self) -> Option<Duration> {
         let more = self.location.timeout().saturating_add(MARGIN);
         self.timeout.map(|timeout| timeout.saturating_mul(2).saturating_add(more))
     }
 
-    /// The longest that a fetch of a refresh token can take: each of two exchanges may have to
-    /// be repeated.
+    /// The longest time of a fetch with a refresh token: each of two exchanges may be repeated.
     fn longest(&self) -> Duration {
         let timeout = self.timeout.unwrap_or(Duration::MAX);
         let more = self.location.timeout().saturating_add(STILL_FOR).saturating_add(MARGIN);
         timeout.saturating_mul(4).saturating_add(more)
     }
 
-    /// Whether something was changed, since the last refusal, by which it may be over.
+    /// Whether a change since the last refusal makes a retry worthwhile.
     pub(super) async fn recovered(&self) -> bool {
         let Some(Refusal { request, sent, .. }) = self.refusals.last() else { return false };
         let Ok(now) = self.read(&request).await else { return false };
         let change = match &sent {
-            // What could not be read can be read now.
+            // The secret that could not be read can be read now.
             None => Change::Kept,
-            // The pause between one question and the next shows what has a date.
+            // The pause between two calls exposes values with a date.
             Some(sent) => self.change(&request, sent, &now, Duration::ZERO).await,
         };
         self.refusals.may_end(change, now)
@@ -137,7 +136,8 @@ impl Endpoint {
         outcome.map_err(|error| told(&label, error))
     }
 
-    /// What is remembered of a refusal: nothing of a subject, who may log out.
+    /// The part of a reading to keep after a refusal: without a subject's token, as subjects may
+    /// log out.
     fn refused(&self, request: TokenRequest, sent: Option<Readings>) -> Refusal {
         if !matches!(self.grant, Grant::Subject(_)) {
             return Refusal::new(request, sent);
@@ -147,8 +147,8 @@ impl Endpoint {
         Refusal::new(request, sent.map(|sent| Readings { redeemed: None, overlay, ..sent }))
     }
 
-    /// Fetches a token, and once more if the service refuses and what would be sent has changed
-    /// meanwhile. Beside the outcome, what was sent last.
+    /// Fetches a token, and once more if the service refuses and the secrets have changed
+    /// meanwhile. Returns the outcome and the secrets that were sent last.
     async fn attempt(&self, request: &TokenRequest) -> (Outcome<AccessToken>, Option<Readings>) {
         let sent = match self.read_whole(request).await {
             Ok(readings) => readings,
@@ -177,8 +177,8 @@ impl Endpoint {
         (outcome, Some(fresh))
     }
 
-    /// What has changed. What a function returns is read once more, to see if it keeps still
-    /// for so long.
+    /// Returns what has changed. It calls a function once more, to see if its value is stable for
+    /// so long.
     async fn change(
         &self,
         request: &TokenRequest,
@@ -200,8 +200,8 @@ impl Endpoint {
         }
     }
 
-    /// Reads what has to be sent and, if one of certificate and key is the old one still, reads
-    /// them once more.
+    /// Reads the secrets to send. If only one of certificate and key has been replaced, reads them
+    /// once more.
     async fn read_whole(&self, request: &TokenRequest) -> Outcome<Readings> {
         let readings = self.read(request).await?;
         if self.transport.may_take(self.template.identity(&readings)) {
@@ -210,7 +210,7 @@ impl Endpoint {
         self.read(request).await
     }
 
-    /// Reads what has to be sent for this request.
+    /// Reads the secrets to send for this request.
     async fn read(&self, request: &TokenRequest) -> Outcome<Readings> {
         let read = async {
             let mut readings = self.template.read(&Overlay::of(request)).await?;
@@ -230,7 +230,7 @@ impl Endpoint {
         read.await.map_err(|error| EndpointError::credential(&error, &self.place))
     }
 
-    /// Redeems the grant, with care if it may be good for one exchange only.
+    /// Redeems the grant, with care if it may be valid for one exchange only.
     async fn redeem(&self, readings: &Readings, to: &Destination) -> Outcome<AccessToken> {
         let (Grant::Refresh(refresh), Some(redeemed)) = (&self.grant, &readings.redeemed) else {
             return self.exchange(readings, to).await.map(|(token, _)| token);
@@ -238,7 +238,7 @@ impl Endpoint {
         let sent = &redeemed.token;
         match self.refresh(refresh, sent, readings, to).await {
             Err(error) if error.is_ambiguous() => {
-                // The same refresh token, but nothing else that is good for one exchange only.
+                // The same refresh token, but nothing else that is valid for one exchange only.
                 let fresh = self.template.read(&readings.overlay).await.ok();
                 let fresh =
                     fresh.map(|fresh| Readings { redeemed: Some(redeemed.clone()), ..fresh });
@@ -250,7 +250,7 @@ impl Endpoint {
         }
     }
 
-    /// Exchanges a refresh token, and notes what came of it.
+    /// Exchanges a refresh token, and records the outcome.
     async fn refresh(
         &self,
         refresh: &Refresh,
@@ -300,7 +300,7 @@ impl Endpoint {
         })
     }
 
-    /// The same with assertions, if there have to be any. No two exchanges have the same.
+    /// The same with new assertions, if the exchange needs any.
     async fn prove(
         &self,
         readings: &Readings,
@@ -321,7 +321,7 @@ impl Endpoint {
         self.located(EndpointError::broken(broken, &self.place, &redactor))
     }
 
-    /// Says where certificate and key are, if the error is about them.
+    /// Adds the places of certificate and key, if the error is about them.
     fn located(&self, error: EndpointError) -> EndpointError {
         match (&self.template.certificate, error.kind()) {
             (Some((certificate, key)), Kind::ClientCertificate(_)) => {
@@ -338,7 +338,7 @@ impl Endpoint {
     }
 }
 
-/// Waits for something at most until then; `None` if that was not long enough.
+/// Waits at most until then; `None` on a timeout.
 async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
     match end {
         None => Some(work.await),
@@ -346,7 +346,7 @@ async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
     }
 }
 
-/// The error of a fetch, which is counted.
+/// Returns the error of a fetch, and counts it.
 fn told(label: &Label, error: EndpointError) -> TokenError {
     observe::endpoint_error(label, error.label());
     error.into()

@@ -1,4 +1,4 @@
-//! Where token requests go.
+//! The location of a token endpoint.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use super::super::{
 };
 use crate::observe::Label;
 
-/// How it is known where token requests go.
+/// How the endpoint's location is known.
 pub(in crate::oauth2) enum Location {
-    /// By the settings.
+    /// From the settings.
     Fixed(Arc<Destination>),
-    /// By what the issuer says.
+    /// From the issuer's metadata.
     Discovered(Box<Discovery>),
 }
 
 // ===== impl Location =====
 
 impl Location {
-    /// Finds out.
+    /// Returns the destination, perhaps after a reading of the metadata.
     pub(super) async fn destination(
         &self,
         transport: &dyn Transport,
@@ -36,7 +36,7 @@ impl Location {
         }
     }
 
-    /// How long it may take to find out.
+    /// How long that may take.
     pub(super) fn timeout(&self) -> Duration {
         match self {
             Self::Fixed(_) => Duration::ZERO,
@@ -44,7 +44,7 @@ impl Location {
         }
     }
 
-    /// An exchange has failed: has the endpoint moved?
+    /// Checks whether an exchange has failed because the endpoint has moved.
     pub(super) fn failed(&self, error: &EndpointError) {
         let Self::Discovered(discovery) = self else { return };
         let is_gone = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::GONE];

@@ -29,7 +29,9 @@ impl fmt::Display for Inner {
             Kind::InvalidKey => write!(f, "the request's key is not for {at}"),
             Kind::SubjectNotTaken => write!(f, "the grant at {at} does not take a subject"),
             Kind::SubjectMissing => write!(f, "the grant at {at} needs a subject"),
-            Kind::SubjectExpired => write!(f, "the subject's token has expired: nothing was sent to {at}"),
+            Kind::SubjectExpired => {
+                write!(f, "the subject's token has expired: nothing was sent to {at}")
+            }
             Kind::OtherTokenType => write!(f, "{at} answered with a token of another type"),
             Kind::Metadata(problem) => write!(f, "{at} {problem}"),
             Kind::ClientCertificate(problem) => {

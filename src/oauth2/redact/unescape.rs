@@ -1,19 +1,18 @@
-//! Escapes undone, whoever wrote them: percent-encoding, HTML, JSON.
+//! Undoes escapes: percent-encoding, HTML, JSON.
 //!
-//! A server that echoes what it was sent escapes it as it likes: some bytes or all of them, in
-//! lower case or upper, by name or by number, once or more than once. So a text is not searched
-//! for the spellings of a secret; it is searched for the secret, with its escapes undone. Each
-//! byte remembers where it came from.
+//! A server that echoes a request escapes it in any way: some bytes or all, in lower or upper case,
+//! by name or by number, once or several times. So the search is not for the spellings of a secret:
+//! it unescapes the text, and searches for the secret itself. Each byte remembers where it came
+//! from.
 
 use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-/// The longest reference that is read: `&UnderBar;` and `&#x0000000041;` are not longer.
+/// The longest supported reference: `&UnderBar;` and `&#x0000000041;` are not longer.
 const MAX_REFERENCE: usize = 16;
 
-/// A way of escaping. Each is undone by itself: a backslash in a page of HTML is only a
-/// backslash.
+/// A kind of escaping. Each is undone by itself: a backslash in an HTML page is only a backslash.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Escaping {
     /// `%2F` (RFC 3986 §2.1).
@@ -21,11 +20,11 @@ pub(super) enum Escaping {
     /// The same, with `+` for a space.
     Form,
     Html,
-    /// JSON, JavaScript and their like.
+    /// JSON, JavaScript and similar.
     Backslash,
 }
 
-/// A text, and where each of its bytes came from in the text that it was at first.
+/// A text, with the position of each of its bytes in the original text.
 pub(super) struct Unescaped {
     pub(super) bytes: Zeroizing<Vec<u8>>,
     origins: Vec<Range<usize>>,
@@ -34,7 +33,7 @@ pub(super) struct Unescaped {
 // ===== impl Unescaped =====
 
 impl Unescaped {
-    /// A text as it came.
+    /// The original text.
     pub(super) fn new(text: &str) -> Self {
         Self {
             bytes: Zeroizing::new(text.as_bytes().to_vec()),
@@ -42,7 +41,7 @@ impl Unescaped {
         }
     }
 
-    /// The place in the text as it came of so many bytes of this one from there on.
+    /// The range in the original text of so many bytes of this one, from a position.
     pub(super) fn origin(&self, from: usize, length: usize) -> Range<usize> {
         let mut piece = self.origins.iter().skip(from).take(length);
         let Some(first) = piece.next() else { return 0..0 };
@@ -71,7 +70,7 @@ impl Unescaped {
 impl Escaping {
     pub(super) const ALL: [Self; 4] = [Self::Percent, Self::Form, Self::Html, Self::Backslash];
 
-    /// The escape that a text begins with: its length, and what it stands for.
+    /// The escape at the beginning of a text: its length and its value.
     fn read(self, text: &[u8]) -> Option<(usize, Unit)> {
         let (first, after) = text.split_first()?;
         let (length, unit) = match (self, first) {
@@ -85,7 +84,7 @@ impl Escaping {
     }
 }
 
-/// What an escape stands for.
+/// The value of an escape.
 #[derive(Clone, Copy)]
 enum Unit {
     Byte(u8),
@@ -120,7 +119,7 @@ fn percent(text: &[u8]) -> Option<(usize, Unit)> {
     }
 }
 
-/// `&amp;`, `&#38;` or `&#x26;`; browsers take them without the `;` too.
+/// `&amp;`, `&#38;` or `&#x26;`; browsers accept them without the `;` too.
 fn reference(text: &[u8]) -> Option<(usize, Unit)> {
     let name = |is_part: fn(&u8) -> bool, from: usize| {
         let (_, remaining) = text.split_at_checked(from)?;
@@ -185,7 +184,7 @@ fn hex(digits: &[u8]) -> Option<u32> {
 
 // ===== Names =====
 
-/// What HTML calls the punctuation of ASCII.
+/// The HTML names of ASCII punctuation.
 const PUNCTUATION: [(&str, char); 46] = [
     ("Tab", '\t'),
     ("NewLine", '\n'),
@@ -235,7 +234,7 @@ const PUNCTUATION: [(&str, char); 46] = [
     ("tilde", '~'),
 ];
 
-/// What HTML calls the characters from U+00A0 to U+00FF, in order.
+/// The HTML names of the characters from U+00A0 to U+00FF, in order.
 const LATIN: [&str; 96] = [
     "nbsp", "iexcl", "cent", "pound", "curren", "yen", "brvbar", "sect", "uml", "copy", "ordf",
     "laquo", "not", "shy", "reg", "macr", "deg", "plusmn", "sup2", "sup3", "acute", "micro",

@@ -1,19 +1,19 @@
-//! Which refresh token is exchanged next (RFC 6749 §6).
+//! Chooses the refresh token to exchange next (RFC 6749 §6).
 //!
-//! A service that rotates refresh tokens makes a chain of them: each exchange replaces the last
-//! one. What a request carries is the one that the last *published* access token came with,
-//! which may lie any number of exchanges behind: of those, the fetches were given up. So the
-//! endpoint keeps the end of the chain itself.
+//! Rotated refresh tokens form a chain: each exchange replaces the last one. A request carries the
+//! refresh token that came with the last *published* access token. It may be any number of
+//! exchanges old, if the fetches of those were dropped. So the endpoint keeps the end of the chain
+//! itself.
 //!
 //! ```text
 //!  nothing known ──answer, or a request that carries one──▶ newest
 //!  newest ──answer with another──▶ newest; the one before is spent
-//!  newest ──the service no longer takes it──▶ refused
-//!  refused ──the configured secret reads something new──▶ that one is sent
+//!  newest ──the service no longer accepts it──▶ refused
+//!  refused ──the configured secret has a new value──▶ that one is sent
 //!  refused ──answer──▶ newest
 //! ```
 //!
-//! Beside that, one that was sent is in doubt until an answer says what came of it.
+//! In addition, a token that was sent is in doubt until an answer shows its outcome.
 
 use std::{
     collections::VecDeque,
@@ -24,23 +24,23 @@ use zeroize::Zeroizing;
 
 type Text = Zeroizing<String>;
 
-/// How many spent tokens are remembered, in eight bytes each. A request that carries one which
-/// is spent for longer would need as many fetches in a row that were given up.
+/// The number of spent tokens to remember, in eight bytes each. A request can carry an older one
+/// only after as many dropped fetches in a row.
 const MAX_SPENT: usize = 1 << 16;
 
 /// What an endpoint knows about its refresh tokens.
 #[derive(Default)]
 pub(super) struct Chain {
-    /// The one that came last, from an answer or with a request.
+    /// The latest one, from an answer or a request.
     newest: Option<Text>,
-    /// Whether the service no longer takes the newest.
+    /// Whether the service no longer accepts the newest.
     is_refused: bool,
     spent: Spent,
-    /// One that was sent, and no answer said what came of it.
+    /// One that was sent, with an unknown outcome.
     doubtful: Option<Text>,
 }
 
-/// Tokens that others have replaced: their hashes, under a key that nobody knows.
+/// Replaced tokens, as hashes under a random key.
 #[derive(Default)]
 struct Spent {
     key: RandomState,
@@ -50,7 +50,7 @@ struct Spent {
 // ===== impl Chain =====
 
 impl Chain {
-    /// The one to send: the newest; or the configured one, if there is no newest, or if the
+    /// The token to send: the newest; or the configured one, if there is no newest, or if the
     /// newest was refused and the configured one is new.
     pub(super) fn next(
         &mut self,
@@ -58,34 +58,34 @@ impl Chain {
         is_keyed: bool,
         configured: Option<&Text>,
     ) -> Option<Text> {
-        // A key that was idle may carry one that was forgotten since, so many others had.
+        // A key that was idle may carry one that is no longer among the remembered ones.
         let is_trusted = !is_keyed || self.newest.is_none();
         let carried = carried.filter(|_| is_trusted).filter(|carried| !self.knows(carried));
         if let Some(carried) = carried {
-            // From somebody else, and so newer than what is known here.
+            // From another process, and so newer than the one known here.
             self.append(&Zeroizing::new(carried.to_owned()));
         }
         let is_wanted = |configured: &&Text| self.newest.is_none() || self.is_mended(configured);
         configured.filter(is_wanted).or(self.newest.as_ref()).cloned()
     }
 
-    /// Notes that one is about to be sent; whether it was in doubt already.
+    /// Records that one is about to be sent. Returns whether it was already in doubt.
     pub(super) fn sending(&mut self, sent: &Text) -> bool {
         self.doubtful.replace(sent.clone()).as_ref() == Some(sent)
     }
 
-    /// What became of it is known: it is still there.
+    /// Records a known outcome: the token is still valid.
     pub(super) fn settled(&mut self) {
         self.doubtful = None;
     }
 
-    /// The service no longer takes it.
+    /// Records that the service no longer accepts it.
     pub(super) fn refused(&mut self, sent: &Text) {
         self.doubtful = None;
         self.is_refused |= self.newest.as_ref() == Some(sent);
     }
 
-    /// The service took it, and gave another in its place or left it as it is.
+    /// Records that the service accepted it, and returned another or left it as it is.
     pub(super) fn answered(&mut self, sent: &Text, new: &Text) {
         self.doubtful = None;
         if new != sent {

@@ -1,4 +1,4 @@
-//! Handing new refresh tokens to the user's hook, one after another.
+//! Hands new refresh tokens to the user's hook, one after another.
 //!
 //! ```text
 //!           push                      the hook has ended
@@ -8,9 +8,9 @@
 //!                   waiting ──the next push or fetch──▶ running the first again
 //! ```
 //!
-//! Whoever pushes moves it from idle, the task moves it from there on, and [`Worker`] moves it
-//! when it is dropped. A token stays first until its hook has ended, so that none is lost with a
-//! runtime, and none is stored after a newer one.
+//! A push moves it from idle, the task moves it from there on, and [`Worker`] moves it when it is
+//! dropped. A token stays first until its hook has ended, so that none is lost with a runtime, and
+//! none is stored after a newer one.
 
 use std::{
     collections::VecDeque,
@@ -37,12 +37,13 @@ type Token = Zeroizing<String>;
 
 pub(crate) type Hook = dyn Fn(Token) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
 
-/// After so long, a hook is taken to hang.
+/// A hook that runs for longer counts as hanging.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
-/// How many tokens wait behind a hook that hangs. Of more, the oldest go: they are spent.
+/// How many tokens wait behind a hanging hook. Beyond that the oldest, which are spent, are
+/// dropped.
 const MAX_WAITING: usize = 64;
 
-/// The hook, and what it has not been told yet.
+/// The hook, and the tokens that it has not stored yet.
 pub(super) struct Hooks {
     hook: Box<Hook>,
     queue: Mutex<Queue>,
@@ -51,10 +52,10 @@ pub(super) struct Hooks {
 
 #[derive(Default)]
 struct Queue {
-    /// The first is the one that the hook has, if it is running.
+    /// The first is the one that the hook is storing, if it is running.
     tokens: VecDeque<Token>,
     is_running: bool,
-    /// Whose tokens they are, as the last fetch said.
+    /// The name of the source, from the last fetch.
     label: Label,
 }
 
@@ -65,24 +66,24 @@ impl Hooks {
         Self { hook, queue: Mutex::default(), is_idle: Notify::new() }
     }
 
-    /// Says whose tokens come from now on.
+    /// Sets the source of the tokens from now on.
     pub(super) fn label(&self, label: &Label) {
         self.queue().label.clone_from(label);
     }
 
-    /// Queues a token, and hands it over once those before it are.
+    /// Queues a token, and hands it over after those before it.
     pub(super) fn push(self: &Arc<Self>, token: Token) {
         let dropped = {
             let mut queue = self.queue();
             queue.tokens.push_back(token);
-            // Not the first, which the hook may have.
+            // Not the first, which the hook may be storing.
             if queue.tokens.len() > MAX_WAITING { queue.tokens.remove(1) } else { None }
         };
         drop(dropped);
         self.resume();
     }
 
-    /// Goes on, if there is something to hand over and nobody does.
+    /// Starts a worker, if there is a token to hand over and no worker.
     pub(super) fn resume(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let may_start = {
@@ -97,7 +98,7 @@ impl Hooks {
         }
     }
 
-    /// Waits until there is nothing left to hand over.
+    /// Waits until all tokens are handed over.
     pub(super) async fn idle(self: &Arc<Self>) {
         loop {
             let mut is_idle = pin!(self.is_idle.notified());
@@ -136,7 +137,7 @@ impl Worker {
 
     async fn hand_over(&self, token: Token) {
         let start = Instant::now();
-        // A hook that panics has said so itself, and the token is good all the same.
+        // The panic of a hook is already reported, and the token is valid in spite of it.
         let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
         if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
             let label = self.0.queue().label.clone();
@@ -148,7 +149,7 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// Also where the runtime has dropped the task in the middle of a hook.
+    /// Also runs if the runtime drops the task in the middle of a hook.
     fn drop(&mut self) {
         self.0.queue().is_running = false;
         self.0.is_idle.notify_waiters();

@@ -1,11 +1,11 @@
-//! One exchange of a refresh token at a time, which nobody who asked can break off.
+//! One exchange of a refresh token at a time, which a dropped fetch does not interrupt.
 //!
-//! An exchange that is dropped half-way may have spent the refresh token, whose successor is
-//! then lost. So it runs on a task of its own, and whoever asks meanwhile waits for it.
+//! An exchange that is dropped half-way may have spent the refresh token, whose successor is then
+//! lost. So it runs on a task of its own, and other fetches wait for it.
 //!
-//! All keys share the refresh token, and none shares an access token with another. A fetch for
-//! the key of the run takes what comes of it. A fetch for another key waits until the run has
-//! ended, which brings the refresh token to send next, and then starts its own.
+//! All keys share the refresh token, but no access token. A fetch for the same key takes the result
+//! of the run. A fetch for another key waits until the run has ended, which returns the refresh
+//! token to send next, and then starts its own.
 //!
 //! ```text
 //!          a fetch            the task                       a fetch for the same key
@@ -15,7 +15,7 @@
 //!                    │                         such outcome: under way for that one
 //!                    │ the runtime drops the task, or it takes longer than it can
 //!                    ▼
-//!                given up: what is left of it is aborted, and the next fetch starts anew
+//!                given up: the rest of it is aborted, and the next fetch starts a new one
 //! ```
 
 use std::{
@@ -43,10 +43,10 @@ use crate::{
 
 type Outcome = Result<AccessToken, TokenError>;
 
-/// How long a token is kept for the next fetch that nobody waited for any more.
+/// How long the result of a run is kept for the next fetch, if no fetch waits for it any more.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
-/// The run that is under way, or that has ended and was not taken.
+/// The current run, or one that has ended and whose result was not taken.
 #[derive(Default)]
 pub(crate) struct Runs {
     run: Mutex<Option<Run>>,
@@ -54,7 +54,7 @@ pub(crate) struct Runs {
 
 #[derive(Clone)]
 struct Run {
-    /// What it asks for: the token is for requests that ask for the same.
+    /// What the run asks for: its token is for requests that ask for the same.
     overlay: Overlay,
     began: Instant,
     outcome: watch::Receiver<Option<Outcome>>,
@@ -64,7 +64,7 @@ struct Run {
 // ===== impl Runs =====
 
 impl Runs {
-    /// Waits for the run under way, or starts one. `longest`: how long it can take.
+    /// Waits for the current run, or starts one. `longest`: how long it can take.
     pub(crate) async fn join<F, Fut>(
         &self,
         runtime: &Handle,
@@ -92,7 +92,7 @@ impl Runs {
             let ended = timeout(left, outcome.wait_for(Option::is_some)).await;
             let ended = ended.map(|outcome| outcome.ok().and_then(|outcome| outcome.clone()));
             let failure = match ended {
-                // Of another key: its end is all that matters here.
+                // For another key: only its end matters here.
                 Ok(Some(_)) if run.overlay != *overlay => continue,
                 Ok(Some(outcome)) => {
                     self.forget(&run);
@@ -177,8 +177,8 @@ impl Runs {
     }
 }
 
-/// A token that was fetched earlier than the one who takes it knows: its life counts from the
-/// call of the fetch. In whole seconds, because a lifetime in whole seconds counts as less.
+/// Adjusts a token that was fetched earlier than its taker's call, from which the lifetime counts.
+/// In whole seconds, because a lifetime in whole seconds counts as less.
 fn aged(token: AccessToken, age: Duration) -> AccessToken {
     let age = Duration::from_secs(age.as_secs().saturating_add((age.subsec_nanos() > 0).into()));
     if age.is_zero() {

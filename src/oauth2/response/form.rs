@@ -1,4 +1,4 @@
-//! A form (`application/x-www-form-urlencoded`), read without leaving copies behind.
+//! Reads a form (`application/x-www-form-urlencoded`) without leaving copies behind.
 
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ pub(super) fn members(form: &[u8]) -> impl Iterator<Item = (Zeroizing<String>, Z
     })
 }
 
-/// Into room for all of it: no byte is longer than its escape.
+/// Decodes into a buffer that never grows: no byte is longer than its escape.
 fn decoded(written: &[u8]) -> Zeroizing<String> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(written.len()));
     let mut rest = written;
@@ -34,7 +34,7 @@ fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
     Some((digit(high)? << 4 | digit(low)?, after))
 }
 
-/// What is no UTF-8 is replaced.
+/// Replaces invalid UTF-8.
 fn text(bytes: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(bytes.len().saturating_mul(3)));
     for chunk in bytes.utf8_chunks() {

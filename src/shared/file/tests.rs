@@ -136,14 +136,14 @@ async fn a_link_a_directory_or_a_pipe_is_no_record() {
     let path = place.path("orders.token");
     std::fs::rename(&path, place.path("aside")).unwrap();
     std::os::unix::fs::symlink(place.path("aside"), &path).unwrap();
-    assert!(place.error().await.contains("no regular file"));
+    assert!(place.error().await.contains("not a regular file"));
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    assert!(place.error().await.contains("no regular file"));
+    assert!(place.error().await.contains("not a regular file"));
     std::fs::remove_dir(&path).unwrap();
     let pipe = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, &path, pipe, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    assert!(place.error().await.contains("no regular file"));
+    assert!(place.error().await.contains("not a regular file"));
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ pub enum RedisStoreError {
     PasswordInUrl,
     /// The password would go to that host unencrypted.
     #[error(
-        "the password would go to {0} in cleartext: use `rediss://`, or `allow_plaintext` if you must"
+        "the password would go to {0} in cleartext: use `rediss://`, or `allow_plaintext` if you \
+         must"
     )]
     Plaintext(String),
     /// The certificates given to

@@ -1,4 +1,4 @@
-//! An error that is no text but an object, or a list of whatever services make of errors.
+//! An error that is an object or a list, in the forms that services send.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 use crate::json::{self, Json};
 
-/// How deep an error may be wrapped.
+/// How deeply an error may be nested.
 const MAX_DEPTH: usize = 8;
 /// The names of a code, the most telling one first.
 const CODES: [&str; 8] =
     ["errorType", "errorCode", "error_code", "error", "status", "code", "reason", "type"];
-/// The names of what is said beside a code.
+/// The names of a description beside a code.
 const MESSAGES: [&str; 7] = [
     "error_description",
     "errorMessage",
@@ -22,13 +22,13 @@ const MESSAGES: [&str; 7] = [
     "detail",
     "title",
 ];
-/// The names under which an error may be wrapped once more.
+/// The names under which an error may be nested once more.
 const WRAPPERS: [&str; 2] = ["error", "errors"];
 
 type Members<'a> = BTreeMap<String, &'a RawValue>;
 type Text = Zeroizing<String>;
 
-/// What stands deeper than the members of the answer.
+/// The code and the description of a nested error.
 #[derive(Default)]
 pub(super) struct Nested {
     pub(super) code: Option<Text>,
@@ -42,7 +42,7 @@ impl Nested {
         Self::at(value, MAX_DEPTH)
     }
 
-    /// The first error that has something to say.
+    /// The first error with a code or a description.
     fn at(value: &Json<'_>, depth: usize) -> Self {
         let Some(deeper) = depth.checked_sub(1) else { return Self::default() };
         match value {
@@ -78,7 +78,7 @@ impl Nested {
     }
 }
 
-/// Whether there is an error in it at all, though perhaps one that says nothing.
+/// Whether it contains an error, though perhaps one without a code or a description.
 pub(super) fn is_said(value: &Json<'_>) -> bool {
     is_said_at(value, MAX_DEPTH)
 }
