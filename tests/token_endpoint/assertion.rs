@@ -182,7 +182,10 @@ fn a_token_has_no_settings_of_what_is_made_here() {
     ];
     for set in settings {
         let builder = nameless().client_assertion(set(ClientAssertion::token("hush.hush.hush")));
-        assert!(refusal(builder).contains("`client_assertion` has a setting beside its token"));
+        assert!(
+            refusal(builder)
+                .contains("`client_assertion` has a setting that cannot apply to a `token`")
+        );
     }
 }
 

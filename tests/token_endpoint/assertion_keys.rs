@@ -207,9 +207,9 @@ async fn a_certificate_is_named_by_its_hash_and_sent_with_its_issuers() {
 async fn a_certificate_that_is_not_the_keys_or_no_longer_good_is_named() {
     for (certificate, problem, passes) in [
         // One of the two files may be about to be replaced as well.
-        ("rsa.crt.pem", "not for the key", true),
+        ("rsa.crt.pem", "does not match the key", true),
         ("expired.crt.pem", "has expired", false),
-        ("p256.pem", "no certificate", false),
+        ("p256.pem", "no PEM certificate", false),
     ] {
         let assertion = private_key("p256.pem").certificate(key(certificate));
         let error = unusable(assertion, passes).await;
@@ -254,15 +254,15 @@ async fn what_is_no_key_is_named_with_what_to_mend_and_shows_nothing_of_it() {
         (key_text("encrypted.pem"), "is encrypted: decrypt it"),
         (key_text("encrypted.pkcs1.pem"), "is encrypted: decrypt it"),
         (key_text("openssh.pem"), "OpenSSH's own format"),
-        (key_text("p256.public.pem"), "only what is public"),
-        (key_text("p256.crt.pem"), "only what is public"),
+        (key_text("p256.public.pem"), "only public data"),
+        (key_text("p256.crt.pem"), "only public data"),
         (key_text("p521.pem"), "another kind than RSA, P-256"),
         (key_text("p521.sec1.pem"), "another kind than RSA, P-256"),
         (key_text("short.pem"), "fewer than 2048 bits"),
         (p256.replacen("MIG", "AIG", 1), "is damaged"),
         (p256.replace("MIG", "*"), "is damaged"),
         (p256.replace('\n', "\\n"), "PEM needs real line ends"),
-        (without("d"), "only what is public"),
+        (without("d"), "only public data"),
         (without("qi"), "without `p`, `q`"),
         (without("n"), "is damaged"),
         (without("kty"), "neither PEM nor a JWK"),

@@ -126,11 +126,11 @@ async fn unusable(builder: TokenEndpointBuilder, passes: bool) -> String {
 async fn a_file_that_is_no_service_accounts_is_named() {
     let whole = key_file(GOOGLE);
     for (file, problem, passes) in [
-        ("hush".to_owned(), "no key file of a service account", false),
-        ("{}".to_owned(), "no key file of a service account", false),
-        (whole.replace("service_account", "authorized_user"), "no key file of a service", false),
-        (whole.replace("client_email", "email"), "no key file of a service", false),
-        (whole.replace("PRIVATE KEY", "PUBLIC KEY"), "only what is public", false),
+        ("hush".to_owned(), "not a key file of a service account", false),
+        ("{}".to_owned(), "not a key file of a service account", false),
+        (whole.replace("service_account", "authorized_user"), "not a key file of a service", false),
+        (whole.replace("client_email", "email"), "not a key file of a service", false),
+        (whole.replace("PRIVATE KEY", "PUBLIC KEY"), "only public data", false),
         (whole.replace("MIIE", "AIIE"), "is damaged", false),
         (whole[..whole.len() / 2].to_owned(), "half-written", true),
     ] {

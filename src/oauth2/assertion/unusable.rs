@@ -116,7 +116,7 @@ impl Unusable {
             Self::EscapedLines => "contains a literal `\\n`: PEM needs real line ends, or spaces",
             Self::NotDone => "was not used, because the runtime or the random numbers failed",
             Self::NoKey => "holds no private key: neither PEM nor a JWK",
-            Self::Public => "holds only a public key: use the private key",
+            Self::Public => "holds only public data, and no private key",
             Self::Encrypted => {
                 "holds a private key that is encrypted: decrypt it, by \
                  `openssl pkey -in encrypted.pem -out key.pem`"
@@ -150,7 +150,7 @@ impl Unusable {
             Self::NoToken => "holds no JWT",
             Self::BadSignature => "made a signature that does not fit the algorithm",
             Self::NoServiceAccount => {
-                "is no key file of a service account: an object with `type` \"service_account\", \
+                "is not a key file of a service account: an object with `type` \"service_account\", \
                  `client_email` and `private_key`"
             }
             Self::OtherTokenUri => {
