@@ -33,7 +33,7 @@ use tokio::{
 };
 use tower::{BoxError, Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuthLayer, KeyedTokenCache, TokenCache, TokenError, TokenKey,
+    BearerAuthLayer, CacheError, KeyedTokenCache, TokenCache, TokenError, TokenKey,
     oauth2::{ReqwestService, TokenEndpoint},
 };
 
@@ -172,7 +172,7 @@ fn count(counts: &Counts, outcome: Result<StatusCode, BoxError>) {
         }
         Err(error) => match TokenError::find_in(&*error) {
             // As documented: who waited for the token of a key that was forgotten gets none.
-            Some(error) if error.to_string().contains("was forgotten") => {
+            Some(error) if matches!(error.downcast_ref(), Some(CacheError::Forgotten)) => {
                 counts.forgotten.fetch_add(1, Relaxed);
             }
             Some(error) => {
