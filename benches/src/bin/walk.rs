@@ -31,8 +31,7 @@ fn main() -> ExitCode {
     let (Some(path), Some(requests)) = (path, requests) else { return usage() };
 
     let uri = uri();
-    // No other thread: what it allocates would change what it costs this one to allocate.
-    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime starts");
+    let runtime = runtime();
     let tokens = Tokens::new(&runtime);
     let users = || Users::new(&runtime);
     match path.as_str() {
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
         "floor" => send(requests, &uri, tokens.floor()),
         "no_replay" => send(requests, &uri, tokens.layer().no_replay().layer(Answer)),
         #[cfg(unix)]
-        "shared" => send_shared(&runtime, requests, &uri),
+        "shared" => send_shared(requests, &uri),
         "clone_body" => send(requests, &uri, tokens.layer().layer(Answer)),
         "buffer_body" => {
             send(requests, &uri, tokens.layer().buffer_body(REPLAY_LIMIT, identity).layer(Answer));
@@ -70,11 +69,19 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// No other thread: what it allocates would change what it costs this one to allocate.
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().expect("a runtime starts")
+}
+
 /// As `clone_body`, with a token that other processes might share.
 #[cfg(unix)]
-fn send_shared(runtime: &Runtime, requests: u32, uri: &Uri) {
+fn send_shared(requests: u32, uri: &Uri) {
     let directory = env::temp_dir().join(format!("walk-{}", std::process::id()));
-    let tokens = Tokens::shared(runtime, &directory);
+    let runtime = runtime();
+    let tokens = Tokens::shared(&runtime, &directory);
+    // It waits for what is still being written to the directory.
+    drop(runtime);
     send(requests, uri, tokens.layer().layer(Answer));
     assert_eq!(tokens.fetched(), 1);
     std::fs::remove_dir_all(directory).expect("it is ours");
