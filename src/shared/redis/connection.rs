@@ -42,6 +42,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 const MAX_LINE: usize = 512;
 /// The longest text of the server that an error shows.
 const MAX_SHOWN: usize = 200;
+/// The error codes of a refused login. An error shows no other first word: it may be an echo.
+const REFUSALS: [&str; 5] = ["WRONGPASS", "NOAUTH", "NOPERM", "LOADING", "ERR"];
 
 /// The settings for connecting.
 pub(super) struct Recipe {
@@ -59,11 +61,18 @@ pub(super) struct Connection {
 
 struct State {
     allowance: Allowance,
+    words: Words,
     /// Whether a command has failed.
     is_broken: AtomicBool,
     /// Since when an answer has been outstanding.
     owes_since: Mutex<Option<Instant>>,
     driver: JoinHandle<()>,
+}
+
+/// What a server says, and the password that it may repeat.
+#[derive(Default)]
+struct Words {
+    password: Option<Zeroizing<String>>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -96,7 +105,7 @@ impl Connection {
             // After any failure reconnect: a new connection reads the password again, and may reach
             // another server, as this one may be a replica by now.
             self.state.is_broken.store(true, Ordering::Relaxed);
-            told(&error)
+            self.state.words.told(&error)
         })
     }
 }
@@ -113,24 +122,34 @@ impl Drop for State {
     }
 }
 
-fn told(error: &RedisError) -> RedisStoreError {
-    // The server's own words, if there are any.
-    let text = match (error.code(), error.detail()) {
-        (Some(code), Some(detail)) => shown(&format!("{code} {detail}")),
-        _ => shown(&error.to_string()),
-    };
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
-            RedisStoreError::Moved(text)
-        }
-        _ if error.is_io_error() => RedisStoreError::Lost(text),
-        _ => RedisStoreError::Answer(text),
-    }
-}
+// ===== impl Words =====
 
-/// The server's text, on one line and truncated.
-fn shown(text: &str) -> String {
-    text.chars().filter(|it| !it.is_control()).take(MAX_SHOWN).collect()
+impl Words {
+    fn told(&self, error: &RedisError) -> RedisStoreError {
+        // The server's own words, if there are any.
+        let text = match (error.code(), error.detail()) {
+            (Some(code), Some(detail)) => self.shown(&format!("{code} {detail}")),
+            _ => self.shown(&error.to_string()),
+        };
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => {
+                RedisStoreError::Moved(text)
+            }
+            _ if error.is_io_error() => RedisStoreError::Lost(text),
+            _ => RedisStoreError::Answer(text),
+        }
+    }
+
+    /// The server's text: printable ASCII, truncated, without the password.
+    fn shown(&self, text: &str) -> String {
+        let clean = match self.password.as_ref().filter(|password| !password.is_empty()) {
+            Some(password) => text.replace(password.as_str(), "***"),
+            None => text.to_owned(),
+        };
+        // Replaced, not removed: what stood apart must not join up to a password.
+        let printable = |it| if matches!(it, ' '..='~') { it } else { '?' };
+        clean.chars().map(printable).take(MAX_SHOWN).collect()
+    }
 }
 
 // ===== impl Recipe =====
@@ -140,10 +159,12 @@ impl Recipe {
         let failed = |error| RedisStoreError::Connect(self.address.shown(), error);
         let allowance = Allowance::default();
         let mut stream = Bounded::new(self.open().await.map_err(failed)?, allowance.clone());
+        let mut words = Words::default();
         if let Some(password) = &self.password {
             let password = password.read().await.map_err(RedisStoreError::Password)?;
             allowance.one_answer_more();
             log_in(&mut stream, self.address.user.as_deref(), &password).await?;
+            words.password = Some(password);
         }
         let settings = RedisConnectionInfo::default()
             .set_db(self.address.database.into())
@@ -153,9 +174,10 @@ impl Recipe {
         allowance.one_answer_more();
         let (redis, driver) = MultiplexedConnection::new_with_config(&settings, stream, config)
             .await
-            .map_err(|error| told(&error))?;
+            .map_err(|error| words.told(&error))?;
         let state = State {
             allowance,
+            words,
             is_broken: AtomicBool::new(false),
             owes_since: Mutex::default(),
             driver: tokio::spawn(driver),
@@ -173,7 +195,7 @@ impl Recipe {
     }
 }
 
-/// Sends user and password in a buffer that is wiped. Only the first word of an answer is shown, as
+/// Sends user and password in a buffer that is wiped. Of an answer an error shows the code alone, as
 /// some servers echo a command that they do not understand.
 async fn log_in(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -202,8 +224,9 @@ async fn log_in(
     if answer.starts_with(b"+OK") {
         return Ok(());
     }
-    let code = answer.iter().skip(1).take_while(|byte| byte.is_ascii_uppercase()).take(20);
-    Err(RedisStoreError::Refused(code.map(|byte| char::from(*byte)).collect()))
+    let said = answer.strip_prefix(b"-").unwrap_or_default();
+    let code = REFUSALS.into_iter().find(|code| said.starts_with(code.as_bytes()));
+    Err(RedisStoreError::Refused(code.unwrap_or("an unknown answer").to_owned()))
 }
 
 /// TLS that trusts the system's authorities, or only the given ones.
@@ -271,6 +294,7 @@ mod tests {
             "-WRONGPASS no\r\n",
             "-ERR unknown command `AUTH`, with args beginning with: `fleet`, `hush`\r\n",
             "HTTP/1.1 400 hush\r\n",
+            "-hush\r\n",
             &"hush".repeat(1000),
         ] {
             let error = logged_in(answer.as_bytes()).await.0.unwrap_err();
@@ -278,6 +302,25 @@ mod tests {
             assert!(matches!(error, RedisStoreError::Refused(_)), "{shown}");
             assert!(!shown.contains("hush") && shown.contains("`password`"), "{shown}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_shows_a_code_that_is_known_and_no_other_word() {
+        for (answer, code) in
+            [("-WRONGPASS no\r\n", "WRONGPASS"), ("-HUSH\r\n", "an unknown answer")]
+        {
+            let error = logged_in(answer.as_bytes()).await.0.unwrap_err();
+            assert!(matches!(&error, RedisStoreError::Refused(said) if said == code), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_says_is_shown_in_ascii_and_without_the_password() {
+        let words = Words { password: Some(Zeroizing::new("hush".to_owned())) };
+        let said = format!("ERR hush\u{202e}hu\nsh{}", "a".repeat(1000));
+        let shown = words.shown(&said);
+        assert!(shown.starts_with("ERR ***?hu?sha") && shown.len() == MAX_SHOWN, "{shown}");
+        assert_eq!(Words::default().shown("ERR é"), "ERR ?");
     }
 
     #[test]

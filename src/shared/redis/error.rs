@@ -36,7 +36,8 @@ pub enum RedisStoreError {
     /// The server cannot be reached, or TLS with it fails.
     #[error("the Redis server {0} cannot be reached: {1}")]
     Connect(String, #[source] io::Error),
-    /// The server rejects the user or the password. The value is the server's error code.
+    /// The server rejects the user or the password. The value is the server's error code, if it is
+    /// a known one.
     #[error(
         "the Redis server rejects the user or password ({0}): check `password`, and the user in \
          the URL"
