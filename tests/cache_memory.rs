@@ -1,40 +1,15 @@
 //! What a cache and those who wait for it hold in memory, exactly: each thread counts what it allocates
 //! and has not given back.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    convert::Infallible,
-    future::pending,
-    time::Duration,
-};
+#[path = "common/heap.rs"]
+mod heap;
+
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use http::{Request, Response};
 use tokio::task::JoinSet;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, from_fn};
-
-struct Counting;
-
-thread_local! {
-    static LIVE: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: it hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.set(LIVE.get().wrapping_add(layout.size()));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get().wrapping_sub(layout.size()));
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const TOKEN: usize = 1024;
 const COUNT: usize = 1000;
@@ -53,11 +28,11 @@ async fn a_cache_at_rest_holds_its_token_and_less_than_a_kibibyte() {
     // What all caches share.
     drop(filled().await);
     let mut caches = Vec::with_capacity(COUNT);
-    let before = LIVE.get();
+    let before = heap::live();
     for _ in 0..COUNT {
         caches.push(filled().await);
     }
-    let each = (LIVE.get() - before) / COUNT;
+    let each = (heap::live() - before) / COUNT;
     assert!((TOKEN..TOKEN + 1024).contains(&each), "{each}");
 }
 
@@ -68,13 +43,13 @@ async fn a_request_that_waits_for_its_token_holds_less_than_1_4_kibibytes() {
     let layer = BearerAuthLayer::from_cache(cache).origin("https://api.example.com").unwrap();
     let service = layer.layer(api);
     let mut requests = JoinSet::new();
-    let before = LIVE.get();
+    let before = heap::live();
     for _ in 0..COUNT {
         let request = Request::get("https://api.example.com").body(String::new()).unwrap();
         requests.spawn(service.clone().oneshot(request));
     }
     // Time is paused: it passes when all of them wait.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let each = (LIVE.get() - before) / COUNT;
+    let each = (heap::live() - before) / COUNT;
     assert!((1000..1434).contains(&each), "{each}");
 }

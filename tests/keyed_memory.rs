@@ -4,37 +4,15 @@
 //! `KEYS=1000000 cargo test --release --all-features --test keyed_memory -- --nocapture` takes a
 //! million keys, and prints the figures.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    env,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
-    time::Duration,
-};
+#[path = "common/heap.rs"]
+mod heap;
+
+use std::{env, time::Duration};
 
 use tower_bearer::{
     AccessToken, KeyedTokenCache, Subject, TokenCache, TokenError, TokenKey, TokenRequest,
     TokenSource, from_fn,
 };
-
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: it hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A user's token and an issued one have so many bytes.
 const TOKEN: usize = 100;
@@ -79,10 +57,10 @@ async fn however_many_keys_come_the_memory_is_that_of_the_capacity() {
         for nth in 0..keys() {
             drop(tokens.get(&key(nth)).await);
             if nth == 5 * CAPACITY {
-                after_warm_up = LIVE.load(Relaxed);
+                after_warm_up = heap::live();
             }
         }
-        let at_the_end = LIVE.load(Relaxed);
+        let at_the_end = heap::live();
         println!("{} keys: {after_warm_up} bytes, then {at_the_end}", keys());
         assert!(tokens.len() <= CAPACITY);
         assert!(at_the_end <= after_warm_up + after_warm_up / 10, "{after_warm_up}, {at_the_end}");
@@ -91,24 +69,24 @@ async fn however_many_keys_come_the_memory_is_that_of_the_capacity() {
 
 async fn a_cache_and_the_entry_of_a_key_take_little_beside_their_tokens() {
     const ENTRIES: usize = 2_000;
-    let before = LIVE.load(Relaxed);
+    let before = heap::live();
     let mut caches = Vec::with_capacity(ENTRIES);
     for _ in 0..ENTRIES {
         let cache = TokenCache::new(source(true));
         cache.get().await.unwrap();
         caches.push(cache);
     }
-    let each = (LIVE.load(Relaxed) - before) / ENTRIES;
+    let each = (heap::live() - before) / ENTRIES;
     println!("a cache takes {each} bytes, of which {TOKEN} are its token");
     assert!(each <= TOKEN + 1792, "{each}");
     drop(caches);
 
-    let before = LIVE.load(Relaxed);
+    let before = heap::live();
     let tokens = KeyedTokenCache::builder(source(true)).build().unwrap();
     for nth in 0..ENTRIES {
         tokens.get(&key(nth)).await.unwrap();
     }
-    let each = (LIVE.load(Relaxed) - before) / ENTRIES;
+    let each = (heap::live() - before) / ENTRIES;
     println!("an entry takes {each} bytes, of which {} are tokens", 2 * TOKEN);
     assert!(each <= 2 * TOKEN + 2560, "{each}");
 }

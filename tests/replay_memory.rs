@@ -1,8 +1,10 @@
 //! How much memory `BufferBody` holds, exactly. It runs alone in its process, because it counts
 //! what is allocated.
 
+#[path = "common/heap.rs"]
+mod heap;
+
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     convert::{Infallible, identity},
     pin::{Pin, pin},
@@ -23,31 +25,9 @@ use tower_bearer::{
 
 // ===== The memory of this thread =====
 
-struct Counting;
-
-thread_local! {
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: it hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        BYTES.set(BYTES.get().wrapping_add(layout.size()));
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get().wrapping_sub(layout.size()));
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// How many bytes more are allocated now than when there were so many.
 fn more_than(before: usize) -> usize {
-    BYTES.get().saturating_sub(before)
+    heap::live().saturating_sub(before)
 }
 
 // ===== A body that is made while it is read =====
@@ -175,7 +155,7 @@ async fn held(limit: usize, body: Frames) -> (usize, usize) {
     let (answer, answered) = oneshot::channel();
     ANSWER.set(Some(answered));
     let request = Request::post("https://api.example.com/").body(body).unwrap();
-    let before = BYTES.get();
+    let before = heap::live();
     let mut call = pin!(stack.call(request));
     assert!(call.as_mut().now_or_never().is_none(), "it waits for its answer");
     let sent = SENT.take().expect("it was sent");

@@ -1,41 +1,21 @@
 //! What the log tells of a fleet's store, and how often.
 #![allow(missing_docs)]
 
-use std::{
-    io,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+#[path = "common/log.rs"]
+mod log;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use tower_bearer::{
     AccessToken, Reason, TokenError, TokenRequest, TokenSource, from_fn,
     shared::{Loaded, MemoryStore, Seal, Shared, StoreError, Swapped, TokenStore, Version},
 };
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use crate::log::Log;
 
 /// A store that can be switched off.
 #[derive(Clone)]
@@ -61,13 +41,7 @@ impl TokenStore for Flaky {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_and_garbage_in_it_are_told_once_and_no_secret_is() {
-    let lines = Lines::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(lines.clone())
-        .without_time()
-        .with_ansi(false)
-        .finish();
-    let _until_the_end = tracing::subscriber::set_default(subscriber);
+    let log = Log::from_level(Level::INFO);
 
     let store = Flaky(MemoryStore::new(), Arc::default());
     let source = from_fn(|_| async { AccessToken::new("hush").map_err(TokenError::permanent) });
@@ -87,13 +61,14 @@ async fn a_store_that_is_away_and_garbage_in_it_are_told_once_and_no_secret_is()
     store.0.put("orders", "garbage");
     fetch().await.unwrap();
 
-    let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let away = " WARN tower_bearer: the fleet's token store does not answer \
+    let told = log.text();
+    let away = "WARN tower_bearer: the fleet's token store does not answer \
                 source=\"orders\" error=connection refused";
-    let back = " INFO tower_bearer: the fleet's token store answers again \
+    let back = "INFO tower_bearer: the fleet's token store answers again \
                 source=\"orders\"";
-    let ignored = " WARN tower_bearer: the fleet's token store holds no valid token: its content is \
+    let ignored = "WARN tower_bearer: the fleet's token store holds no valid token: its content is \
                    ignored and replaced source=\"orders\" reason=it is too short";
-    let told: Vec<_> = told.lines().map(str::trim_end).collect();
+    let told: Vec<_> = told.lines().filter_map(|line| line.split_once('Z')).collect();
+    let told: Vec<_> = told.into_iter().map(|(_time, event)| event.trim()).collect();
     assert_eq!(told, [away, back, ignored, ignored]);
 }

@@ -33,42 +33,9 @@ struct Way {
 }
 
 impl Contest {
-    /// A service for each connection. `seen` is what the API says of the requests.
+    /// A service for each connection. `seen` is what the API says of the requests. `proxy`: what they go
+    /// through.
     pub(crate) fn add<S>(
-        &mut self,
-        name: &'static str,
-        services: Vec<S>,
-        uri: &Uri,
-        seen: &'static str,
-    ) where
-        S: Service<Request<Body>, Response = Response<Incoming>, Error: Debug, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.push(name, services, uri, seen, None);
-    }
-
-    /// The same through a proxy.
-    pub(crate) fn add_with<S>(
-        &mut self,
-        name: &'static str,
-        services: Vec<S>,
-        uri: &Uri,
-        seen: &'static str,
-        proxy: Proxy,
-    ) where
-        S: Service<Request<Body>, Response = Response<Incoming>, Error: Debug, Future: Send>
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.push(name, services, uri, seen, Some(proxy));
-    }
-
-    fn push<S>(
         &mut self,
         name: &'static str,
         services: Vec<S>,

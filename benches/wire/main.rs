@@ -56,13 +56,13 @@ fn layer(runtime: &Runtime, uri: &Uri, is_http2: bool) -> Contest {
     let layer = BearerAuthLayer::from_cache(tokens.cache.clone());
     let layer = layer.origin(origin.as_str()).expect("that is an origin");
     let mut contest = Contest::default();
-    contest.add("without the layer", clients(is_http2), uri, "no token");
+    contest.add("without the layer", clients(is_http2), uri, "no token", None);
     let layered =
         |layer: BearerAuthLayer| clients(is_http2).into_iter().map(move |it| layer.layer(it));
-    contest.add("with the layer", layered(layer.clone()).collect(), uri, "a token");
+    contest.add("with the layer", layered(layer.clone()).collect(), uri, "a token", None);
     let no_replay = layer.no_replay();
     let services = clients(is_http2).into_iter().map(|client| no_replay.layer(client));
-    contest.add("with the layer, NoReplay", services.collect(), uri, "a token");
+    contest.add("with the layer, NoReplay", services.collect(), uri, "a token", None);
     contest
 }
 
@@ -78,7 +78,7 @@ fn clients(is_http2: bool) -> Vec<HttpClient> {
 /// Through what is there.
 fn proxies(api: std::net::SocketAddr, uri: &Uri) -> Contest {
     let mut contest = Contest::default();
-    contest.add("no proxy", clients(false), uri, "no token");
+    contest.add("no proxy", clients(false), uri, "no token", None);
     let sidecar = env::var_os("SIDECAR");
     let started = [
         ("nginx", Proxy::nginx(api), "a token"),
@@ -93,7 +93,7 @@ fn proxies(api: std::net::SocketAddr, uri: &Uri) -> Contest {
         match proxy {
             Some(proxy) => {
                 let uri = proxy.uri().clone();
-                contest.add_with(name, clients(false), &uri, seen, proxy);
+                contest.add(name, clients(false), &uri, seen, Some(proxy));
             }
             None => println!("{name}: is not here"),
         }
