@@ -54,18 +54,24 @@ fn is_old(path: &Path) -> bool {
         })
 }
 
-/// Deletes a record under its lock, and then the lock. A process that has waited for the lock sees
-/// that its file is gone, and makes another one.
 fn delete(record: &Path) {
     let path = record.with_extension("lock");
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let Ok(lock) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) else { return };
+    if let Ok(lock) = rustix::fs::open(&path, flags, Mode::empty()).map(File::from) {
+        delete_under(lock, &path, record);
+    }
+}
+
+/// Deletes a record under its lock, and then the lock. A process that has waited for the lock sees
+/// that its file is gone, and makes another one.
+fn delete_under(lock: File, path: &Path, record: &Path) {
     let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
     // Another process may have written it since.
-    if is_locked && is_there(&lock, &path) && is_old(record) && fs::remove_file(record).is_ok() {
+    if is_locked && is_there(&lock, path) && is_old(record) && fs::remove_file(record).is_ok() {
         // The lock is held until it is dropped.
-        drop(fs::remove_file(&path));
+        drop(fs::remove_file(path));
     }
+    drop(lock);
 }
 
 /// Whether the path still names that file.
@@ -91,6 +97,29 @@ mod tests {
     fn age(directory: &Path, name: &str, age: Duration) {
         let path = directory.join(format!("{}.token", name.replace('/', "%2f")));
         File::open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_written_since_it_was_looked_at_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::new(directory.path());
+        put(&store, &of_key(1)).await;
+        let name = of_key(1).replace('/', "%2f");
+        let record = directory.path().join(format!("{name}.token"));
+
+        delete(&record);
+        assert!(record.exists(), "it is new");
+
+        age(directory.path(), &of_key(1), AGE + Duration::from_secs(60));
+        let path = record.with_extension("lock");
+        let lock = File::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        File::create(&path).unwrap();
+        delete_under(lock, &path, &record);
+        assert!(record.exists(), "another process may hold the lock that is there now");
+
+        delete(&record);
+        assert!(!record.exists());
     }
 
     #[tokio::test]

@@ -314,6 +314,34 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn a_server_that_repeats_the_password_later_on_makes_no_error_show_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let server = async {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut command = [0; 4096];
+            for answer in ["+OK\r\n", "-ERR you are the one with hush\r\n"] {
+                assert_ne!(client.read(&mut command).await.unwrap(), 0);
+                client.write_all(answer.as_bytes()).await.unwrap();
+            }
+            client
+        };
+        let recipe = Recipe {
+            address: Address::parse(&url).unwrap(),
+            password: Some(Secret::new("hush")),
+            tls: None,
+        };
+        let client = async {
+            let script = redis::Script::new("return 1");
+            let connection = recipe.connect().await.unwrap();
+            let outcome: Result<u64, _> = connection.invoke(&script.prepare_invoke()).await;
+            outcome.unwrap_err().to_string()
+        };
+        let (error, _client) = tokio::join!(client, server);
+        assert!(error.contains("you are the one with ***"), "{error}");
+    }
+
     #[test]
     fn what_a_server_says_is_shown_in_ascii_and_without_the_password() {
         let words = Words { password: Some(Zeroizing::new("hush".to_owned())) };
