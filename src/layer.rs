@@ -105,7 +105,6 @@ impl<R> BearerAuthLayer<R> {
     /// Gives the layer's token to every `https` origin that you did not name.
     /// Use this only if something else restricts where the client can connect: an attacker who can
     /// make the program send a request to their server gets the token.
-    /// program send a request to their server gets the token.
     #[must_use]
     pub fn any_https(self) -> Self {
         self.with(Rules::any_https)
@@ -187,8 +186,8 @@ impl<R> BearerAuthLayer<R> {
     /// ```
     ///
     /// # Errors
+    ///
     /// [`InvalidOrigin`] says what is wrong, with which origin, and what to do.
-    /// [`InvalidOrigin`] says what it is, for which origin, and what to do.
     pub fn check(self) -> Result<Self, InvalidOrigin> {
         self.rules.check()?;
         Ok(self)

@@ -50,8 +50,8 @@ use crate::{
 /// # Proxies
 ///
 /// A token may go to this machine without TLS (`http://127.0.0.1`), but reqwest uses the proxies of the
-/// environment for that too, and a proxy on another machine would read it. A client for such an API
-/// has to have `no_proxy()`, or the environment a `NO_PROXY`.
+/// environment for that too, and a proxy on another machine would read it. Build the client for such
+/// an API with `no_proxy()`, or set `NO_PROXY` in the environment.
 ///
 /// # Retries
 ///

@@ -6,7 +6,6 @@
 //! then, or that runtime goes, the next caller on another runtime spawns a keeper there. A keeper
 //! ends only when the last handle of the cache is dropped. So a caller that finds the place taken
 //! knows that the keeper will see each change.
-//! each change.
 //!
 //! ```text
 //! no keeper ──the cache is made or asked, on a runtime──▶ asleep ◀──changed──▶ asleep until then

@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    /// Who may use a token without asking would get it, and nothing else, by asking.
+    /// A caller that may use a token without asking would get that same token by asking.
     fn check_held(&self, place: Place) {
         let Some(grant) = &self.held[at(place)] else { return };
         let is_over = grant.until.is_some_and(|until| until <= self.now);
@@ -378,7 +378,7 @@ impl World {
         }
     }
 
-    /// No failure is for ever, and who is to be kept warm is warm.
+    /// Every failure is eventually retried, and a cache that is kept warm has a token.
     fn end(&mut self) {
         self.now += Duration::from_secs(400);
         for _ in 0..100 {
