@@ -233,22 +233,38 @@ impl<B> Service<Request<B>> for Answer {
 
 /// The floor: inserts a header that is ready.
 #[derive(Clone, Debug)]
-pub struct InsertHeader {
-    inner: Answer,
+pub struct InsertHeader<S = Answer> {
+    inner: S,
     ready_header: HeaderValue,
 }
 
-impl Service<Request<Body>> for InsertHeader {
-    type Response = Response<()>;
-    type Error = Infallible;
-    type Future = Ready<Result<Response<()>, Infallible>>;
+impl InsertHeader {
+    /// The same over another service.
+    #[must_use]
+    pub fn over<S>(&self, inner: S) -> InsertHeader<S> {
+        InsertHeader { inner, ready_header: self.ready_header.clone() }
+    }
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.inner, cx)
+    /// The same without the mark that the value is sensitive. HTTP/2 then sends an index instead of
+    /// the value from the second request on.
+    #[must_use]
+    pub fn unmarked(mut self) -> Self {
+        self.ready_header.set_sensitive(false);
+        self
+    }
+}
+
+impl<S: Service<Request<Body>>> Service<Request<Body>> for InsertHeader<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
     }
 
     #[inline]
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> S::Future {
         request.headers_mut().insert(AUTHORIZATION, self.ready_header.clone());
         self.inner.call(request)
     }

@@ -1,6 +1,6 @@
 //! The layer on real sockets: 64 connections to an API on loopback that answers with 1 KiB, each with
-//! one request at a time, with the layer beside without, in turn. The same for the sidecar beside
-//! itself without tokens and beside nginx as a plain reverse proxy, if they are there.
+//! one request at a time, with the layer beside a ready header of the same token, in turn. The same for
+//! the sidecar beside itself without tokens and beside nginx as a plain reverse proxy, if they are there.
 //!
 //! ```text
 //! cargo bench -p tower-bearer-benches --bench wire
@@ -49,36 +49,42 @@ fn main() {
     proxies(api, &uri).run(&runtime, rounds, requests);
 }
 
-/// With the layer and without.
+/// With the layer, and with the header alone that it would insert.
 fn layer(runtime: &Runtime, uri: &Uri, is_http2: bool) -> Contest {
     let tokens = Tokens::new(runtime);
     let origin = format!("http://{}", uri.authority().expect("it has a host"));
     let layer = BearerAuthLayer::from_cache(tokens.cache.clone());
     let layer = layer.origin(origin.as_str()).expect("that is an origin");
+    let floor = tokens.floor();
+    let no_replay = layer.clone().no_replay();
     let mut contest = Contest::default();
-    contest.add("without the layer", clients(is_http2), uri, "no token", None);
-    let layered =
-        |layer: BearerAuthLayer| clients(is_http2).into_iter().map(move |it| layer.layer(it));
-    contest.add("with the layer", layered(layer.clone()).collect(), uri, "a token", None);
-    let no_replay = layer.no_replay();
-    let services = clients(is_http2).into_iter().map(|client| no_replay.layer(client));
-    contest.add("with the layer, NoReplay", services.collect(), uri, "a token", None);
+    let ready = clients(is_http2).map(|it| floor.over(it)).collect();
+    contest.add("a ready header", ready, uri, "a token", None);
+    let services = clients(is_http2).map(|it| no_replay.layer(it)).collect();
+    contest.add("NoReplay", services, uri, "a token", None);
+    let services = clients(is_http2).map(|it| layer.layer(it)).collect();
+    contest.add("CloneBody", services, uri, "a token", None);
+    contest.add("no token", clients(is_http2).collect(), uri, "no token", None);
+    if is_http2 {
+        let indexed = floor.unmarked();
+        let ready = clients(is_http2).map(|it| indexed.over(it)).collect();
+        contest.add("an indexed header", ready, uri, "a token", None);
+    }
     contest
 }
 
 /// Each of these holds its connection.
-fn clients(is_http2: bool) -> Vec<HttpClient> {
-    let client = || {
+fn clients(is_http2: bool) -> impl Iterator<Item = HttpClient> {
+    (0..CONNECTIONS).map(move |_| {
         let mut builder = Client::builder(TokioExecutor::new());
         builder.pool_timer(TokioTimer::new()).http2_only(is_http2).build_http()
-    };
-    (0..CONNECTIONS).map(|_| client()).collect()
+    })
 }
 
 /// Through what is there.
 fn proxies(api: std::net::SocketAddr, uri: &Uri) -> Contest {
     let mut contest = Contest::default();
-    contest.add("no proxy", clients(false), uri, "no token", None);
+    contest.add("no proxy", clients(false).collect(), uri, "no token", None);
     let sidecar = env::var_os("SIDECAR");
     let started = [
         ("nginx", Proxy::nginx(api), "a token"),
@@ -93,7 +99,7 @@ fn proxies(api: std::net::SocketAddr, uri: &Uri) -> Contest {
         match proxy {
             Some(proxy) => {
                 let uri = proxy.uri().clone();
-                contest.add(name, clients(false), &uri, seen, Some(proxy));
+                contest.add(name, clients(false).collect(), &uri, seen, Some(proxy));
             }
             None => println!("{name}: is not here"),
         }
