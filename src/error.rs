@@ -51,8 +51,7 @@ impl TokenError {
 
     /// Adds how long the token service asked its clients to wait (RFC 9110 §10.2.3).
     ///
-    /// Any duration is valid. The cache waits at most five minutes, unless the
-    /// [`RefreshPolicy`](crate::RefreshPolicy) says otherwise.
+    /// Any duration is valid. The cache waits for at most five minutes.
     #[must_use]
     pub fn with_retry_after(mut self, retry_after: Duration) -> Self {
         self.retry_after = Some(retry_after);
@@ -98,7 +97,8 @@ impl TokenError {
         self.transient
     }
 
-    /// How long the token service asked its clients to wait.
+    /// How long the token service asked its clients to wait. The cache waits for at most five minutes of it:
+    /// [`Status::cooldown_left`](crate::Status::cooldown_left) is what it does.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after

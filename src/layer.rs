@@ -232,7 +232,31 @@ impl<R> BearerAuthLayer<R> {
     /// Keeps a copy of a request's body, of any type, while it streams, up to `limit` bytes. It
     /// delays no frame. `wrap` turns the result into the body type of the inner service:
     /// `axum::body::Body::new`, `tonic::body::Body::new`, `reqwest::Body::wrap`, or
-    /// [`std::convert::identity`] if the service takes any body.
+    /// [`std::convert::identity`] for hyper-util's client and any other service that is generic over
+    /// the body.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, ReplayBody, TokenError, from_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let layer = BearerAuthLayer::new(source)
+    ///     .origin("https://api.example.com")?
+    ///     .buffer_body(64 * 1024, std::convert::identity);
+    /// let client = ServiceBuilder::new()
+    ///     .layer(layer)
+    ///     .service(service_fn(async |_: Request<ReplayBody<String>>| {
+    ///         Ok::<_, BoxError>(Response::new(()))
+    ///     }));
+    ///
+    /// let request = Request::post("https://api.example.com/v1").body("a report".to_owned())?;
+    /// assert_eq!(client.oneshot(request).await?.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn buffer_body<F>(self, limit: usize, wrap: F) -> BearerAuthLayer<BufferBody<F>> {
         BearerAuthLayer { rules: self.rules, replay: BufferBody::new(limit, wrap) }

@@ -41,7 +41,7 @@
 //!
 //! | the token is | the request |
 //! | --- | --- |
-//! | fresh | carries it: no lock, no allocation, no task |
+//! | usable | carries it: no lock, no task; one allocation, for the copy that a replay needs |
 //! | near its end (*due*) | carries it too, and one refresh starts in the background |
 //! | missing or expired | waits for one fetch, however many requests wait |
 //! | rejected with a 401 | is sent again, once, with a newer token: one fetch for all that were rejected |
@@ -96,7 +96,7 @@
 //! | `jwt` | no | assertions and grants that this program signs itself |
 //! | `reqwest-middleware` | no | `BearerAuthMiddleware`, the layer for reqwest-middleware |
 //! | `tracing` | yes | log events: fetches and replays at `debug`, failures at `warn` |
-//! | `metrics` | no | counters and histograms, through the `metrics` facade |
+//! | `metrics` | no | counters, histograms and a gauge, through the `metrics` facade |
 //! | `serde` | no | [`RefreshPolicy`], [`Secret`] and `oauth2::Config` as data: TOML, JSON, … |
 //! | `command` | no | `local::TokenCommand`, the source that runs a command |
 //! | `shared` | no | `shared`: one token for many processes, over files or a store of your own |

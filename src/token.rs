@@ -86,7 +86,8 @@ impl AccessToken {
 
     /// Sets how long the token lives, from the moment at which its fetch began.
     ///
-    /// Any duration is valid; the cache clamps it. It takes precedence over
+    /// Any duration is valid; the cache clamps it, and takes a second off if it is in whole seconds,
+    /// because servers round. It takes precedence over
     /// [`with_expiry`](Self::with_expiry), because it needs no common clock.
     #[must_use]
     pub fn with_lifetime(self, lifetime: Duration) -> Self {

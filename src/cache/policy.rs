@@ -142,12 +142,12 @@ numbers! {
         expiry_margin: Duration = Duration::from_secs(10);
         /// The cache cuts a longer lifetime to this. Default: 365 days.
         max_lifetime: Duration = YEAR;
-        /// Flights that no caller waits for start at most this often. Default: 1 second.
+        /// The shortest time between two background fetches. Default: 1 second.
         background_interval: Duration = SECOND;
-        /// How often a flight calls the source, at most (1 to 10). Default: 3.
+        /// How many times one fetch may call the source, 1 to 10. Default: 3.
         attempts: u32 = 3;
-        /// The share by which a pause between attempts, or a cooldown, is shortened at random.
-        /// Default: 0.2.
+        /// The jitter of the pauses between attempts and of the cooldowns: each is shortened by a
+        /// random part of itself, up to this share. Default: 0.2.
         pause_jitter: f64 = 0.2;
         /// The longest cooldown after transient failures while there is no usable token; while there
         /// is one it may be four times as long. The first is 1 second (or this, if it is less), and
@@ -165,7 +165,7 @@ numbers! {
         /// How long a token lives if neither it nor its source says. Default: until it is rejected.
         default_lifetime;
         /// How long a caller waits for a token, at most. The flight goes on after that. Default:
-        /// the fetch timeout plus one second.
+        /// the fetch timeout plus one second, so 31 seconds if you set neither.
         max_wait;
     }
 }

@@ -26,8 +26,9 @@ use crate::{
 /// let source = StoredToken::file("/var/run/secrets/tokens/api-token");
 /// ```
 ///
-/// reads a projected service account token, a JWT that the kubelet replaces long before it
-/// expires.
+/// reads a projected service account token: a JWT that the kubelet replaces when about 80 % of its
+/// life is over. The cache reads the file when its token is due. If the kubelet has not replaced
+/// the token by then, the cache reads the file again later, and no request waits.
 #[derive(Clone, Debug)]
 pub struct StoredToken {
     secret: Secret,

@@ -30,9 +30,9 @@ fn load(file: &Path) -> Option<AccessToken> {
 
 fn save(file: &Path, token: &AccessToken) -> Result<(), BoxError> {
     let end = token.lifetime().and_then(|lifetime| SystemTime::now().checked_add(lifetime));
-    let end = end.or(token.expiry()).ok_or("it does not say when it expires")?;
+    let end = end.or(token.expiry()).ok_or("the token has no expiry")?;
     // A new file that its owner alone can read, then in one step the old one's successor.
-    let mut new = tempfile::NamedTempFile::new_in(file.parent().ok_or("it is no file")?)?;
+    let mut new = tempfile::NamedTempFile::new_in(file.parent().ok_or("the path has no directory")?)?;
     write!(new, "{} {}", end.duration_since(UNIX_EPOCH)?.as_secs(), token.secret())?;
     new.persist(file)?;
     Ok(())

@@ -37,7 +37,8 @@ const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 /// # Whom it is for
 ///
 /// The only audience (`aud`) is the issuer of the authorization server, exactly as its metadata
-/// name it (RFC 8414 §2). Set it with [`issuer`](Self::issuer), unless you use one of the
+/// name it (RFC 8414 §2). Set it with [`issuer`](Self::issuer), unless the endpoint knows it: after
+/// [`TokenEndpoint::discover`](crate::oauth2::TokenEndpoint::discover), and with the
 /// [`providers`](super::super::providers) that set it. If several servers accept an audience, such
 /// as the URL of a token endpoint that a server may claim to have, one of them can use the
 /// assertion at another (draft-ietf-oauth-rfc7523bis §1). If a server accepts nothing else, set

@@ -1,4 +1,11 @@
-use axum::{Router, body::Body, extract::State, http::{Request, StatusCode}, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{Request, StatusCode},
+    response::Response,
+    routing::get,
+};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -6,17 +13,23 @@ use hyper_util::{
 };
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, BoxError, BufferBody, ReplayBody, oauth2::TokenEndpoint,
+    BearerAuth, BearerAuthLayer, BoxError, BufferBody, ReplayBody, TokenError,
+    oauth2::TokenEndpoint,
 };
 
 type HttpsClient = Client<HttpsConnector<HttpConnector>, Body>;
 type Api = BearerAuth<HttpsClient, BufferBody<fn(ReplayBody<Body>) -> Body>>;
 
-async fn invoices(State(api): State<Api>) -> Result<Body, StatusCode> {
+async fn invoices(State(api): State<Api>) -> Result<Response, StatusCode> {
     let request = Request::get(url!("https://api.example.com/v1/invoices")).body(Body::empty());
     let request = request.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let response = api.oneshot(request).await.map_err(|_| StatusCode::BAD_GATEWAY)?;
-    Ok(Body::new(response.into_body()))
+    match api.oneshot(request).await {
+        // It is about this service's token, not about its caller's.
+        Ok(response) if response.status() == StatusCode::UNAUTHORIZED => Err(StatusCode::BAD_GATEWAY),
+        Ok(response) => Ok(response.map(Body::new)),
+        Err(error) if TokenError::find_in(&*error).is_some() => Err(StatusCode::SERVICE_UNAVAILABLE),
+        Err(_) => Err(StatusCode::BAD_GATEWAY),
+    }
 }
 
 fn app(endpoint: TokenEndpoint) -> Result<Router, BoxError> {
