@@ -25,7 +25,7 @@ use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers}
 
 const NEEDED: [&str; 4] =
     ["GREENNODE_CLIENT_ID", "GREENNODE_CLIENT_SECRET", "GREENNODE_MODEL", "GREENNODE_API_URL"];
-/// More than the size of a line of the answer, in bytes.
+/// The longest accepted line of the answer, in bytes.
 const MAX_LINE: usize = 1024 * 1024;
 
 #[tokio::main]

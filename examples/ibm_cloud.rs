@@ -25,7 +25,7 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_bearer::{BearerAuthLayer, BoxError, Origin, Secret, oauth2::providers};
 
 const US_SOUTH: &str = "https://us-south.kms.cloud.ibm.com/api/v2/keys";
-/// More than the size of a page of keys, in bytes.
+/// The largest accepted list of keys, in bytes.
 const MAX_LIST: usize = 16 * 1024 * 1024;
 
 #[tokio::main]

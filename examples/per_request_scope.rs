@@ -1,5 +1,5 @@
-//! One client for an API that demands a different token for each purpose: each request names its
-//! scope, and the resource that it is for (RFC 8707), in its extensions.
+//! One client for an API that requires a different token for each purpose. The extensions of each
+//! request name its scope and its resource (RFC 8707).
 //!
 //! The API runs on this machine, and answers with the purpose of the token that it got.
 //!
@@ -40,7 +40,7 @@ async fn main() -> Result<(), BoxError> {
     let read = TokenKey::new().scope("orders:read");
     let write = TokenKey::new().scope("orders:write");
     let stock = TokenKey::new().scope("stock:read").resource(STOCK);
-    // Twice, to use each token again.
+    // The second round uses each token again.
     for _ in 0..2 {
         for (method, path, key, expected) in [
             ("GET", "/orders", Some(&read), "GET /orders for my-app: orders:read"),

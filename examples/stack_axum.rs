@@ -30,7 +30,7 @@ struct App {
     api_origin: String,
 }
 
-/// Streams a body on to the API, and the API's answer back.
+/// Streams a body to the API, and the API's answer back.
 async fn store(
     State(app): State<App>,
     Path(name): Path<String>,
@@ -42,7 +42,7 @@ async fn store(
     app.api.oneshot(request).await.map_err(|error| unavailable(&error))
 }
 
-/// A missing token is this service's problem, not its caller's.
+/// Answers with 503 if there is no token, and otherwise with 502: neither is the caller's fault.
 fn unavailable(error: &BoxError) -> Response {
     eprintln!("the call of the API failed: {error}");
     match TokenError::find_in(&**error) {

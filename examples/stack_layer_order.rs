@@ -4,12 +4,12 @@
 //!
 //! 1. `LoadShed` first: it sheds load when the queue below is full. Below the layer it would shed a
 //!    replay for which the cache has just fetched a token.
-//! 2. `Timeout` for the whole call, including the wait for a token and a replay. When it ends, the
-//!    fetch goes on by itself, for the next caller.
+//! 2. `Timeout` for the whole call, including the wait for a token and a replay. The fetch
+//!    continues after a timeout, for the next caller.
 //! 3. `Buffer` above the layer: one queue, and a service that is `Clone` whatever is below it.
-//! 4. `Retry` above the layer, so that each attempt gets the current token. It leaves alone what
-//!    has been handled already: a 401 (the layer has sent that request again), and an error that is
-//!    a `TokenError` (the cache retries, and cools down when that does not help).
+//! 4. `Retry` above the layer, so that each attempt gets the current token. It must
+//!    not retry a 401 (the layer has sent that request again) or a `TokenError` (the cache retries
+//!    fetches, and then cools down).
 //! 5. `BearerAuthLayer`.
 //! 6. `ConcurrencyLimit` below the layer: a call holds a permit while it is on the wire, not while
 //!    a request waits for its token. So the token transport may share the limit, even a limit of

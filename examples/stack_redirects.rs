@@ -1,9 +1,9 @@
-//! The layer and tower-http's `FollowRedirect`: the token does not follow to another host,
-//! whichever of the two is above.
+//! The layer and tower-http's `FollowRedirect`. In either order, the token does not go to another
+//! host.
 //!
-//! - `FollowRedirect` *above* the layer is right: the layer judges every hop like a request of its
-//!   own. It refuses a hop to an origin that you did not name, or sends it without a token if you
-//!   set that. A hop to an origin with a `.route` gets that origin's token.
+//! - Put `FollowRedirect` *above* the layer: the layer then checks every hop like a new request. It
+//!   refuses a hop to an origin that you did not name, or sends it without a token if you set that.
+//!   A hop to an origin with a `.route` gets that origin's token.
 //! - *Below* the layer, the policy of `FollowRedirect` removes the header on the way to another
 //!   origin, and the layer sees only the last answer. The layer must not take the 401 of another
 //!   host for a rejection of the token: `FinalUri` tells it which host answered.
@@ -46,7 +46,7 @@ async fn main() -> Result<(), BoxError> {
 
     let above = ServiceBuilder::new().layer(FollowRedirectLayer::new());
     let refusing = above.clone().layer(layer.clone()).service(client.clone());
-    let error = refusing.oneshot(request.clone()).await.expect_err("nobody named that origin");
+    let error = refusing.oneshot(request.clone()).await.expect_err("the layer has no such origin");
     println!("above, by default: {}", error.downcast_ref::<Refused>().expect("a refusal"));
 
     let bare = layer.clone().unlisted_origins(UnlistedOrigin::SendBare);

@@ -1,7 +1,7 @@
 //! `reqwest::Client` as the innermost service of a tower stack.
 //!
-//! Turn its redirects off: it follows them below the layer, which then cannot judge them. Follow
-//! them with tower-http's `FollowRedirect` above the layer instead (`stack_redirects`).
+//! Turn its redirects off: it follows them below the layer, which then cannot check them. To follow
+//! redirects, put tower-http's `FollowRedirect` above the layer (`stack_redirects`).
 //!
 //! ```sh
 //! cargo run --example stack_reqwest

@@ -1,8 +1,8 @@
-//! A `reqwest_middleware::ClientWithMiddleware`, with reqwest-retry above.
+//! A `reqwest_middleware::ClientWithMiddleware`, with reqwest-retry above the layer's middleware.
 //!
-//! Each part retries something else. reqwest-retry retries what failed on the way (connections,
-//! 5xx, 429), and each of its attempts gets the current token. The middleware retries a 401, once,
-//! with another token. The cache retries a fetch.
+//! Each part retries something else. reqwest-retry retries connection errors, 5xx and 429, and each
+//! of its attempts gets the current token. The layer's middleware retries a 401, once, with a new
+//! token. The cache retries fetches.
 //!
 //! ```sh
 //! cargo run --example stack_reqwest_middleware --features reqwest-middleware

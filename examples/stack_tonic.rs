@@ -1,10 +1,10 @@
 //! A tonic `Channel` over TLS, with a private certificate authority.
 //!
 //! tonic adds scheme and authority below the layer, so `assume_origin` tells the layer the origin.
-//! The layer cannot see whether the channel encrypts: `tls_config` makes it do so. A gRPC server
-//! sends `UNAUTHENTICATED` with HTTP status 200, mostly in the headers: with `.grpc()` the layer
-//! sees it and sends the call again. In a stream that has begun, it comes in the trailers, which
-//! only the caller sees: see the end of this example.
+//! The layer cannot see whether the channel encrypts, so set `tls_config`. A gRPC server sends
+//! `UNAUTHENTICATED` with HTTP status 200, usually in the headers. With `.grpc()` the layer sees it
+//! and sends the call again. In a stream that has begun, the status is in the trailers, which only
+//! the caller sees: see the end of this example.
 //!
 //! ```sh
 //! cargo run --example stack_tonic

@@ -4,9 +4,9 @@
 //! export ACCESS_TOKEN=$(cargo run -q --features command --example token -- gcloud)
 //! ```
 //!
-//! Without arguments, it prints its usage. It prints every error on standard error, and exits with
-//! 1 if it could not get a token, and with 2 if it did not try. It takes secrets from the
-//! environment and from files, never from an argument.
+//! Without arguments, it prints its usage. It prints errors on standard error. It exits with 1 if
+//! it could not get a token, and with 2 if the arguments or the environment are wrong. It takes
+//! secrets from the environment and from files, never from an argument.
 
 #[path = "common/spelling.rs"]
 mod spelling;
@@ -58,7 +58,7 @@ async fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// All sources become one type in a cache, which also retries.
+/// Puts the source into a cache, which gives all sources one type and retries.
 fn source(args: &[OsString]) -> Result<TokenCache, String> {
     let (kind, args) = args.split_first().ok_or(USAGE)?;
     match (kind.to_str().ok_or(USAGE)?, args) {

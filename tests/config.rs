@@ -304,12 +304,13 @@ fn an_assertion_that_is_none_or_two_is_refused() {
         refused::<Config>(&format!("url = 'https://a.example'\nclient_assertion = {{ {proof} }}"))
     };
     let key = "private_key = { file = 'a' }";
-    let one_of = "`client_assertion` has one of `private_key`, `client_secret` and `token`";
+    let one_of =
+        "`client_assertion` needs exactly one of `private_key`, `client_secret` and `token`";
     assert_eq!(of(""), one_of);
     assert_eq!(of(&format!("{key}, token = {{ file = 'b' }}")), one_of);
     let audience = of(&format!("{key}, issuer = 'https://a.example', audience = 'b'"));
     assert!(
-        audience.starts_with("`client_assertion` has one of `issuer`, `audience`"),
+        audience.starts_with("`client_assertion` may have only one of `issuer`, `audience`"),
         "{audience}"
     );
     for inline in ["private_key", "client_secret", "certificate", "token"] {
@@ -474,10 +475,10 @@ fn a_secret_is_kept_in_one_place() {
 fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
     for (text, expected) in [
         ("client_id = 'me'", "`url` is missing: write it, or an `issuer` or a `provider`"),
-        ("url = 'a'\nissuer = 'b'", "`issuer` is in place of `url`: leave one out"),
+        ("url = 'a'\nissuer = 'b'", "`issuer` and `url` exclude each other: leave one out"),
         (
             "provider = 'ibm_cloud'\nissuer = 'b'\napi_key = { env = 'A' }",
-            "`issuer` is in place of `provider`: leave one out",
+            "`issuer` and `provider` exclude each other: leave one out",
         ),
         ("provider = 'ibm_cloud'", "`api_key` is missing, which `provider = \"ibm_cloud\"` needs"),
         ("provider = 'ibm_verify'", "`tenant` is missing, which `provider = \"ibm_verify\"` needs"),
@@ -503,11 +504,11 @@ fn a_key_that_is_unknown_missing_or_misplaced_is_named() {
         ),
         (
             "url = 'a'\ngrant_type = 'password'\nrefresh_token = { env = 'A' }",
-            "`grant_type` is another one than `refresh_token` needs: leave it out",
+            "`grant_type` does not fit `refresh_token`: leave it out",
         ),
         (
             "url = 'a'\ngrant_type = 'password'\ntoken_exchange = {}",
-            "`grant_type` is another one than `token_exchange` needs: leave it out",
+            "`grant_type` does not fit `token_exchange`: leave it out",
         ),
         (
             "url = 'a'\ntoken_exchange = {}\njwt_bearer_on_behalf_of = true",

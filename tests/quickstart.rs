@@ -95,8 +95,12 @@ async fn what_did_not_happen_is_said_and_exits_with_1() {
     assert_eq!(output.status.code(), Some(1), "{out}{err}");
     assert!(out.contains("invalid_client: who is <b>me</b>?"), "{out}");
     assert!(page.html.contains("invalid_client: who is &lt;b&gt;me&lt;/b&gt;?"), "{}", page.html);
-    assert!(page.html.contains("did not happen") && !page.html.contains("<b>"), "{}", page.html);
-    assert!(err.contains("did not happen: cold start: every call succeeded"), "{err}");
+    assert!(
+        page.html.contains("Some checks failed") && !page.html.contains("<b>"),
+        "{}",
+        page.html
+    );
+    assert!(err.contains("check failed: cold start: every call succeeded"), "{err}");
     assert!(!out.contains("mistyped") && !err.contains("mistyped"), "{out}{err}");
     assert_eq!(services.seen(), (0, 0));
 }
@@ -123,15 +127,15 @@ async fn an_api_url_that_names_no_origin_is_refused() {
     let output = quickstart(&args, &[("CLIENT_ID", "me"), ("CLIENT_SECRET", "s3cr3t")]).await;
     let (out, err) = texts(&output);
     assert_eq!((output.status.code(), out.as_str()), (Some(2), ""));
-    assert_eq!(err, "quickstart: --api-url is no http(s) URL\n");
+    assert_eq!(err, "quickstart: --api-url is not an absolute http or https URL\n");
 }
 
 #[tokio::test]
 async fn missing_credentials_are_named_in_one_line() {
     let urls = ["--token-url", "https://auth.example.com", "--api-url", "https://api.example.com"];
     for (environment, line) in [
-        (&[][..], "quickstart: CLIENT_ID and CLIENT_SECRET must be set in the environment\n"),
-        (&[("CLIENT_ID", "me")], "quickstart: CLIENT_SECRET must be set in the environment\n"),
+        (&[][..], "quickstart: set CLIENT_ID and CLIENT_SECRET in the environment\n"),
+        (&[("CLIENT_ID", "me")], "quickstart: set CLIENT_SECRET in the environment\n"),
     ] {
         let output = quickstart(&urls, environment).await;
         let (out, err) = texts(&output);

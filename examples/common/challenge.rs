@@ -1,4 +1,4 @@
-//! What a user's client gets if there is no token on that user's behalf.
+//! The challenge for a user's client if there is no token on that user's behalf.
 
 use std::error::Error;
 
@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tower_bearer::{Refused, oauth2::EndpointError};
 
 /// The parameters of a `Bearer` challenge, for the 401 of a service that acts on behalf of its
-/// users; `None` if the problem is the service's and not the user's.
+/// users; `None` if the user cannot solve the problem.
 pub(crate) fn params(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(said) = EndpointError::find_in(error) {
         if said.needs_interaction() {

@@ -1,4 +1,4 @@
-//! What the examples share, beside their point.
+//! Code that the examples share.
 
 mod spelling;
 
@@ -30,8 +30,8 @@ pub(crate) async fn run(
     ExitCode::FAILURE
 }
 
-/// The innermost service. It gives up on a server that hangs, and follows no redirect: it would do
-/// so below the layer, which judges where a token may go.
+/// The innermost service. It gives up on a server that hangs. It follows no redirects: a redirect
+/// below the layer would get past its check of origins.
 pub(crate) fn http() -> Result<ReqwestService, BoxError> {
     let client = Client::builder()
         .redirect(Policy::none())
@@ -49,7 +49,7 @@ pub(crate) async fn accepted(
         return Ok(response);
     }
     let mut said = Vec::new();
-    // If the text breaks off, the status says enough.
+    // If the text breaks off, show what has arrived.
     while let (true, Ok(Some(chunk))) = (said.len() < SHOWN, response.chunk().await) {
         said.extend_from_slice(&chunk);
     }

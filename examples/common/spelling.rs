@@ -1,9 +1,9 @@
-//! Environment variables that are set under another spelling of their name.
+//! Finds environment variables with a misspelled name.
 
 use std::env;
 
-/// Names a variable that is set instead of a missing one: `IBM_CLOUD_API_KEY` for
-/// `IBMCLOUD_API_KEY`. It shows no value.
+/// Names a variable that is set under another spelling of a missing one: `IBM_CLOUD_API_KEY` for
+/// `IBMCLOUD_API_KEY`. The hint contains no value.
 pub(crate) fn hint(missing: &[&str]) -> String {
     let plain = |name: &str| name.replace('_', "").to_ascii_uppercase();
     let set: Vec<_> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();

@@ -1,18 +1,19 @@
-//! One refresh token that rotates, ten processes that share it, and a bad day.
+//! Ten processes share one rotating refresh token while things go wrong.
 //!
 //! ```sh
 //! cargo run --example fleet --features redis,testing
 //! ```
 //!
-//! It starts a token service and an API on loopback, and ten processes of itself that make 500
-//! calls a second together. They share their token over a `redis-server` that it starts too, or
-//! over a `FileStore` if it finds none. Then it revokes the token, kills processes and starts
-//! others, empties the store, fills it with garbage, stops Redis and the token service for a while.
-//! At the end it prints what that has cost, and exits with 1 if a call failed or the refresh token's
-//! family was lost.
+//! The program starts a token service and an API on loopback, and ten processes of itself. Together
+//! they make 500 calls a second. They share their token over a `redis-server`, which the program
+//! also starts, or over a `FileStore` if there is no `redis-server`. Then the program revokes the
+//! token, kills processes and starts others, empties the store, fills it with garbage, and stops
+//! Redis and the token service for a while. At the end it prints the number of fetches and failed
+//! calls for each step. It exits with 1 if a call failed or if the token service revoked the
+//! refresh token's family.
 //!
-//! Beside ten processes without this crate's `Shared`: the second exchange of a refresh token would
-//! have ended its family.
+//! Without this crate's `Shared` the second process to exchange the refresh token would have ended
+//! its family.
 
 #[cfg(unix)]
 mod parent;
@@ -33,5 +34,5 @@ async fn main() -> Result<std::process::ExitCode, tower_bearer::BoxError> {
 
 #[cfg(not(unix))]
 fn main() {
-    eprintln!("the store in files is for Unix alone");
+    eprintln!("the fleet example runs on Unix only");
 }

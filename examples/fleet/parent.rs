@@ -1,4 +1,4 @@
-//! The fleet: starts its processes, makes their day a bad one, and counts.
+//! The parent process: starts the fleet, injects the faults and counts.
 
 use std::{
     env,
@@ -23,9 +23,10 @@ use crate::{
 };
 
 const PROCESSES: usize = 10;
+/// How long to wait for calls to succeed again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a process has told: its calls and failures, and the longest wait since the last row.
+/// What a process has reported: its calls and failures, and the longest wait since the last row.
 type Tally = Arc<Mutex<[u64; 3]>>;
 
 struct Fleet {
@@ -80,9 +81,9 @@ pub(crate) async fn run() -> Result<ExitCode, BoxError> {
     rest(3).await;
     fleet.world.tokens().recover();
     rest(2).await;
-    fleet.row("the token service is down while the token is good");
+    fleet.row("the token service is down while the token is valid");
 
-    // Whether the next renewal still brings a token that the API takes.
+    // The family is lost if the next renewal does not bring a valid token.
     let is_lost = fleet.revoke().await.is_err();
     println!("{:<68} {:>8} {:>8} {:>8} {:>12}", "", "fetches", "calls", "failed", "longest wait");
     for row in &fleet.rows {
@@ -119,14 +120,14 @@ impl Fleet {
             .kill_on_drop(true)
             .spawn()?;
         let tally = Tally::default();
-        let told = child.stdout.take().ok_or("the child has an output")?;
-        tokio::spawn(follow(BufReader::new(told), Arc::clone(&tally)));
+        let stdout = child.stdout.take().ok_or("the child process has no output")?;
+        tokio::spawn(follow(BufReader::new(stdout), Arc::clone(&tally)));
         self.processes.push(child);
         self.tallies.push(tally);
         Ok(())
     }
 
-    /// `SIGKILL` for the oldest one.
+    /// Sends `SIGKILL` to the oldest process.
     async fn kill(&mut self) -> Result<(), BoxError> {
         let mut oldest = self.processes.remove(0);
         Ok(oldest.kill().await?)
@@ -140,7 +141,7 @@ impl Fleet {
         })
     }
 
-    /// Notes what has happened since the last one.
+    /// Adds a row with what has happened since the last one.
     fn row(&mut self, what: &str) {
         let fetches = self.world.tokens().fetches();
         let new = fetches - std::mem::replace(&mut self.fetches_before, fetches);
@@ -161,8 +162,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits for calls that succeed. In a store that may forget, a refresh token is not spent before
-    /// whoever holds a newer one has had time to put it back.
+    /// Waits for calls that succeed. This takes a while after the store has lost its record: the
+    /// crate then waits before it exchanges a refresh token, so that a process with a newer one can
+    /// put it back.
     async fn accepted(&self) -> Result<(), BoxError> {
         let wanted = self.world.api().accepted() + 10;
         let accepted = async {
@@ -170,13 +172,13 @@ impl Fleet {
                 sleep(Duration::from_millis(100)).await;
             }
         };
-        timeout(PATIENCE, accepted).await.map_err(|_| "no call succeeds any more".into())
+        timeout(PATIENCE, accepted).await.map_err(|_| "no call has succeeded for a minute".into())
     }
 }
 
-async fn follow(mut told: BufReader<tokio::process::ChildStdout>, tally: Tally) {
+async fn follow(mut stdout: BufReader<tokio::process::ChildStdout>, tally: Tally) {
     let mut line = String::new();
-    while told.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+    while stdout.read_line(&mut line).await.is_ok_and(|read| read > 0) {
         let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
         if let (Some(calls), Some(failed), Some(longest)) =
             (numbers.next(), numbers.next(), numbers.next())

@@ -1,4 +1,4 @@
-//! Where the fleet's token is: in a Redis server of this program's own, or in files.
+//! The fleet's store: a Redis server that this program starts, or files.
 
 use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
@@ -23,20 +23,20 @@ pub(crate) struct Redis {
 
 impl Place {
     pub(crate) async fn new() -> Result<Self, BoxError> {
-        // Free now, and hardly taken before the server takes it.
+        // The port is free now. It is unlikely that another program takes it before the server
+        // does.
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
         match spawn(address).await {
             Ok(server) => Ok(Self::Redis(Redis { address, server })),
             Err(error) => {
-                println!(
-                    "no redis-server ({error}): a FileStore. Debian: apt-get install redis-server"
-                );
+                println!("no redis-server ({error}): using a FileStore");
+                println!("on Debian: apt-get install redis-server");
                 Ok(Self::Files(tempfile::tempdir()?))
             }
         }
     }
 
-    /// What a process is told.
+    /// The value of `FLEET_STORE`.
     pub(crate) fn to_text(&self) -> String {
         match self {
             Self::Redis(redis) => format!("redis://{}", redis.address),
@@ -80,7 +80,7 @@ impl Place {
 }
 
 impl Redis {
-    /// Kills it, and all that it has is gone.
+    /// Kills the server, which loses its data.
     pub(crate) async fn stop(&mut self) -> Result<(), BoxError> {
         Ok(self.server.kill().await?)
     }
@@ -99,7 +99,7 @@ impl Redis {
     }
 }
 
-/// A server that keeps nothing on the disk, and ends with this program.
+/// Starts a server that stores nothing on disk. It ends with this program.
 async fn spawn(address: SocketAddr) -> Result<Child, BoxError> {
     let mut server = Command::new("redis-server")
         .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
@@ -108,14 +108,14 @@ async fn spawn(address: SocketAddr) -> Result<Child, BoxError> {
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
-    let told = server.stdout.take().ok_or("the server has an output")?;
-    let mut lines = BufReader::new(told).lines();
+    let stdout = server.stdout.take().ok_or("redis-server has no output")?;
+    let mut lines = BufReader::new(stdout).lines();
     while let Some(line) = lines.next_line().await? {
         if line.contains("Ready to accept connections") {
-            // It must not find its output closed.
+            // Keep reading: the server must not find its output closed.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return Ok(server);
         }
     }
-    Err("it ends at once".into())
+    Err("redis-server ended at once".into())
 }

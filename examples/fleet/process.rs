@@ -12,26 +12,26 @@ use tower_bearer::{
     testing::{CLIENT_ID, CLIENT_SECRET},
 };
 
-/// Where the processes share their token: the URL of a Redis server, or a directory. Only processes
-/// of the fleet have it.
+/// The variable with the store: the URL of a Redis server, or a directory. Only the processes of
+/// the fleet have it.
 pub(crate) const STORE: &str = "FLEET_STORE";
 pub(crate) const SEAL: &str = "FLEET_SEAL";
 pub(crate) const REFRESH_TOKEN: &str = "FLEET_REFRESH_TOKEN";
 pub(crate) const TOKEN_URL: &str = "FLEET_TOKEN_URL";
 pub(crate) const API_URL: &str = "FLEET_API_URL";
 
-/// The name of the record.
+/// The name of the record in the store.
 pub(crate) const NAME: &str = "orders";
-/// Between two calls of one process: 50 a second.
+/// The time between two calls of one process: 50 calls a second.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Calls the API until it is killed, and tells four times a second how many calls there were and
-/// how many of them failed, and the longest wait since it told last, in milliseconds.
+/// Calls the API until the parent kills the process. Four times a second it prints the number of
+/// calls, the number of failures, and the longest wait since the last line in milliseconds.
 pub(crate) async fn run() -> Result<(), BoxError> {
     let endpoint = TokenEndpoint::builder(env::var(TOKEN_URL)?)
         .client_id(CLIENT_ID)
         .client_secret(CLIENT_SECRET)
-        // Only the first process of all sends this one: the store has the newest.
+        // Only the first process sends this one. After that the store has the newest.
         .refresh_token(Secret::env(REFRESH_TOKEN))
         .build()?;
     let store = env::var(STORE)?;
@@ -46,7 +46,7 @@ pub(crate) async fn run() -> Result<(), BoxError> {
 
     let (mut calls, mut failed, mut longest) = (0_u32, 0_u32, Duration::ZERO);
     let mut pace = interval(PACE);
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     loop {
         pace.tick().await;
         let request = Request::get(format!("{url}/orders")).body(String::new())?;
@@ -55,9 +55,9 @@ pub(crate) async fn run() -> Result<(), BoxError> {
         longest = longest.max(began.elapsed());
         calls += 1;
         failed += u32::from(!outcome.is_ok_and(|response| response.status() == 200));
-        if told.elapsed() > Duration::from_millis(250) {
+        if reported.elapsed() > Duration::from_millis(250) {
             println!("{calls} {failed} {}", longest.as_millis());
-            (longest, told) = (Duration::ZERO, Instant::now());
+            (longest, reported) = (Duration::ZERO, Instant::now());
         }
     }
 }

@@ -17,25 +17,25 @@ use serde_json::json;
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
-/// What a user must prove if a second factor is required, as Microsoft Entra writes it.
+/// The claims that a second factor proves, in the format of Microsoft Entra.
 pub(crate) const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
-/// Says that the user must have logged in with more than a password (RFC 9470 §3).
+/// The challenge for a user who must log in with more than a password (RFC 9470 §3).
 pub(crate) const STEP_UP: &str =
     r#"Bearer error="insufficient_user_authentication", acr_values="c1""#;
 
-/// Who is logged in, and which tokens the API accepts.
+/// The logged-in users, and the tokens that the API accepts.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Accounts(Arc<Mutex<Books>>);
+pub(crate) struct Accounts(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
-struct Books {
-    /// The user of each login's token, and whether there was a second factor.
+struct State {
+    /// The user of each login token, and whether the user has given a second factor.
     logins: HashMap<String, (String, bool)>,
     need_second_factor: HashSet<String>,
-    /// The tokens that the API accepts: for whom, and for what.
-    good: HashMap<String, (String, String)>,
-    /// For whom each token was fetched, in order.
+    /// The tokens that the API accepts, with user and purpose.
+    valid: HashMap<String, (String, String)>,
+    /// The user of each fetched token, in order.
     fetched: Vec<String>,
     /// The tokens that the API got, one for each request; `none` if a request had none.
     shown: Vec<String>,
@@ -46,74 +46,74 @@ struct Books {
 impl Accounts {
     /// Returns the token that the user's client sends from now on.
     pub(crate) fn log_in(&self, user: &str) -> String {
-        self.books().log_in(user, false)
+        self.state().log_in(user, false)
     }
 
     pub(crate) fn log_in_with_second_factor(&self, user: &str) -> String {
-        self.books().log_in(user, true)
+        self.state().log_in(user, true)
     }
 
-    /// The token of this login is no longer valid.
+    /// Invalidates the token of this login.
     pub(crate) fn log_out(&self, login: &str) {
-        self.books().logins.remove(login);
+        self.state().logins.remove(login);
     }
 
-    /// From now on a password is not enough for this user.
+    /// Requires a second factor of this user from now on.
     pub(crate) fn need_second_factor(&self, user: &str) {
-        self.books().need_second_factor.insert(user.to_owned());
+        self.state().need_second_factor.insert(user.to_owned());
     }
 
-    /// The API accepts none of this user's tokens that were issued so far.
+    /// Revokes all tokens of this user that were issued so far.
     pub(crate) fn revoke(&self, user: &str) {
-        self.books().good.retain(|_, (owner, _)| owner != user);
+        self.state().valid.retain(|_, (owner, _)| owner != user);
     }
 
-    /// For whom each token was fetched so far, in order.
+    /// The user of each token that was fetched so far, in order.
     pub(crate) fn fetched(&self) -> Vec<String> {
-        self.books().fetched.clone()
+        self.state().fetched.clone()
     }
 
     /// The tokens that the API got so far.
     pub(crate) fn shown(&self) -> Vec<String> {
-        self.books().shown.clone()
+        self.state().shown.clone()
     }
 
-    /// For whom and for what the token of a request is, if it is valid.
+    /// The user and the purpose of a request's token, if it is valid.
     pub(crate) fn check(&self, headers: &HeaderMap) -> Option<(String, String)> {
         let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
-        let mut books = self.books();
-        books.shown.push(token.to_owned());
-        books.good.get(token).cloned()
+        let mut state = self.state();
+        state.shown.push(token.to_owned());
+        state.valid.get(token).cloned()
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Books {
+impl State {
     fn log_in(&mut self, user: &str, has_second_factor: bool) -> String {
         let login = format!("login-{}-of-{user}", self.logins.len() + 1);
         self.logins.insert(login.clone(), (user.to_owned(), has_second_factor));
         login
     }
 
-    /// A token for the API, or the error of RFC 6749 §5.2.
+    /// Issues a token for the API, or returns the error of RFC 6749 §5.2.
     fn issue(&mut self, params: &[(String, String)]) -> Result<String, serde_json::Value> {
         let user = self.user(params)?;
         self.fetched.push(user.clone());
         let token = format!("{user}-{}", self.fetched.len());
-        let purpose = [said(params, "scope"), said(params, "resource")].join(" ");
-        self.good.insert(token.clone(), (user, purpose.trim().to_owned()));
+        let purpose = [values_of(params, "scope"), values_of(params, "resource")].join(" ");
+        self.valid.insert(token.clone(), (user, purpose.trim().to_owned()));
         Ok(token)
     }
 
-    /// The user for whom a request asks.
+    /// The user for whom the request asks for a token.
     fn user(&self, params: &[(String, String)]) -> Result<String, serde_json::Value> {
-        match &*said(params, "grant_type") {
+        match &*values_of(params, "grant_type") {
             "client_credentials" => Ok("my-app".to_owned()),
-            TOKEN_EXCHANGE => match self.logins.get(&said(params, "subject_token")) {
+            TOKEN_EXCHANGE => match self.logins.get(&values_of(params, "subject_token")) {
                 // RFC 8693 §2.2.2.
                 None => Err(json!({ "error": "invalid_request" })),
                 Some((user, false)) if self.need_second_factor.contains(user) => {
@@ -126,8 +126,8 @@ impl Books {
     }
 }
 
-/// The values of a parameter, joined.
-fn said(params: &[(String, String)], name: &str) -> String {
+/// The values of a parameter, joined by spaces.
+fn values_of(params: &[(String, String)], name: &str) -> String {
     let values = params.iter().filter(|(own, _)| own == name).map(|(_, value)| value.as_str());
     values.collect::<Vec<_>>().join(" ")
 }
@@ -138,7 +138,7 @@ fn said(params: &[(String, String)], name: &str) -> String {
 pub(crate) fn token_service(accounts: &Accounts) -> Router {
     let accounts = accounts.clone();
     let answer = move |Form(params): Form<Vec<(String, String)>>| async move {
-        match accounts.books().issue(&params) {
+        match accounts.state().issue(&params) {
             Ok(token) => Json(json!({
                 "access_token": token,
                 "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",

@@ -16,13 +16,13 @@ use tower_bearer::BoxError;
 
 use super::Tokens;
 
-/// `hello, …`: one message in, one message out.
+/// Greets: one message in, one message out.
 pub(crate) const HELLO: &str = "/demo.Greeter/Hello";
-/// Reads every message before it looks at the token, and answers with all of them.
+/// Reads all messages before it checks the token, and answers with all of them.
 pub(crate) const JOIN: &str = "/demo.Greeter/Join";
-/// The same, but it looks at the token first.
+/// Like `JOIN`, but checks the token first.
 pub(crate) const STRICT_JOIN: &str = "/demo.Greeter/StrictJoin";
-/// Answers with a message before it looks at the token: status 16 is in the trailers.
+/// Answers with a message before it checks the token, so that status 16 is in the trailers.
 pub(crate) const LATE: &str = "/demo.Greeter/Late";
 
 type Answers = BoxStream<'static, Result<String, Status>>;
@@ -34,7 +34,7 @@ pub(crate) fn server(tokens: &Tokens) -> Router {
     server_with(move |headers| tokens.check(headers))
 }
 
-/// The client gets what `check` returns for a valid token.
+/// A server that answers a valid token with what `check` returns for it.
 pub(crate) fn server_with(
     check: impl Fn(&HeaderMap) -> Option<String> + Clone + Send + Sync + 'static,
 ) -> Router {
@@ -98,7 +98,7 @@ where
         self.hello_with(Request::new(name.to_owned())).await
     }
 
-    /// The same with extensions, among which there may be a `TokenKey`.
+    /// Like [`Self::hello`], with the extensions of the request, such as a `TokenKey`.
     pub(crate) async fn hello_with(&mut self, request: Request<String>) -> Result<String, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static(HELLO);

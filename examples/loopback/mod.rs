@@ -1,5 +1,5 @@
-//! A token service and an API that requires its tokens, both on this machine, so that an example
-//! works without an account. Yours are elsewhere, and you need none of this.
+//! A token service and an API that requires its tokens, both on this machine, so that the examples
+//! work without an account. A real program needs none of this.
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 pub(crate) mod accounts;
@@ -29,10 +29,10 @@ use tower_bearer::{
 
 /// The tokens of one token service: `t1`, `t2`, and so on.
 #[derive(Clone, Debug)]
-pub(crate) struct Tokens(Arc<Books>);
+pub(crate) struct Tokens(Arc<State>);
 
 #[derive(Debug)]
-struct Books {
+struct State {
     prefix: &'static str,
     issued: AtomicUsize,
     revoked: AtomicUsize,
@@ -46,17 +46,17 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// Tokens whose names begin with another text than `t`.
+    /// Tokens that begin with `prefix` instead of `t`.
     pub(crate) fn with_prefix(prefix: &'static str) -> Self {
         let (issued, revoked, shown) = Default::default();
-        Self(Arc::new(Books { prefix, issued, revoked, shown }))
+        Self(Arc::new(State { prefix, issued, revoked, shown }))
     }
 
     pub(crate) fn issue(&self) -> String {
         format!("{}{}", self.0.prefix, self.0.issued.fetch_add(1, SeqCst) + 1)
     }
 
-    /// How many were issued: one for each fetch.
+    /// The number of issued tokens: one for each fetch.
     pub(crate) fn issued(&self) -> usize {
         self.0.issued.load(SeqCst)
     }
@@ -71,10 +71,10 @@ impl Tokens {
         self.0.shown.borrow().clone()
     }
 
-    /// Waits until the API has got this many.
+    /// Waits until the API has got this many requests.
     pub(crate) async fn were_shown(&self, count: usize) {
         let mut shown = self.0.shown.subscribe();
-        shown.wait_for(|shown| shown.len() >= count).await.expect("`self` has the sender");
+        shown.wait_for(|shown| shown.len() >= count).await.expect("`self` holds the sender");
     }
 
     /// The token of a request, if it is valid.
@@ -83,8 +83,8 @@ impl Tokens {
         let token = header.map_or("none", |header| header.trim_start_matches("Bearer "));
         self.0.shown.send_modify(|shown| shown.push(token.to_owned()));
         let number: usize = token.strip_prefix(self.0.prefix)?.parse().ok()?;
-        let counts = number > self.0.revoked.load(SeqCst) && number <= self.issued();
-        counts.then(|| token.to_owned())
+        let is_valid = number > self.0.revoked.load(SeqCst) && number <= self.issued();
+        is_valid.then(|| token.to_owned())
     }
 }
 
@@ -102,8 +102,8 @@ pub(crate) fn token_service(tokens: &Tokens) -> Router {
     Router::new().route("/token", post(answer))
 }
 
-/// An API that answers with the call and its token if the token is valid, else with 401, as RFC
-/// 6750 §3 says.
+/// An API that answers with the call and its token if the token is valid, and otherwise with 401
+/// (RFC 6750 §3).
 pub(crate) fn protected_api(tokens: &Tokens) -> Router {
     let tokens = tokens.clone();
     Router::new().fallback(move |request: Request| async move { greet(&tokens, request).await })

@@ -1,4 +1,4 @@
-//! The same servers over TLS, with a certificate of a private authority.
+//! Serves over TLS, with a certificate of a private authority.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -44,7 +44,7 @@ impl Listener for TlsListener {
     type Io = TlsStream<TcpStream>;
     type Addr = SocketAddr;
 
-    /// One handshake at a time: there is one client.
+    /// Accepts one handshake at a time, which is enough for one client.
     async fn accept(&mut self) -> (Self::Io, SocketAddr) {
         loop {
             let (stream, address) = Listener::accept(&mut self.tcp).await;

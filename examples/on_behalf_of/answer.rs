@@ -1,4 +1,5 @@
-//! What the service answers to its own caller: the user learns what only the user can change.
+//! The service's answers to its own caller. The caller learns of problems that only the user can
+//! solve.
 
 use std::error::Error;
 
@@ -15,16 +16,16 @@ use crate::challenge;
 /// name it.
 const AUTHORIZATION_URI: &str = "https://login.example.com/oauth2/authorize";
 
-/// The client must send exactly one bearer token. The log says what it sent instead. A client that
-/// sent no token learns nothing more (RFC 6750 §3.1).
+/// Answers a request without exactly one bearer token. The reason goes to the log only: RFC 6750
+/// §3.1 wants no error code here.
 pub(crate) fn no_subject(why: &NoSubject) -> Response {
     tracing::debug!(%why, "a request without a subject");
     unauthorized("")
 }
 
-/// The service did not call the API.
+/// Answers if there was no token or the API could not be reached.
 pub(crate) fn failed(error: &(dyn Error + 'static)) -> Response {
-    tracing::warn!(error, "the API was not called");
+    tracing::warn!(error, "the call of the API failed");
     if let Some(params) = challenge::params(error) {
         return unauthorized(&format!(", {params}"));
     }
@@ -34,8 +35,8 @@ pub(crate) fn failed(error: &(dyn Error + 'static)) -> Response {
     }
 }
 
-/// The API's answer. A 401 concerns the token that this service fetched, so it is not the caller's
-/// problem, unless the user has to do something about it.
+/// Passes the API's answer on. A 401 is about the token that this service fetched, so the caller
+/// gets a 502 instead, unless the challenge asks the user for another login.
 pub(crate) fn passed_on(response: Response<Body>) -> Response {
     let is_rejection = response.status() == StatusCode::UNAUTHORIZED;
     if is_rejection && !asks_the_user(response.headers()) {

@@ -1,11 +1,11 @@
-//! The service, much as yours may look.
+//! The service. Yours may look much like it.
 //!
 //! **It validates nothing.** It takes its caller's bearer token for the user's and passes it to the
-//! token service, which refuses an invalid token at each exchange. Between two exchanges, any
-//! caller with the same token is served from the cache. So do what every service does that accepts
-//! bearer tokens: put a middleware above these handlers that validates the signature, issuer,
-//! audience and expiry (RFC 9068 §4) of each request's token, or asks the token service about it
-//! (RFC 7662). No part of `tower-bearer` does that.
+//! token service, which refuses an invalid token at each exchange. Between two exchanges the cache
+//! serves any caller with the same token. So put a middleware above these handlers, as in every
+//! service that accepts bearer tokens. It must validate the signature, issuer, audience and expiry
+//! (RFC 9068 §4) of each request's token, or ask the token service about it (RFC 7662). No part of
+//! `tower-bearer` does that.
 
 use axum::{
     Router,
@@ -64,8 +64,8 @@ async fn ask(
     Ok(answer::passed_on(response.map(Body::new)))
 }
 
-/// Drops the tokens that were fetched for this login at once, also those in flight. Whether the
-/// login itself stays valid is up to the token service.
+/// Forgets the tokens for this login, including those in flight. The login itself stays valid until
+/// the token service ends it.
 async fn log_out(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode, Response> {
     let user = Subject::from_headers(&headers).map_err(|why| answer::no_subject(&why))?;
     app.tokens.forget_subject(&user);

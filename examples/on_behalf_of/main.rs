@@ -2,16 +2,16 @@
 //! token. The service exchanges it for a token for the API (RFC 8693), and never sends it to the
 //! API.
 //!
-//! `app.rs` is the service, and says who must validate the users' tokens. `answer.rs` is what its
-//! callers get when there is no token. This file tells a story with both: the token service and the
-//! API run on this machine, and you need no account.
+//! `app.rs` is the service, and explains who must validate the users' tokens. `answer.rs` has its
+//! error responses. This file runs a scenario with both. The token service and the API run on this
+//! machine, so you need no account.
 //!
 //! ```sh
 //! cargo run --example on_behalf_of
 //! ```
 //!
-//! It exits with 1 if something in the story did not happen. For Microsoft Entra, replace the
-//! endpoint with `providers::entra_on_behalf_of(tenant, client_id, client_secret)`.
+//! It exits with 1 if a step of the scenario fails. For Microsoft Entra, replace the endpoint with
+//! `providers::entra_on_behalf_of(tenant, client_id, client_secret)`.
 
 mod answer;
 mod app;
@@ -32,13 +32,13 @@ use tower_bearer::{
 
 use loopback::accounts::{self, Accounts, CLAIMS, STEP_UP};
 
-/// What runs on this machine, and how the story went so far.
-struct Story {
+/// The servers on this machine, and whether a step has failed so far.
+struct Scenario {
     accounts: Accounts,
     /// The origin of the service.
     service: String,
     client: reqwest::Client,
-    went_wrong: bool,
+    has_failed: bool,
 }
 
 /// An answer from the service.
@@ -50,21 +50,21 @@ struct Answer {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    let mut story = Story::begin().await?;
-    let [ann, bob] = ["ann", "bob"].map(|user| story.accounts.log_in(user));
-    story.two_users(&ann, &bob).await?;
-    story.a_revoked_token(&ann, &bob).await?;
-    story.a_logout(&ann, &bob).await?;
-    story.a_second_factor().await?;
-    story.a_step_up(&ann).await?;
-    story.nobody().await?;
-    let went_wrong = story.went_wrong;
-    Ok(if went_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let mut scenario = Scenario::begin().await?;
+    let [ann, bob] = ["ann", "bob"].map(|user| scenario.accounts.log_in(user));
+    scenario.two_users(&ann, &bob).await?;
+    scenario.a_revoked_token(&ann, &bob).await?;
+    scenario.a_logout(&ann, &bob).await?;
+    scenario.a_second_factor().await?;
+    scenario.a_step_up(&ann).await?;
+    scenario.no_user().await?;
+    let has_failed = scenario.has_failed;
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-// ===== impl Story =====
+// ===== impl Scenario =====
 
-impl Story {
+impl Scenario {
     async fn begin() -> Result<Self, BoxError> {
         let accounts = Accounts::default();
         let token_service = loopback::serve(accounts::token_service(&accounts)).await?;
@@ -77,7 +77,7 @@ impl Story {
             .build()?;
         let tokens = KeyedTokenCache::builder(endpoint).build()?;
         let service = loopback::serve(app::router(tokens, &api)?).await?;
-        Ok(Self { accounts, service, client: reqwest::Client::new(), went_wrong: false })
+        Ok(Self { accounts, service, client: reqwest::Client::new(), has_failed: false })
     }
 
     async fn two_users(&mut self, ann: &str, bob: &str) -> Result<(), BoxError> {
@@ -89,7 +89,7 @@ impl Story {
         let all = join_all(calls).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let each_once = sorted(self.accounts.fetched()) == ["ann", "bob"];
         let happened = all.into_iter().all(|is_own| is_own) && each_once;
-        self.tell(
+        self.report(
             "40 calls of two users at once: each gets their own orders, 2 exchanges",
             happened,
         );
@@ -102,7 +102,7 @@ impl Story {
         let bobs = self.get("/orders", Some(&bearer(bob))).await?;
         let both = [anns.text, bobs.text] == ["GET /orders for ann", "GET /orders for bob"];
         let happened = both && self.accounts.fetched()[2..] == ["ann"];
-        self.tell("ann's token is revoked: the cache renews it, and keeps bob's", happened);
+        self.report("ann's token is revoked: the cache renews it, and keeps bob's", happened);
         Ok(())
     }
 
@@ -112,18 +112,18 @@ impl Story {
         let bye = bye.header(AUTHORIZATION, bearer(bob)).send().await?.status();
         let shown = self.accounts.shown().len();
         let again = self.get("/orders", Some(&bearer(bob))).await?;
-        let is_told = bye == StatusCode::NO_CONTENT
+        let is_refused = bye == StatusCode::NO_CONTENT
             && again.status == StatusCode::UNAUTHORIZED
             && again.challenge("error").as_deref() == Some("invalid_token");
-        let happened = is_told && self.accounts.shown().len() == shown;
-        self.tell(
+        let happened = is_refused && self.accounts.shown().len() == shown;
+        self.report(
             "bob has logged out: his old login gets `invalid_token`, the API gets nothing",
             happened,
         );
 
         let anns = self.get("/orders", Some(&bearer(ann))).await?;
         let happened = anns.status == StatusCode::OK && self.accounts.fetched().len() == 3;
-        self.tell("meanwhile ann is served with the cached token", happened);
+        self.report("ann's calls still use the cached token", happened);
         Ok(())
     }
 
@@ -132,14 +132,20 @@ impl Story {
         let eve = self.accounts.log_in("eve");
         let answer = self.get("/orders", Some(&bearer(&eve))).await?;
         let claims = answer.challenge("claims").and_then(|claims| STANDARD.decode(claims).ok());
-        let is_told = answer.status == StatusCode::UNAUTHORIZED
+        let is_refused = answer.status == StatusCode::UNAUTHORIZED
             && answer.challenge("error").as_deref() == Some("insufficient_claims")
             && claims.as_deref() == Some(CLAIMS.as_bytes());
-        self.tell("eve must prove more: her client learns which `claims`", is_told);
+        self.report(
+            "eve needs a second factor: her client gets the `claims` challenge",
+            is_refused,
+        );
 
         let eve = self.accounts.log_in_with_second_factor("eve");
         let answer = self.get("/orders", Some(&bearer(&eve))).await?;
-        self.tell("she does, and is served", answer.text == "GET /orders for eve");
+        self.report(
+            "eve gives a second factor: she gets her orders",
+            answer.text == "GET /orders for eve",
+        );
         Ok(())
     }
 
@@ -147,16 +153,16 @@ impl Story {
         let fetched = self.accounts.fetched().len();
         let answer = self.get("/payments", Some(&bearer(ann))).await?;
         let passed_on = answer.headers.get("www-authenticate").is_some_and(|it| it == STEP_UP);
-        let is_told = answer.status == StatusCode::UNAUTHORIZED && passed_on;
-        let happened = is_told && self.accounts.fetched().len() == fetched;
-        self.tell(
+        let is_refused = answer.status == StatusCode::UNAUTHORIZED && passed_on;
+        let happened = is_refused && self.accounts.fetched().len() == fetched;
+        self.report(
             "the API demands a step-up for payments: its challenge reaches ann's client",
             happened,
         );
         Ok(())
     }
 
-    async fn nobody(&mut self) -> Result<(), BoxError> {
+    async fn no_user(&mut self) -> Result<(), BoxError> {
         let before = (self.accounts.fetched().len(), self.accounts.shown().len());
         let mut happened = true;
         for authorization in [None, Some("Bearer "), Some("Basic YW5uOnB3")] {
@@ -167,9 +173,9 @@ impl Story {
                 && answer.challenge("error").is_none();
         }
         happened &= before == (self.accounts.fetched().len(), self.accounts.shown().len());
-        self.tell("without a bearer token: 401, nothing is fetched, nothing is sent", happened);
+        self.report("without a bearer token: 401, nothing is fetched, nothing is sent", happened);
         let logins = self.accounts.shown().iter().any(|token| token.starts_with("login"));
-        self.tell("the API has never seen a user's login", !logins);
+        self.report("the API has never seen a user's login", !logins);
         Ok(())
     }
 
@@ -183,9 +189,9 @@ impl Story {
         Ok(Answer { status, headers, text: response.text().await? })
     }
 
-    /// Prints what should have happened, and whether it has.
-    fn tell(&mut self, what: &str, happened: bool) {
-        self.went_wrong |= !happened;
+    /// Prints what should happen and whether it did.
+    fn report(&mut self, what: &str, happened: bool) {
+        self.has_failed |= !happened;
         println!("{} {what}", if happened { "yes:" } else { "NO: " });
     }
 }

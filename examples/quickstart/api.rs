@@ -1,4 +1,4 @@
-//! An API that wants a valid token and sends each call's body back.
+//! An API that requires a valid token and echoes the body of each call.
 
 use std::{
     collections::HashSet,
@@ -38,11 +38,11 @@ pub(crate) struct Api {
 struct Shared {
     tokens: TokenService,
     timeline: Timeline,
-    /// How long a call is on its way.
-    distance: Duration,
+    /// The network delay that the API simulates for each call.
+    delay: Duration,
     gate: Gate,
     counts: watch::Sender<Counts>,
-    /// Calls that were answered 401 and have not come again.
+    /// Calls that the API answered with 401 and that have not arrived again.
     rejected: Mutex<HashSet<Bytes>>,
 }
 
@@ -50,22 +50,22 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counts {
     pub(crate) arrived: u64,
-    /// Calls that came again after a 401.
+    /// Calls that arrived again after a 401.
     pub(crate) replayed: u64,
-    /// The highest number of a token that was accepted.
+    /// The highest number of an accepted token.
     pub(crate) newest_token: u64,
 }
 
 impl Api {
     pub(crate) async fn start(
         tokens: TokenService,
-        distance: Duration,
+        delay: Duration,
         timeline: Timeline,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             tokens,
             timeline,
-            distance,
+            delay,
             gate: Gate::new(),
             counts: watch::Sender::default(),
             rejected: Mutex::default(),
@@ -75,12 +75,13 @@ impl Api {
         Ok(Self { shared, origin: format!("http://{address}").into() })
     }
 
-    /// Where calls are posted to. A call's body is its name: no two are the same.
+    /// The URI to post calls to. The body of each call must be unique: it identifies the call.
     pub(crate) fn uri(&self) -> Uri {
         format!("{}/echo", self.origin).parse().expect("an address and a path are a URI")
     }
 
-    /// Holds calls that have arrived, before their token is looked at, while it is closed.
+    /// While this gate is closed, the API holds calls that have arrived, before it checks their
+    /// tokens.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
     }
@@ -89,7 +90,7 @@ impl Api {
         *self.shared.counts.borrow()
     }
 
-    /// Waits until the counts are like that.
+    /// Waits until the counts meet `condition`.
     pub(crate) async fn reached(&self, condition: impl FnMut(&Counts) -> bool) {
         let mut counts = self.shared.counts.subscribe();
         counts.wait_for(condition).await.expect("the counts are still there");
@@ -115,8 +116,8 @@ impl Shared {
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, call: Bytes) -> Response {
-    if !shared.distance.is_zero() {
-        sleep(shared.distance).await;
+    if !shared.delay.is_zero() {
+        sleep(shared.delay).await;
     }
     shared.arrived(&call);
     shared.gate.pass().await;

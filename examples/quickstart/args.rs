@@ -8,20 +8,22 @@ use tower_bearer::Origin;
 pub(crate) const USAGE: &str = "\
 usage: quickstart [--html FILE] [--against-mutex | --token-url URL --api-url URL]
 
-  without arguments  a demonstration on this machine: no network, no account
-  --html FILE        writes the report as a page too, with a picture of each phase
-  --against-mutex    an expiry and a revocation, beside hand-written code under the same load
-  --token-url URL    an OAuth 2.0 token endpoint that grants client credentials;
-                     they are read from CLIENT_ID, CLIENT_SECRET and, if set, SCOPE
-  --api-url URL      what to GET with the token";
+  without arguments  run the demonstration on this machine: no network, no account
+  --html FILE        also write the report as a page, with a chart of each phase
+  --against-mutex    compare with hand-written code under the same load:
+                     an expiry and a revocation
+  --token-url URL    use this OAuth 2.0 token endpoint, with client credentials from
+                     the variables CLIENT_ID, CLIENT_SECRET and, if set, SCOPE
+  --api-url URL      GET this URL with the token
+  --help, -h         print this help";
 
-/// What is to be done.
+/// What the command line asks for.
 pub(crate) enum Command {
     Help,
     Run { show: Show, html: Option<PathBuf> },
 }
 
-/// What is to be shown.
+/// Which report to make.
 pub(crate) enum Show {
     Demonstration,
     AgainstMutex,
@@ -52,7 +54,7 @@ impl Command {
                 "--html" => &mut html,
                 "--token-url" => &mut token_url,
                 "--api-url" => &mut api_url,
-                _ => return Err(usage(&format!("what is `{arg}`?"))),
+                _ => return Err(usage(&format!("unknown argument `{arg}`"))),
             };
             *value = Some(args.next().ok_or_else(|| usage(&format!("{arg} needs a value")))?);
         }
@@ -62,8 +64,12 @@ impl Command {
             (Some(token_url), Some(api_url), false) => {
                 Show::Real(Box::new(Target::new(token_url, &api_url)?))
             }
-            (_, _, false) => return Err(usage("--token-url and --api-url go together")),
-            (_, _, true) => return Err(usage("--against-mutex takes no URL")),
+            (_, _, false) => {
+                return Err(usage("--token-url and --api-url need each other: give both"));
+            }
+            (_, _, true) => {
+                return Err(usage("--against-mutex and --token-url exclude each other"));
+            }
         };
         Ok(Self::Run { show, html: html.map(PathBuf::from) })
     }
@@ -75,12 +81,13 @@ impl Target {
         let [Some(client_id), Some(client_secret)] = needed.map(variable) else {
             let is_missing = |name: &&str| variable(name).is_none();
             let missing: Vec<_> = needed.into_iter().filter(is_missing).collect();
-            return Err(format!("{} must be set in the environment", missing.join(" and ")));
+            return Err(format!("set {} in the environment", missing.join(" and ")));
         };
         let api_url: Uri = api_url.parse().map_err(|error| format!("--api-url: {error}"))?;
         Ok(Self {
             token_url,
-            api_origin: Origin::of(&api_url).ok_or("--api-url is no http(s) URL")?,
+            api_origin: Origin::of(&api_url)
+                .ok_or("--api-url is not an absolute http or https URL")?,
             api_url,
             client_id,
             client_secret,

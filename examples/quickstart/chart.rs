@@ -1,5 +1,5 @@
-//! Latency over time as a picture (SVG) that stands alone: a dot for each call, marks for what
-//! happened to the tokens, on a logarithmic scale up to a second.
+//! A chart of latency over time, as self-contained SVG: a dot for each call on a logarithmic scale
+//! up to a second, and marks for the events of the tokens.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -10,24 +10,24 @@ use crate::{
     timeline::Event::{self, Down, Fetched, Refused, Rejected, Revoked, Up},
 };
 
-// All in units of the picture, which are pixels unless it is scaled.
+// All sizes are in user units of the SVG.
 const WIDTH: f64 = 880.0;
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
-/// Above the plot: the title, and a lane each for fetches and 401s.
+/// The lanes above the plot, for fetches and for 401s.
 const LANES: [f64; 2] = [40.0, 57.0];
 const TOP: f64 = 80.0;
 const PLOT: f64 = 160.0;
-/// The plot with what is above it, and the numbers of the axis below.
+/// The plot, the lanes above it and the axis labels below it.
 const PANEL: f64 = TOP + PLOT + 32.0;
 const LEGEND: f64 = 34.0;
 
-/// The lines of the scale, in milliseconds. It begins at the highest of the first three that no
-/// call is below; a call that took longer than a second is drawn at its top.
+/// The lines of the scale, in milliseconds. The scale begins at the highest of the first three
+/// lines that no call is below. A call that took longer than a second is drawn at the top.
 const SCALE: [(f64, &str); 5] =
     [(0.1, "0.1 ms"), (1.0, "1 ms"), (10.0, "10 ms"), (100.0, "100 ms"), (1000.0, "1 s")];
 
-/// Colours for a light and for a dark page. Each picture has its own ground.
+/// Colours for a light and for a dark page. Each chart draws its own background.
 const STYLE: &str = "\
 .chart{font:12px system-ui,sans-serif}\
 .chart .ground{fill:#fff}.chart text{fill:#24292f}.chart .soft{fill:#57606a}\
@@ -45,7 +45,7 @@ const STYLE: &str = "\
 .chart .failed,.chart .refused,.chart .revoked{stroke:#ff7b72}\
 .chart .over{stroke:#0d1117}.chart .down{fill:#ff7b72;opacity:.14}}";
 
-/// What became of a call, for the eye. The word is the class.
+/// The kinds of dots: the CSS class and the text of the legend.
 const KINDS: [(&str, &str); 4] = [
     ("plain", "a call"),
     ("waited", "a call that waited for a token"),
@@ -53,7 +53,7 @@ const KINDS: [(&str, &str); 4] = [
     ("failed", "a call that failed"),
 ];
 
-/// A panel for each phase, one below the other, over the same time and on the same scale.
+/// A panel for each phase, one below the other, with the same time axis and scale.
 pub(crate) fn chart(id: &str, phases: &[Phase]) -> String {
     let panels = phases.iter().map(|_| PANEL).sum::<f64>();
     let height = panels + LEGEND;
@@ -81,7 +81,7 @@ pub(crate) fn chart(id: &str, phases: &[Phase]) -> String {
 
 struct Panel<'a> {
     phase: &'a Phase,
-    /// Where the axis of time ends.
+    /// The end of the time axis.
     end: Duration,
     scale: &'static [(f64, &'static str)],
     svg: &'a mut String,
@@ -96,7 +96,7 @@ impl Panel<'_> {
         for (kind, _) in KINDS {
             self.dots(kind);
         }
-        self.words();
+        self.labels();
     }
 
     fn put(&mut self, element: std::fmt::Arguments<'_>) {
@@ -105,10 +105,10 @@ impl Panel<'_> {
     }
 
     fn title(&mut self) {
-        let (name, plot) = (escape(self.phase.name), escape(self.phase.story.plot()));
+        let (name, summary) = (escape(self.phase.name), escape(self.phase.story.summary()));
         self.put(format_args!(
             "<text x=\"{LEFT}\" y=\"20\"><tspan class=\"title\">{name}</tspan>\
-             <tspan class=\"soft\" dx=\"10\">{plot}</tspan></text>"
+             <tspan class=\"soft\" dx=\"10\">{summary}</tspan></text>"
         ));
         for (lane, y) in ["fetches", "401s"].iter().zip(LANES) {
             let (x, y) = (LEFT - 8.0, y + 4.0);
@@ -173,7 +173,7 @@ impl Panel<'_> {
         self.lines(Revoked, "revoked");
     }
 
-    /// A line through the plot for each of these events.
+    /// Draws a vertical line through the plot for each of these events.
     fn lines(&mut self, event: Event, kind: &str) {
         let bottom = TOP + PLOT;
         for mark in self.phase.marks.iter().filter(|mark| mark.event == event) {
@@ -184,9 +184,9 @@ impl Panel<'_> {
         }
     }
 
-    /// What lines and bands mean, above the dots.
-    fn words(&mut self) {
-        for (event, anchor, aside, words) in [
+    /// Labels the lines and bands, above the dots.
+    fn labels(&mut self) {
+        for (event, anchor, aside, labels) in [
             (Revoked, "end", -7.0, "the token is revoked"),
             (Down, "start", 7.0, "the token service is down"),
         ] {
@@ -195,7 +195,7 @@ impl Panel<'_> {
                 let y = TOP + PLOT - 8.0;
                 self.put(format_args!(
                     "<text class=\"soft over\" text-anchor=\"{anchor}\" x=\"{x:.1}\" \
-                     y=\"{y}\">{words}</text>"
+                     y=\"{y}\">{labels}</text>"
                 ));
             }
         }
@@ -267,14 +267,14 @@ fn kind_of(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// When the last thing happened, by the phase's own time.
+/// The time of the last call or mark, from the start of the phase.
 fn end(phase: &Phase) -> Duration {
     let calls = phase.outcomes.iter().map(|outcome| outcome.start + outcome.latency);
     let marks = phase.marks.iter().map(|mark| mark.at);
     calls.chain(marks).max().map(|last| phase.since_start(last)).unwrap_or_default()
 }
 
-/// How far apart the numbers on the axis of time are.
+/// The distance between the labels of the time axis.
 fn step(end: Duration) -> Duration {
     let steps = [2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000];
     let steps = steps.map(Duration::from_millis);
@@ -292,7 +292,7 @@ fn scale(phases: &[Phase]) -> &'static [(f64, &'static str)] {
     &SCALE[begins.unwrap_or_default()..]
 }
 
-/// About as wide is that text.
+/// The approximate width of the text.
 fn width_of(text: &str) -> f64 {
     text.chars().map(|_| 6.2).sum()
 }

@@ -1,5 +1,5 @@
-//! A gate that holds whoever comes until it is opened: by it the phases decide what happens
-//! before what, instead of sleeping and hoping.
+//! A gate that holds requests until it is opened. With it the phases fix the order of events
+//! without sleeping.
 
 use tokio::sync::watch;
 

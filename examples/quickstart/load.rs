@@ -1,4 +1,4 @@
-//! Calls, made all at once or at a steady rate, and what became of each.
+//! Makes calls, all at once or at a steady rate, and records the outcome of each.
 
 use std::{
     sync::{
@@ -24,24 +24,24 @@ use crate::{report::explain, stack::Stack};
 pub(crate) struct Load {
     stack: Stack,
     uri: Uri,
-    /// What calls are named after that the API sends back; without it they are plain `GET`s.
+    /// The prefix of the bodies, if the API echoes them; without it the calls are `GET`s.
     echo: Option<&'static str>,
     calls: AtomicU64,
 }
 
-/// Calls that are under way.
+/// Calls in flight.
 pub(crate) struct Calls {
     tasks: JoinSet<Outcome>,
 }
 
-/// What became of one call.
+/// The outcome of one call.
 pub(crate) struct Outcome {
     pub(crate) start: Instant,
     /// From the call of the stack to the last byte of the response.
     pub(crate) latency: Duration,
-    /// Whether it was held back because there was no token, instead of being sent at once.
+    /// Whether the stack did not send it at once, because there was no token.
     pub(crate) waited: bool,
-    /// How often it was sent.
+    /// How often the stack sent it.
     pub(crate) sends: u64,
     pub(crate) failure: Option<String>,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Outcome {
 #[derive(Clone, Default)]
 struct Sends(Arc<AtomicU64>);
 
-/// Stands between the token and the client.
+/// Counts a send. It sits between the layer and the client.
 pub(crate) fn count_send<B>(request: Request<B>) -> Request<B> {
     if let Some(Sends(sends)) = request.extensions().get() {
         sends.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl Sends {
 // ===== impl Load =====
 
 impl Load {
-    /// Calls that an echo answers.
+    /// Calls to an API that echoes their bodies.
     pub(crate) fn echo(stack: Stack, uri: Uri, name: &'static str) -> Self {
         Self { stack, uri, echo: Some(name), calls: AtomicU64::new(0) }
     }
@@ -77,12 +77,12 @@ impl Load {
         Self { stack, uri, echo: None, calls: AtomicU64::new(0) }
     }
 
-    /// How many calls were made.
+    /// The number of calls so far.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// Hands so many calls to the stack, and returns once it has them all.
+    /// Makes `count` calls, and returns once the stack has them all.
     pub(crate) async fn at_once(&self, count: u64) -> Result<Calls, BoxError> {
         let mut calls = Calls { tasks: JoinSet::new() };
         for _ in 0..count {
@@ -91,7 +91,7 @@ impl Load {
         Ok(calls)
     }
 
-    /// Makes a call at each tick, whatever becomes of the ones before, until the end.
+    /// Makes a call at each tick until `end`, without waiting for earlier calls.
     pub(crate) async fn steadily(
         &self,
         every: Duration,
@@ -118,7 +118,7 @@ impl Load {
         stack.ready().await?;
         let start = Instant::now();
         let mut response = stack.call(request);
-        // With a usable token the client has the call by now, or as soon as the future is polled.
+        // If there is a usable token, the call has been sent after this poll.
         let first = poll!(&mut response);
         let waited = sends.count() == 0;
         calls.tasks.spawn(async move {
@@ -139,7 +139,7 @@ impl Load {
     }
 }
 
-/// Whether the call succeeded, and why not.
+/// Returns an error if the call failed.
 async fn verdict(
     response: Result<Response<Body>, BoxError>,
     sent: Option<Bytes>,
@@ -151,7 +151,7 @@ async fn verdict(
         return Err(format!("the API answered {status}").into());
     }
     match sent {
-        Some(sent) if sent != body => Err("the API got another body than was sent".into()),
+        Some(sent) if sent != body => Err("the API did not get the body that was sent".into()),
         _ => Ok(()),
     }
 }

@@ -4,20 +4,20 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! starts a token service and a protected API on this machine and has a client stack call the
-//! API while tokens are missing, are revoked, expire, and cannot be had. It exits with 1 if
-//! anything did not happen that should have.
+//! starts a token service and a protected API on this machine. A client stack calls the API while
+//! there is no token, while a token is revoked, while tokens expire, and while the token service is
+//! down. The program checks what should happen, and exits with 1 if a check fails.
 //!
 //! ```text
 //! CLIENT_ID=… CLIENT_SECRET=… cargo run --example quickstart -- \
 //!     --token-url https://auth.example.com/oauth/token --api-url https://api.example.com/v1/me
 //! ```
 //!
-//! makes a few calls to a real API (`SCOPE` is heeded too). `--html report.html` writes the report
-//! as a page too. `--against-mutex` shows hand-written code beside the layer. With `RUST_LOG=debug` the stack's
-//! tracing goes to the standard error.
+//! makes a few calls to a real API, with the scope in `SCOPE` if it is set. `--html report.html`
+//! also writes the report as a page. `--against-mutex` compares the layer with hand-written code.
+//! With `RUST_LOG=debug` the stack logs to standard error.
 //!
-//! What is worth copying is in `stack.rs`.
+//! `stack.rs` has the code to copy into your program.
 
 mod api;
 mod args;
@@ -77,7 +77,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Shows that; whether everything happened that should have.
+/// Makes the report. Returns whether all checks passed.
 async fn run(show: Show, html: Option<PathBuf>) -> Result<bool, BoxError> {
     let report = match &show {
         Show::Demonstration => phases::run().await?,
@@ -87,12 +87,12 @@ async fn run(show: Show, html: Option<PathBuf>) -> Result<bool, BoxError> {
     report.print_table();
     report.print_verdict();
     if matches!(show, Show::Demonstration) && report.is_good() {
-        println!("The stack is in examples/quickstart/stack.rs; RUST_LOG=debug shows it at work.");
+        println!("The stack is in examples/quickstart/stack.rs. RUST_LOG=debug shows its log.");
     }
     if let Some(path) = html {
         let written = fs::write(&path, page(&report));
         written.map_err(|error| format!("{}: {error}", path.display()))?;
-        println!("The report with its pictures is in {}.", path.display());
+        println!("The report with its charts is in {}.", path.display());
     }
     Ok(report.is_good())
 }

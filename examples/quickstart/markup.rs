@@ -1,6 +1,6 @@
-//! Text as it stands in HTML and SVG.
+//! Text in HTML and SVG.
 
-/// The text with what would be markup written out.
+/// Escapes characters that would be markup.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

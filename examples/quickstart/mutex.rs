@@ -1,9 +1,9 @@
-//! What people write by hand where no layer does it, for `--against-mutex`: the token and its
-//! expiry under a lock. Whoever finds the token expired fetches the next one, and whoever gets a
-//! 401 throws the token away and tries again, once.
+//! The usual hand-written code, for `--against-mutex`: a mutex around the token and its expiry. A
+//! call that finds the token expired fetches the next one. A call that gets a 401 discards the
+//! token and tries again, once.
 //!
-//! It has the two faults that such code has: everybody waits while one fetches, and a 401 for
-//! the old token throws the new one away.
+//! It has the two usual faults: all calls wait while one fetches, and a 401 for the old token
+//! discards the new one.
 
 use std::{
     sync::Arc,
@@ -30,7 +30,7 @@ use crate::{
 
 type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
-/// The token is not used in its last moments, so that none expires on its way.
+/// A token counts as expired this early, so that it does not expire on its way to the API.
 const MARGIN: Duration = Duration::from_millis(200);
 
 #[derive(Clone)]

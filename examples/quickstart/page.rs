@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else: `--html`.
+//! The report as one self-contained page, for `--html`.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--rule);w
 th:first-child,td:first-child{text-align:left;padding-left:0}th{font-weight:600}\
 figure{margin:.6rem 0}svg{display:block;width:100%;height:auto}\
 ul{list-style:none;padding:0;margin:.4rem 0}.good::before{content:\"✓ \";color:var(--good)}\
-.bad::before{content:\"✗ did not happen: \";color:var(--bad)}.verdict{font-weight:600}\
+.bad::before{content:\"✗ failed: \";color:var(--bad)}.verdict{font-weight:600}\
 ol{list-style:none;padding:0;margin:.4rem 0;color:var(--soft)}\
 time{display:inline-block;min-width:4.2rem;font-variant-numeric:tabular-nums}";
 
@@ -37,9 +37,9 @@ pub(crate) fn page(report: &Report) -> String {
     );
     definitions(&mut html, report.cast.iter().map(|(name, what)| (*name, what.as_str())));
     let verdict = if report.is_good() {
-        "Everything happened as it should."
+        "All checks passed."
     } else {
-        "Something did not happen that should have: it is marked below."
+        "Some checks failed: they are marked below."
     };
     let _ = writeln!(html, "<p class=\"verdict\">{verdict}</p>");
     table(&mut html, report);
@@ -89,10 +89,10 @@ fn figure(html: &mut String, phases: &[Phase]) {
     }
 }
 
-/// What was told, and what was checked.
+/// The events and the checks of a phase.
 fn details(html: &mut String, phase: &Phase) {
     html.push_str("<ol>\n");
-    for (at, event) in phase.story.told() {
+    for (at, event) in phase.story.events() {
         let (at, event) = (at.as_secs_f64(), escape(&event));
         let _ = writeln!(html, "<li><time>{at:.2} s</time>{event}</li>");
     }

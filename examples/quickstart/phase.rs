@@ -1,4 +1,4 @@
-//! One phase: what it tells while it runs, and its numbers when it is over.
+//! One phase: the events that it prints while it runs, and its results.
 
 use std::{
     cell::RefCell,
@@ -11,14 +11,14 @@ use crate::{
     timeline::{Event, Mark},
 };
 
-/// Tells what happens in a phase, while it does.
+/// Prints and records the events of a phase while it runs.
 pub(crate) struct Story {
-    plot: String,
+    summary: String,
     start: Instant,
-    told: RefCell<Vec<(Duration, String)>>,
+    events: RefCell<Vec<(Duration, String)>>,
 }
 
-/// One phase, when it is over.
+/// A completed phase.
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
     pub(crate) story: Story,
@@ -30,31 +30,31 @@ pub(crate) struct Phase {
     failures: u64,
     /// Sorted.
     latencies: Vec<Duration>,
-    /// What should have happened, and whether it did.
+    /// What should happen, and whether it did.
     pub(crate) checks: Vec<(String, bool)>,
 }
 
 // ===== impl Story =====
 
 impl Story {
-    pub(crate) fn begin(name: &str, plot: &str) -> Self {
-        println!("\n{name}: {plot}");
-        Self { plot: plot.to_owned(), start: Instant::now(), told: RefCell::default() }
+    pub(crate) fn begin(name: &str, summary: &str) -> Self {
+        println!("\n{name}: {summary}");
+        Self { summary: summary.to_owned(), start: Instant::now(), events: RefCell::default() }
     }
 
     pub(crate) fn tell(&self, event: &str) {
         let at = self.start.elapsed();
         println!("  {:>5.2} s  {event}", at.as_secs_f64());
-        self.told.borrow_mut().push((at, event.to_owned()));
+        self.events.borrow_mut().push((at, event.to_owned()));
     }
 
-    pub(crate) fn plot(&self) -> &str {
-        &self.plot
+    pub(crate) fn summary(&self) -> &str {
+        &self.summary
     }
 
-    /// What was told, and when.
-    pub(crate) fn told(&self) -> Vec<(Duration, String)> {
-        self.told.borrow().clone()
+    /// The recorded events and their times.
+    pub(crate) fn events(&self) -> Vec<(Duration, String)> {
+        self.events.borrow().clone()
     }
 }
 
@@ -84,7 +84,7 @@ impl Phase {
         }
     }
 
-    /// What happened to the tokens meanwhile.
+    /// Adds the events of the tokens during the phase.
     pub(crate) fn with_marks(self, marks: Vec<Mark>) -> Self {
         Self { marks, ..self }
     }
@@ -96,19 +96,19 @@ impl Phase {
 
     pub(crate) fn exactly_fetched(self, expected: u64) -> Self {
         let happened = self.fetches == expected;
-        self.check(format!("{expected} fetch, and no more"), happened)
+        self.check(format!("exactly {expected} fetch"), happened)
     }
 
     pub(crate) fn at_least_fetched(self, expected: u64) -> Self {
         let happened = self.fetches >= expected;
-        self.check(format!("{expected} fetches or more"), happened)
+        self.check(format!("at least {expected} fetches"), happened)
     }
 
     pub(crate) fn exactly_replayed(self, expected: u64) -> Self {
         let happened = self.replays == expected;
         let what = match expected {
-            0 => "no call was answered with 401".to_owned(),
-            _ => format!("{} calls were answered with 401 and sent again", grouped(expected)),
+            0 => "no call got a 401".to_owned(),
+            _ => format!("{} calls got a 401 and were sent again", grouped(expected)),
         };
         self.check(what, happened)
     }
@@ -129,7 +129,7 @@ impl Phase {
 
     pub(crate) fn print_checks(&self) {
         for (what, happened) in &self.checks {
-            let mark = if *happened { "✓" } else { "✗ did not happen:" };
+            let mark = if *happened { "✓" } else { "✗ failed:" };
             println!("       {mark} {what}");
         }
         if let Some(failure) = self.first_failure() {
@@ -137,26 +137,26 @@ impl Phase {
         }
     }
 
-    /// Whether everything happened that should have.
+    /// Whether all checks passed.
     pub(crate) fn is_good(&self) -> bool {
-        self.missed().next().is_none()
+        self.failed_checks().next().is_none()
     }
 
-    pub(crate) fn missed(&self) -> impl Iterator<Item = String> {
-        let missed = self.checks.iter().filter(|(_, happened)| !happened);
-        missed.map(|(what, _)| format!("{}: {what}", self.name))
+    pub(crate) fn failed_checks(&self) -> impl Iterator<Item = String> {
+        let failed_checks = self.checks.iter().filter(|(_, happened)| !happened);
+        failed_checks.map(|(what, _)| format!("{}: {what}", self.name))
     }
 
     pub(crate) fn first_failure(&self) -> Option<&str> {
         self.outcomes.iter().find_map(|outcome| outcome.failure.as_deref())
     }
 
-    /// How long after the phase's start that was.
+    /// The time from the start of the phase to `at`.
     pub(crate) fn since_start(&self, at: Instant) -> Duration {
         at.saturating_duration_since(self.story.start)
     }
 
-    /// The times between which the token service was down.
+    /// The periods in which the token service was down.
     pub(crate) fn outages(&self) -> Vec<(Duration, Option<Duration>)> {
         let at = |mark: &Mark| self.since_start(mark.at);
         let end = |down: &Mark| {
@@ -185,7 +185,7 @@ impl Phase {
         count(&self.outcomes, |_| true)
     }
 
-    /// The latency that so many of a hundred calls did not exceed.
+    /// The latency that `percent` of the calls did not exceed.
     fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.latencies.len() * percent).div_ceil(100);
         self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! A few calls to a real API, with tokens of a real token service.
+//! Makes a few calls to a real API, with tokens of a real token service.
 
 use tower_bearer::{
     BoxError, TokenCache,
@@ -13,10 +13,10 @@ use crate::{
     stack::stack,
 };
 
-/// How many calls are made at once, and then one after another: few, for it is somebody's API.
+/// The number of calls, first at once and then one after another. It is small because the API is
+/// a real one.
 const FEW: u64 = 5;
 
-/// Makes the calls.
 pub(crate) async fn run(target: &Target) -> Result<Report, BoxError> {
     let cache = TokenCache::new(endpoint(target)?);
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
@@ -37,7 +37,7 @@ pub(crate) async fn run(target: &Target) -> Result<Report, BoxError> {
     Ok(Report {
         phases,
         fetches: "flights of the token cache",
-        replays: "calls that the client was handed once more, after a 401",
+        replays: "calls that the layer sent again after a 401",
         ..report
     })
 }
@@ -45,7 +45,7 @@ pub(crate) async fn run(target: &Target) -> Result<Report, BoxError> {
 async fn cold_start(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
     let story = Story::begin("cold start", &format!("{FEW} calls at once, and no token yet"));
     let outcomes = load.at_once(FEW).await?.outcomes().await;
-    story.tell("every call has been answered");
+    story.tell("all calls have been answered");
     let phase = phase("cold start", story, outcomes, cache.status().flights()).exactly_fetched(1);
     phase.print_checks();
     Ok(phase)
@@ -58,7 +58,7 @@ async fn warm(load: &Load, cache: &TokenCache) -> Result<Phase, BoxError> {
     for _ in 0..FEW {
         outcomes.extend(load.at_once(1).await?.outcomes().await);
     }
-    story.tell("every call has been answered");
+    story.tell("all calls have been answered");
     let fetches = cache.status().flights() - flights;
     let phase = phase("warm", story, outcomes, fetches).exactly_waited(0);
     phase.print_checks();

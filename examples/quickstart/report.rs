@@ -1,18 +1,18 @@
-//! What the program prints.
+//! The printed report.
 
 use tower_bearer::BoxError;
 
 use crate::phase::Phase;
 
-/// All phases, when they are over.
+/// All completed phases.
 pub(crate) struct Report {
     pub(crate) title: &'static str,
-    /// Who took part: a name, and what it is.
+    /// The parts: a name, and what it is.
     pub(crate) cast: Vec<(&'static str, String)>,
     pub(crate) phases: Vec<Phase>,
-    /// How many phases belong side by side.
+    /// How many phases one chart shows.
     pub(crate) abreast: usize,
-    /// Who counted the fetches, and who the replays.
+    /// What the numbers of fetches and replays count.
     pub(crate) fetches: &'static str,
     pub(crate) replays: &'static str,
 }
@@ -21,7 +21,7 @@ pub(crate) const HEAD: [&str; 9] =
     ["phase", "calls", "fetches", "replays", "waited", "failures", "p50", "p99", "max"];
 
 impl Report {
-    /// A report without phases: they are to come.
+    /// Prints the title, and returns a report without phases.
     pub(crate) fn begin(title: &'static str, cast: Vec<(&'static str, String)>) -> Self {
         println!("{title}");
         for (name, what) in &cast {
@@ -32,23 +32,23 @@ impl Report {
             cast,
             phases: Vec::new(),
             abreast: 1,
-            fetches: "tokens that the token service handed out",
-            replays: "calls that the API answered with 401 and got once more",
+            fetches: "tokens that the token service issued",
+            replays: "calls that the API answered with 401 and then got again",
         }
     }
 
-    /// What the words of the table mean.
+    /// Explains the columns of the table.
     pub(crate) fn legend(&self) -> [(&'static str, &'static str); 3] {
-        let waited = "calls that were not sent at once: there was no token for them";
+        let waited = "calls that had to wait because there was no token";
         [("fetches", self.fetches), ("replays", self.replays), ("waited", waited)]
     }
 
-    /// Whether everything happened that should have.
+    /// Whether all checks passed.
     pub(crate) fn is_good(&self) -> bool {
         self.phases.iter().all(Phase::is_good)
     }
 
-    /// All phases side by side.
+    /// Prints a row for each phase.
     pub(crate) fn print_table(&self) {
         let names = self.phases.iter().map(|phase| phase.name.len());
         let width = names.max().unwrap_or_default().max(12);
@@ -64,13 +64,13 @@ impl Report {
         }
     }
 
-    /// Says what did not happen.
+    /// Prints the failed checks, or that all passed.
     pub(crate) fn print_verdict(&self) {
-        for what in self.phases.iter().flat_map(Phase::missed) {
-            eprintln!("quickstart: did not happen: {what}");
+        for what in self.phases.iter().flat_map(Phase::failed_checks) {
+            eprintln!("quickstart: check failed: {what}");
         }
         if self.is_good() {
-            println!("\nEverything happened as it should.");
+            println!("\nAll checks passed.");
         }
     }
 }
@@ -94,7 +94,7 @@ pub(crate) fn explain(error: &BoxError) -> String {
     text
 }
 
-/// A number as people read it: 1,000.
+/// Formats a number with separators: 1,000.
 pub(crate) fn grouped(number: u64) -> String {
     match number {
         0..1000 => number.to_string(),

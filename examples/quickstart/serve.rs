@@ -17,7 +17,9 @@ pub(crate) async fn serve(router: Router) -> io::Result<SocketAddr> {
     tokio::spawn(async move {
         loop {
             match listener.accept().await {
-                Ok((connection, _)) => drop(tokio::spawn(talk(connection, router.clone()))),
+                Ok((connection, _)) => {
+                    drop(tokio::spawn(serve_connection(connection, router.clone())));
+                }
                 Err(error) => tracing::warn!(%error, "a connection was not accepted"),
             }
         }
@@ -25,11 +27,11 @@ pub(crate) async fn serve(router: Router) -> io::Result<SocketAddr> {
     Ok(address)
 }
 
-async fn talk(connection: TcpStream, router: Router) {
-    // Small frames, each of which somebody waits for.
+async fn serve_connection(connection: TcpStream, router: Router) {
+    // The frames are small, and clients wait for each of them.
     drop(connection.set_nodelay(true));
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // A thousand calls are to be in flight at once, on one connection.
+    // A thousand calls share one connection.
     server.http2().max_concurrent_streams(None);
     let service = TowerToHyperService::new(router);
     if let Err(error) = server.serve_connection(TokioIo::new(connection), service).await {

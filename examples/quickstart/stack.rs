@@ -1,4 +1,4 @@
-//! The client stack: what a program of yours would have.
+//! The client stack, as your program would build it.
 
 use std::fmt::Display;
 
@@ -21,7 +21,7 @@ use crate::{
     token_service::{CLIENT_ID, CLIENT_SECRET},
 };
 
-/// A finished stack. Boxed, so that its type can be written down.
+/// The finished stack, boxed so that its type has a name.
 pub(crate) type Stack = BoxCloneSyncService<Request<Full<Bytes>>, Response<Body>, BoxError>;
 
 /// Tracing, then the token, then the client.
@@ -41,13 +41,13 @@ where
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(TraceLayer::new_for_http())
         .layer(BearerAuthLayer::from_cache(cache).origin(origin)?)
-        // Only for the report: sees whether, and how often, a call is sent.
+        // Only for the report: counts how often the stack sends a call.
         .map_request(count_send)
         .service(client);
     Ok(BoxCloneSyncService::new(stack))
 }
 
-/// The tokens of the token service on this machine.
+/// A cache for tokens of the token service on this machine.
 pub(crate) fn local_cache(token_url: &str, policy: RefreshPolicy) -> Result<TokenCache, BoxError> {
     let endpoint = TokenEndpoint::builder(token_url)
         .client_id(CLIENT_ID)
@@ -56,8 +56,8 @@ pub(crate) fn local_cache(token_url: &str, policy: RefreshPolicy) -> Result<Toke
     Ok(TokenCache::with_policy(endpoint, policy))
 }
 
-/// A client for the API on this machine. It speaks HTTP/2, so that a thousand calls at once
-/// share one connection, and no limit for open files has to be raised.
+/// A client for the API on this machine. It uses HTTP/2, so that a thousand calls share one
+/// connection and stay within the limit of open files.
 pub(crate) fn local_client() -> Client<HttpConnector, Full<Bytes>> {
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);

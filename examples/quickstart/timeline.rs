@@ -1,4 +1,4 @@
-//! What happens to the tokens, and when: the marks above the calls in the report.
+//! Records the events of the tokens: the marks above the calls in the charts.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -19,7 +19,7 @@ pub(crate) struct Mark {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The token service handed out a token.
+    /// The token service issued a token.
     Fetched,
     /// The token service answered 503.
     Refused,

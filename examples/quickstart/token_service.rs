@@ -25,10 +25,10 @@ use crate::{
 
 pub(crate) const CLIENT_ID: &str = "quickstart";
 pub(crate) const CLIENT_SECRET: &str = "not-a-secret";
-/// The two of them, as HTTP Basic has them.
+/// The `Authorization` value with these credentials.
 pub(crate) const BASIC: &str = "Basic cXVpY2tzdGFydDpub3QtYS1zZWNyZXQ=";
 
-/// How long an answer takes: long enough that to wait for one would show.
+/// How long the service takes to answer: long enough that a call that waits for it stands out.
 pub(crate) const ANSWERS_AFTER: Duration = Duration::from_millis(120);
 
 /// A handle; every clone is the same service.
@@ -48,16 +48,16 @@ struct Shared {
 /// What the service has done so far.
 #[derive(Clone, Copy)]
 pub(crate) struct Counts {
-    /// Tokens handed out; they are numbered from 1.
+    /// The number of issued tokens. The first token has the number 1.
     pub(crate) issued: u64,
-    /// Requests answered 503.
+    /// Requests that the service answered with 503.
     pub(crate) refused: u64,
 }
 
 struct Book {
     is_down: bool,
     lifetime: Duration,
-    /// The tokens that are valid, with their numbers and their ends.
+    /// The valid tokens, with their numbers and expiry times.
     valid: HashMap<String, (u64, Instant)>,
 }
 
@@ -76,7 +76,7 @@ impl TokenService {
         Ok(Self { shared, url: format!("http://{address}/token").into() })
     }
 
-    /// Holds the answers back while it is closed.
+    /// While this gate is closed, the service holds its answers.
     pub(crate) fn gate(&self) -> &Gate {
         &self.shared.gate
     }
@@ -85,13 +85,13 @@ impl TokenService {
         *self.shared.counts.borrow()
     }
 
-    /// Waits until the counts are like that.
+    /// Waits until the counts meet `condition`.
     pub(crate) async fn reached(&self, condition: impl FnMut(&Counts) -> bool) {
         let mut counts = self.shared.counts.subscribe();
         counts.wait_for(condition).await.expect("the counts are still there");
     }
 
-    /// Tokens live that long from now on, in whole seconds.
+    /// Sets the lifetime of later tokens, in whole seconds.
     pub(crate) fn set_lifetime(&self, lifetime: Duration) {
         self.shared.book().lifetime = lifetime;
     }
@@ -101,14 +101,13 @@ impl TokenService {
         self.shared.timeline.mark(if is_down { Event::Down } else { Event::Up });
     }
 
-    /// Takes back every token that was handed out.
+    /// Revokes every token that the service has issued.
     pub(crate) fn revoke_all(&self) {
         self.shared.book().valid.clear();
         self.shared.timeline.mark(Event::Revoked);
     }
 
-    /// The number of a token, if it is valid: what an API asks by token introspection
-    /// (RFC 7662).
+    /// The number of a token if it is valid. A real API would use token introspection (RFC 7662).
     pub(crate) fn introspect(&self, token: &str) -> Option<u64> {
         let (number, end) = *self.shared.book().valid.get(token)?;
         (Instant::now() < end).then_some(number)
@@ -120,7 +119,7 @@ impl Shared {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new token and its lifetime in seconds; nothing while the service is down.
+    /// A new token and its lifetime in seconds; `None` while the service is down.
     fn issue(&self) -> Option<(String, u64)> {
         let mut book = self.book();
         if book.is_down {

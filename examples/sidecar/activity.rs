@@ -1,9 +1,9 @@
-//! What goes on on one connection, and when nothing has gone on for too long.
+//! The activity on one connection, and the time at which an inactive connection ends.
 //!
 //! ```text
-//! accepted ──headers complete──▶ under way ◀──headers complete── quiet
-//!     │                              └──answered──────────────────▶ │
-//!     └──headers too late──▶ closed ◀──idle, or headers too late────┘
+//! accepted ──headers complete──▶ busy ◀──headers complete── quiet
+//!     │                            └──answered──────────────▶ │
+//!     └──headers too late──▶ closed ◀──idle, or headers too late
 //! ```
 
 use std::{
@@ -26,50 +26,51 @@ pub(crate) struct Limits {
 
 /// Why the sidecar ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Why {
+pub(crate) enum EndReason {
     Headers,
     Idle,
-    /// Others want to connect, and there are too many connections.
+    /// There are too many connections, and another client wants to connect.
     Full,
-    /// The program ends.
+    /// The program shuts down.
     Stop,
 }
 
-/// One connection's, shared by whoever works for it.
+/// The state of one connection. The connection's task, its requests and the list of connections
+/// share it.
 pub(crate) struct Activity {
     limits: Limits,
     state: Mutex<State>,
-    /// The connection's task.
+    /// Wakes the connection's task.
     task: AtomicWaker,
 }
 
 struct State {
-    /// How many requests are not answered to the end.
-    under_way: usize,
-    /// How many bodies of requests are not read to the end, perhaps after their answers.
+    /// How many requests have no complete response yet.
+    in_progress: usize,
+    /// How many request bodies are not read to the end. The response may already be complete.
     uploads: usize,
-    /// Since when nothing is under way.
+    /// When the last request ended.
     quiet_since: Instant,
-    /// When the first byte of the next headers came.
+    /// When the first byte of the next headers arrived.
     headers_since: Option<Instant>,
     protocol: Protocol,
-    has_asked: bool,
-    /// Whether the client does not take what is written to it.
+    had_request: bool,
+    /// Whether a write waits for the client to read.
     is_blocked: bool,
-    told_to_end: Option<Why>,
+    end_requested: Option<EndReason>,
 }
 
 enum Protocol {
-    /// So much of the preface of HTTP/2 has come, and nothing else.
+    /// This many bytes have arrived, all of them of the HTTP/2 preface.
     Unknown(usize),
     Http1,
     Http2,
 }
 
-/// A request, until the end of its answer.
-pub(crate) struct UnderWay(Arc<Activity>);
+/// Counts a request until the end of its response.
+pub(crate) struct InProgress(Arc<Activity>);
 
-/// The body of a request, as long as somebody may read it.
+/// Counts the body of a request until its reader drops it.
 pub(crate) struct Upload(Arc<Activity>);
 
 // ===== impl Activity =====
@@ -77,14 +78,14 @@ pub(crate) struct Upload(Arc<Activity>);
 impl Activity {
     pub(crate) fn new(limits: Limits, now: Instant) -> Self {
         let state = State {
-            under_way: 0,
+            in_progress: 0,
             uploads: 0,
             quiet_since: now,
             headers_since: None,
             protocol: Protocol::Unknown(0),
-            has_asked: false,
+            had_request: false,
             is_blocked: false,
-            told_to_end: None,
+            end_requested: None,
         };
         Self { limits, state: Mutex::new(state), task: AtomicWaker::new() }
     }
@@ -93,17 +94,17 @@ impl Activity {
         self.limits
     }
 
-    /// The headers of a request are complete.
-    pub(crate) fn begin(self: &Arc<Self>) -> UnderWay {
+    /// Records that the headers of a request are complete.
+    pub(crate) fn begin(self: &Arc<Self>) -> InProgress {
         let mut state = self.state();
-        state.under_way += 1;
-        state.has_asked = true;
+        state.in_progress += 1;
+        state.had_request = true;
         state.headers_since = None;
         drop(state);
-        UnderWay(Arc::clone(self))
+        InProgress(Arc::clone(self))
     }
 
-    /// A request may have a body.
+    /// Records the body that a request may have.
     pub(crate) fn upload(self: &Arc<Self>) -> Upload {
         self.state().uploads += 1;
         Upload(Arc::clone(self))
@@ -112,8 +113,9 @@ impl Activity {
     pub(crate) fn received(&self, bytes: &[u8], now: Instant) {
         let mut state = self.state();
         state.protocol.learn(bytes);
-        // HTTP/2 has frames that are no part of headers; there, `PING` finds who is stuck.
-        let is_quiet = state.under_way == 0 && !matches!(state.protocol, Protocol::Http2);
+        // HTTP/2 also has frames that are not part of headers. Its `PING` finds a client that
+        // hangs.
+        let is_quiet = state.in_progress == 0 && !matches!(state.protocol, Protocol::Http2);
         let may_be_headers = is_quiet && state.uploads == 0;
         if is_quiet && !may_be_headers {
             state.quiet_since = now;
@@ -121,7 +123,7 @@ impl Activity {
         state.headers_since = state.headers_since.or(Some(now)).filter(|_| may_be_headers);
     }
 
-    /// Whether the client has taken something, or does not.
+    /// Records whether a write went through (`is_blocked` is false) or has to wait for the client.
     pub(crate) fn sent(&self, is_blocked: bool, now: Instant) {
         let mut state = self.state();
         if state.is_blocked && !is_blocked {
@@ -130,61 +132,62 @@ impl Activity {
         state.is_blocked = is_blocked;
     }
 
-    /// Asks the connection to end once nothing is under way.
-    pub(crate) fn tell_to_end(&self, why: Why) {
-        self.state().told_to_end.get_or_insert(why);
+    /// Asks the connection to end once no request is in progress.
+    pub(crate) fn request_end(&self, why: EndReason) {
+        self.state().end_requested.get_or_insert(why);
         self.task.wake();
     }
 
-    /// When the connection is to end, and why; `None` while something is under way.
-    pub(crate) fn end(&self) -> Option<(Instant, Why)> {
+    /// When the connection is to end, and why; `None` while a request is in progress.
+    pub(crate) fn end(&self) -> Option<(Instant, EndReason)> {
         let state = self.state();
-        if let Some(why) = state.told_to_end {
+        if let Some(why) = state.end_requested {
             return Some((state.quiet_since, why));
         }
-        if state.under_way > 0 {
+        if state.in_progress > 0 {
             return None;
         }
-        let first = !state.has_asked && !matches!(state.protocol, Protocol::Http2);
+        let first = !state.had_request && !matches!(state.protocol, Protocol::Http2);
         let headers = if first { Some(state.quiet_since) } else { state.headers_since };
-        let idle = (state.quiet_since + self.limits.idle, Why::Idle);
-        let headers = headers.map(|since| (since + self.limits.headers, Why::Headers));
+        let idle = (state.quiet_since + self.limits.idle, EndReason::Idle);
+        let headers = headers.map(|since| (since + self.limits.headers, EndReason::Headers));
         Some(headers.filter(|headers| headers.0 < idle.0).unwrap_or(idle))
     }
 
-    /// Since when nothing is under way; `None` if something is.
+    /// When the last request ended; `None` while a request is in progress.
     pub(crate) fn quiet_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.under_way == 0).then_some(state.quiet_since)
+        (state.in_progress == 0).then_some(state.quiet_since)
     }
 
-    /// The same; `None` also if the client has yet to take the end of an answer.
+    /// As [`Self::quiet_since`]; also `None` while the client has not read the end of a response.
     pub(crate) fn all_sent_since(&self) -> Option<Instant> {
         let state = self.state();
-        (state.under_way == 0 && !state.is_blocked).then_some(state.quiet_since)
+        (state.in_progress == 0 && !state.is_blocked).then_some(state.quiet_since)
     }
 
-    /// Which of many connections has to make room for another: the lowest. First those that have
-    /// never asked for anything, then those that have been quiet for longest.
+    /// The order in which connections make room for new ones, lowest first: connections without
+    /// a request yet come before the others, and a longer quiet time before a shorter one. `None`
+    /// if the connection cannot make room.
     pub(crate) fn rank(&self) -> Option<(bool, Instant)> {
         let quiet_since = self.all_sent_since()?;
         let state = self.state();
-        state.told_to_end.is_none().then_some((state.has_asked, quiet_since))
+        state.end_requested.is_none().then_some((state.had_request, quiet_since))
     }
 
-    /// Whoever waits for the connection looks at it again if `end` comes earlier.
+    /// The waker of the connection's task. It wakes the task when `end` moves to an earlier time.
     pub(crate) fn task(&self) -> &AtomicWaker {
         &self.task
     }
 
     fn finish(&self, now: Instant) {
         let mut state = self.state();
-        state.under_way -= 1;
-        let is_quiet = state.under_way == 0;
+        state.in_progress -= 1;
+        let is_quiet = state.in_progress == 0;
         if is_quiet {
             state.quiet_since = now;
         }
-        // With HTTP/1 it is the connection's task that drops what was under way.
+        // With HTTP/1 the connection's task itself drops the guard of the request.
         let is_another_task = matches!(state.protocol, Protocol::Http2);
         drop(state);
         if is_quiet && is_another_task {
@@ -212,9 +215,9 @@ impl Protocol {
     }
 }
 
-// ===== impl UnderWay =====
+// ===== impl InProgress =====
 
-impl Drop for UnderWay {
+impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.finish(Instant::now());
     }
@@ -226,7 +229,7 @@ impl Drop for Upload {
     }
 }
 
-impl Why {
+impl EndReason {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Headers => "headers",

@@ -1,4 +1,4 @@
-//! What is let in: requests that are meant for this sidecar and can be forwarded.
+//! Admits the requests that are meant for this sidecar and that it can forward.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,13 +9,13 @@ use http::{
 };
 use tower_bearer::Origin;
 
-use crate::{answer::Refusal, headers::has_unknown_coding, path::climbs};
+use crate::{answer::Refusal, headers::has_unknown_coding, path::is_traversal};
 
 /// Decides by the names that a request uses for this sidecar. A page in a browser can send
-/// requests to any address, and its owner can point any name at any address; but it cannot hide
-/// the name from this sidecar, nor that it is another's page.
+/// requests to any address, and its owner can point any DNS name at any address. The page cannot
+/// hide that name or its own origin from this sidecar.
 pub(crate) struct Admission {
-    /// Names of this sidecar, beside those of the loopback and its own address.
+    /// Names of this sidecar, in addition to those of the loopback and its own address.
     hosts: Vec<Host>,
 }
 
@@ -35,37 +35,38 @@ impl Admission {
             let authority = host.parse::<Authority>().ok().or_else(|| bracketed(host));
             let bare = authority.filter(|name| name.port().is_none() && !has_user(name));
             match bare.map(|name| Host::of(&name)) {
-                // Every page can use it, and it is nobody's address.
+                // It identifies no host, and any page can use it.
                 Some(Host::Address(address)) if address.is_unspecified() => {
-                    Err(format!("`hosts`: {host} is the address of no host"))
+                    Err(format!("`hosts`: {host} does not identify a host"))
                 }
                 Some(host) => Ok(host),
-                None => Err(format!("`hosts`: {host:?} is not a name or an address alone")),
+                None => Err(format!("`hosts`: {host:?} is not a plain host name or address")),
             }
         });
         Ok(Self { hosts: hosts.collect::<Result<_, _>>()? })
     }
 
-    /// Refuses what must not be forwarded, wherever it goes. `local` is the address at which the
-    /// client has connected.
+    /// Refuses requests that no upstream may get. `local` is the address that the client connected
+    /// to.
     pub(crate) fn check<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), Refusal> {
         let names = names(request.uri(), request.headers());
-        let names = names.ok_or(Refusal(StatusCode::BAD_REQUEST, "there is no single Host"))?;
+        let names =
+            names.ok_or(Refusal(StatusCode::BAD_REQUEST, "the request needs exactly one Host"))?;
         if !names.iter().all(|name| self.is_own(name, local)) {
-            let problem = "the request names a host that is not this sidecar's: use the \
-                           sidecar's own address, or add the name to `hosts`";
+            let problem = "the request names a host that is not this sidecar: use the sidecar's \
+                           own address, or add the name to `hosts`";
             return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, problem));
         }
-        if !self.is_from_here(request.headers(), &names) {
-            let problem = "a page of another origin must not use the sidecar";
+        if !self.is_same_origin(request.headers(), &names) {
+            let problem = "pages of other origins must not use the sidecar";
             return Err(Refusal(StatusCode::FORBIDDEN, problem));
         }
         forwardable(request)
     }
 
-    /// Whether a name can only mean this sidecar. Loopback names and the address that the client
-    /// has connected to can; other names may be in somebody's DNS, and `0.0.0.0` is how a page
-    /// gets around the browser's care for the loopback.
+    /// Whether the name can only mean this sidecar: a loopback name, the address that the client
+    /// connected to, or a configured name. An attacker's DNS can define any other name, and with
+    /// `0.0.0.0` a page gets around the browser's protection of the loopback.
     fn is_own(&self, name: &Authority, local: IpAddr) -> bool {
         let host = Host::of(name);
         let is_ours = match &host {
@@ -75,21 +76,23 @@ impl Admission {
         is_ours || self.hosts.contains(&host)
     }
 
-    /// Whether no page sent it, or one of the sidecar's own. Browsers send `Sec-Fetch-Site` to
-    /// trustworthy URLs alone, and `Origin` with what a page could do harm with.
-    fn is_from_here(&self, headers: &HeaderMap, names: &[Authority]) -> bool {
+    /// Whether the request comes from no page, or from a page of this sidecar. Browsers send
+    /// `Sec-Fetch-Site` only to trustworthy URLs, and `Origin` with requests that could do harm.
+    fn is_same_origin(&self, headers: &HeaderMap, names: &[Authority]) -> bool {
         let mut sites = headers.get_all("sec-fetch-site").iter();
         let mut origins = headers.get_all(ORIGIN).iter();
         sites.all(|site| site == "none" || site == "same-origin")
             && origins.all(|origin| {
                 let origin = origin.to_str().ok().and_then(|origin| origin.parse().ok());
-                origin.is_some_and(|origin| names.iter().all(|name| self.is_at(name, &origin)))
+                origin.is_some_and(|origin| {
+                    names.iter().all(|name| self.is_own_origin(name, &origin))
+                })
             })
     }
 
-    /// Whether a page of that origin came from here: by the name that it now uses, or, if that
-    /// name is in the configuration, from something in front that speaks TLS.
-    fn is_at(&self, name: &Authority, origin: &Origin) -> bool {
+    /// Whether `origin` is this sidecar under `name`. For a configured name https counts too: a
+    /// proxy in front of the sidecar may terminate TLS.
+    fn is_own_origin(&self, name: &Authority, origin: &Origin) -> bool {
         let is = |scheme: &str| {
             format!("{scheme}://{name}").parse().is_ok_and(|own: Origin| own == *origin)
         };
@@ -111,13 +114,13 @@ impl Host {
     }
 }
 
-/// An IPv6 address as people write it where there is no port.
+/// Parses an IPv6 address without brackets.
 fn bracketed(host: &str) -> Option<Authority> {
     let address: Ipv6Addr = host.parse().ok()?;
     format!("[{address}]").parse().ok()
 }
 
-/// Every host that the request names; `None` if there is none, or more than one `Host`.
+/// Every host that the request names; `None` if there is none, or more than one `Host` field.
 fn names(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
     let mut names: Vec<_> = uri.authority().cloned().into_iter().collect();
     let mut hosts = headers.get_all(HOST).iter();
@@ -128,24 +131,24 @@ fn names(uri: &Uri, headers: &HeaderMap) -> Option<Vec<Authority>> {
     is_clear.then_some(names)
 }
 
-/// A host has none (RFC 9110 §4.2.4, §7.2).
+/// HTTP forbids user info in a host (RFC 9110 §4.2.4, §7.2).
 fn has_user(name: &Authority) -> bool {
     name.as_str().contains('@')
 }
 
 fn forwardable<B>(request: &Request<B>) -> Result<(), Refusal> {
-    // A TRACE would show the client the token; a CONNECT names a host.
+    // A TRACE would show the token to the client. A CONNECT names the destination itself.
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
         let problem = "TRACE and CONNECT are not forwarded";
         return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, problem));
     }
-    if !request.uri().path().starts_with('/') || climbs(request.uri().path()) {
+    if !request.uri().path().starts_with('/') || is_traversal(request.uri().path()) {
         let problem = "the path is not absolute, or some server could read `.`, `..` or a control \
                        character in it";
         return Err(Refusal(StatusCode::BAD_REQUEST, problem));
     }
     if has_unknown_coding(request.headers()) {
-        let problem = "of the transfer codings only `chunked` is understood";
+        let problem = "the only supported transfer coding is `chunked`";
         return Err(Refusal(StatusCode::NOT_IMPLEMENTED, problem));
     }
     Ok(())
@@ -159,7 +162,7 @@ mod tests {
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    /// With `sidecar.internal`, `10.0.0.9` and `fd00::9` in the configuration.
+    /// The status for a request, with `sidecar.internal`, `10.0.0.9` and `fd00::9` in `hosts`.
     fn status(uri: &str, fields: &[(&str, &str)], local: IpAddr) -> u16 {
         let hosts = ["Sidecar.internal", "10.0.0.9", "fd00::9"].map(ToOwned::to_owned);
         let mut request = Request::get(uri);
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_can_mean_this_sidecar_alone_is_let_in() {
+    fn a_name_that_can_only_mean_this_sidecar_is_admitted() {
         for host in [
             "localhost",
             "LOCALHOST:8080",
@@ -187,7 +190,7 @@ mod tests {
             "[fd00::9]:8080",
         ] {
             assert_eq!(status("/", &[("host", host)], LOOPBACK), 200, "{host}");
-            // The same, as HTTP/2 has it.
+            // The same name in the URI, as in HTTP/2.
             assert_eq!(status(&format!("http://{host}/"), &[], LOOPBACK), 200, "{host}");
         }
         let local = "192.168.1.5".parse().unwrap();
@@ -219,7 +222,7 @@ mod tests {
         ] {
             assert_eq!(status("/", &[("host", host)], LOOPBACK), 421, "{host}");
             assert_eq!(status(&format!("http://{host}/"), &[], LOOPBACK), 421, "{host}");
-            // Beside one that is known, whichever of them another would believe.
+            // A known name beside it does not help.
             let absolute = format!("http://{host}/");
             assert_eq!(status(&absolute, &[("host", "localhost")], LOOPBACK), 421, "{host}");
             let own = "http://localhost/";
@@ -246,7 +249,7 @@ mod tests {
             "null",
             "http://evil.example",
             "https://evil.example",
-            // Another program of this machine, and perhaps another's page.
+            // Another program on this machine may serve this page.
             "http://localhost:3000",
             "http://localhost",
             "https://localhost:8080",
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_the_sidecars_own_is_let_in() {
+    fn a_page_of_the_sidecars_own_origin_is_admitted() {
         for (host, origin) in [
             ("localhost:8080", "http://LOCALHOST:8080"),
             ("localhost", "http://localhost:80"),
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_cannot_be_is_told() {
+    fn an_invalid_entry_in_hosts_is_an_error() {
         for host in ["", "a:80", "http://a", "a/b", "0.0.0.0", "::", "[::]", "[::1]:80", "me@a"] {
             let error = Admission::new(&[host.to_owned()]).err();
             assert!(error.is_some_and(|error| error.starts_with("`hosts`: ")), "{host}");

@@ -1,9 +1,9 @@
-//! Answers of the sidecar's own.
+//! Responses that the sidecar itself generates.
 
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 
-/// Why a request is not forwarded, and what the client is told.
+/// Why the sidecar does not forward a request: the status and the text of its response.
 pub(crate) struct Refusal(pub(crate) StatusCode, pub(crate) &'static str);
 
 pub(crate) fn answer(status: StatusCode, text: impl Into<String>) -> Response<Body> {

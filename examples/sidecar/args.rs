@@ -8,20 +8,20 @@ use std::{
 pub(crate) const USAGE: &str = "\
 usage: sidecar --config FILE [--check] [--allow-commands] [--bare]
 
-  --config FILE     what to forward where, and where the tokens come from (TOML)
-  --check           fetch a token from every source, say how that went, and end
-  --allow-commands  let the file name commands that print a token
+  --config FILE     the configuration: upstreams and token sources (TOML)
+  --check           fetch a token from every source, print the results and exit
+  --allow-commands  let the configuration name commands that print a token
   --bare            forward without tokens, to measure what they cost
-  --help, -h        print this, and end
-  --version, -V     print the version, and end";
+  --help, -h        print this help and exit
+  --version, -V     print the version and exit";
 
 pub(crate) const VERSION: &str = concat!("sidecar ", env!("CARGO_PKG_VERSION"));
 
-/// What the program is to do.
+/// What the command line asks for.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Serve(Args),
-    /// Print this, and end.
+    /// Print this text and exit.
     Print(&'static str),
 }
 
@@ -66,8 +66,8 @@ fn file(arg: Option<OsString>) -> Result<PathBuf, String> {
 fn unknown(arg: &OsStr) -> String {
     let arg = arg.to_string_lossy();
     let name = arg.split('=').next().unwrap_or_default();
-    // Escaped: it may hold anything.
-    format!("there is no argument {name:?}: see --help")
+    // `{:?}` escapes it: it may hold anything.
+    format!("unknown argument {name:?}: see --help")
 }
 
 #[cfg(test)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configuration_is_an_argument_of_its_own_or_follows_a_sign() {
+    fn the_configuration_follows_a_space_or_an_equals_sign() {
         let args = Args { config: "a.toml".into(), check: true, ..Args::default() };
         for config in [&["--config", "a.toml", "--check"][..], &["--check", "--config=a.toml"]] {
             assert_eq!(parse(config), Ok(Command::Serve(args.clone())), "{config:?}");
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_is_not_known_is_named_without_its_value() {
+    fn an_unknown_argument_is_named_without_its_value() {
         for (arg, name) in [
             ("--loud", "\"--loud\""),
             ("--secret=hunter2", "\"--secret\""),
@@ -111,7 +111,7 @@ mod tests {
             ("--configs", "\"--configs\""),
         ] {
             let error = parse(&["--config", "a", arg]).unwrap_err();
-            assert_eq!(error, format!("there is no argument {name}: see --help"));
+            assert_eq!(error, format!("unknown argument {name}: see --help"));
         }
     }
 }

@@ -1,16 +1,16 @@
-//! How much memory may be kept for replays, over all requests.
+//! The memory budget for replays, over all requests.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many bytes, in permits.
+/// A number of bytes, each one a permit of a semaphore.
 #[derive(Clone)]
 pub(crate) struct Budget {
     free: Arc<Semaphore>,
 }
 
-/// A part of the budget, until it is released or dropped.
+/// A part of the budget. It returns its bytes when it is released or dropped.
 pub(crate) struct Reservation {
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
@@ -20,20 +20,20 @@ impl Budget {
         Self { free: Arc::new(Semaphore::new(total as usize)) }
     }
 
-    /// Reserves without waiting: a request that gets nothing is sent all the same.
+    /// Reserves without waiting: without a reservation the sidecar still sends the request.
     pub(crate) fn reserve(&self, bytes: u32) -> Option<Reservation> {
         let permit = Arc::clone(&self.free).try_acquire_many_owned(bytes).ok()?;
         Some(Reservation { permit: Mutex::new(Some(permit)) })
     }
 
-    /// How many bytes are not reserved.
+    /// The number of unreserved bytes.
     pub(crate) fn free(&self) -> usize {
         self.free.available_permits()
     }
 }
 
 impl Reservation {
-    /// Nothing is kept any more.
+    /// Returns the bytes to the budget.
     pub(crate) fn release(&self) {
         self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_reserved_comes_back_once() {
+    fn a_reservation_returns_its_bytes_once() {
         let budget = Budget::new(10);
         let first = budget.reserve(6).unwrap();
         assert!(budget.reserve(5).is_none());

@@ -1,4 +1,4 @@
-//! `--check`: whether every source has a token to give.
+//! `--check`: fetches a token from every source.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ pub(crate) async fn run(plan: &Plan) -> ExitCode {
     let checks = plan.sources.iter().map(async |(name, tokens)| match tokens {
         Tokens::One(cache) => check(name, cache).await,
         Tokens::OfUsers(_) => {
-            println!("{name}: not tried, it exchanges the tokens of users, and there is none here");
+            println!("{name}: skipped: it exchanges the tokens of users");
             true
         }
     });
@@ -20,19 +20,19 @@ pub(crate) async fn run(plan: &Plan) -> ExitCode {
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Says in one line how it went.
+/// Prints the result in one line.
 async fn check(name: &str, cache: &TokenCache) -> bool {
     match cache.get().await {
         Ok(_) => {
             let left = cache.status().expiry().map(|end| end - Instant::now());
             match left {
                 Some(left) => println!("{name}: ok, a token for {} s", left.as_secs()),
-                None => println!("{name}: ok, a token that does not say when it expires"),
+                None => println!("{name}: ok, a token without an expiry"),
             }
             true
         }
         Err(error) => {
-            // It begins with the name.
+            // The text begins with the name.
             println!("{}", explain(&error));
             false
         }

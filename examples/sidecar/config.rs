@@ -1,4 +1,4 @@
-//! The file, as it is written.
+//! The configuration file.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 use tower_bearer::{Secret, oauth2};
 
-/// A file larger than this is no configuration.
+/// The size limit of the file.
 const MAX_LEN: u64 = 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ const MAX_LEN: u64 = 1024 * 1024;
 pub(crate) struct File {
     #[serde(default = "loopback")]
     pub(crate) listen: SocketAddr,
-    /// Names of this sidecar, beside those of the loopback and its own address.
+    /// Names of this sidecar, in addition to those of the loopback and its own address.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
     #[serde(default = "half_a_minute")]
@@ -35,7 +35,7 @@ pub(crate) struct File {
     pub(crate) upstreams: BTreeMap<String, Upstream>,
 }
 
-/// The clients' connections.
+/// Limits for the connections of clients.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Connections {
@@ -44,7 +44,7 @@ pub(crate) struct Connections {
     pub(crate) idle_seconds: u64,
 }
 
-/// What may be kept of requests that may have to be sent again, in bytes.
+/// How many bytes of request bodies the sidecar may keep for replays.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Replay {
@@ -52,7 +52,7 @@ pub(crate) struct Replay {
     pub(crate) total: u32,
 }
 
-/// Where sidecars share their tokens: one of the first two, and what seals them.
+/// Where sidecars share their tokens: either `file` or `redis`, and the sealing key.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Store {
@@ -69,7 +69,7 @@ pub(crate) struct Store {
     pub(crate) also_opens: Vec<Secret>,
 }
 
-/// One of the three, and a policy.
+/// Exactly one of the first three, and a policy.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Source {
@@ -87,10 +87,10 @@ pub(crate) struct Upstream {
     pub(crate) source: String,
     pub(crate) path: Option<String>,
     pub(crate) listen: Option<SocketAddr>,
-    /// Whether the incoming bearer token is the user's, to be exchanged.
+    /// Whether to exchange the incoming bearer token, which is a user's.
     #[serde(default)]
     pub(crate) on_behalf_of: bool,
-    /// What carries the token, if it is not `Authorization: Bearer`.
+    /// The header that carries the token, if it is not `Authorization: Bearer`.
     pub(crate) header: Option<String>,
     pub(crate) scheme: Option<String>,
 }
@@ -137,9 +137,9 @@ impl File {
         Self::parse(&text)
     }
 
-    /// The error is one line. It begins with the number of the line that it is about and the
-    /// key, unless it is about the whole file, and shows neither the text of that line nor a value,
-    /// in which there may be a secret that was put in a wrong place.
+    /// An error is one line. It begins with the line number and the key that it is about, unless it
+    /// is about the whole file. It shows neither the text of that line nor a value: either may hold
+    /// a secret in the wrong place.
     fn parse(text: &str) -> Result<Self, String> {
         let line = |error: &toml::de::Error| {
             let lines_before =
@@ -169,16 +169,17 @@ impl File {
 /// The longest name that an error shows.
 const MAX_NAME: usize = 32;
 
-/// A name that nobody knows, if it looks like a name, as the library has it: one with a digit, a
-/// capital or more is rather a secret that stands where a name should.
+/// An unknown name, if it looks like a name of the library. A name that is longer, or that has
+/// a digit or a capital, may be a secret in the place of a name.
 pub(crate) fn shown(name: &str) -> Option<&str> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || b"_-".contains(&byte);
     (name.len() <= MAX_NAME && name.bytes().all(is_plain)).then_some(name)
 }
 
-/// What serde says, without what it quotes: the value that is wrong, or a key that may be one.
+/// The text of a serde error without its quotations: the wrong value, or a key that may be a
+/// secret.
 ///
-/// These are all beginnings that serde has for an error with something of the file in it.
+/// The prefixes below are all those of serde's errors that quote the file.
 fn without_value(problem: &str) -> String {
     let expected = |rest: &str| match rest.rsplit_once(", expected ") {
         Some((_, expected)) => format!(", expected {expected}"),
@@ -202,7 +203,7 @@ fn without_value(problem: &str) -> String {
     problem.replace('\n', "; ")
 }
 
-/// The path to what is wrong, without a key that is not to be shown.
+/// The path to the error, without a key that the error must not show.
 fn shown_path<'a>(path: &'a str, problem: &str) -> &'a str {
     match unknown_key(problem) {
         Some(key) if shown(key).is_none() => {
@@ -212,7 +213,7 @@ fn shown_path<'a>(path: &'a str, problem: &str) -> &'a str {
     }
 }
 
-/// The key that is not known, if that is the problem.
+/// The unknown key, if that is the error.
 fn unknown_key(problem: &str) -> Option<&str> {
     let rest = problem.strip_prefix("unknown field `")?;
     let (key, _) =

@@ -1,4 +1,4 @@
-//! One connection: its requests, and its end.
+//! Serves one connection: its requests and its shutdown.
 
 use std::{
     convert::Infallible,
@@ -25,42 +25,43 @@ use tokio::{
 };
 use tower_bearer::BoxError;
 
-use crate::activity::{Activity, Upload, Why};
+use crate::activity::{Activity, EndReason, Upload};
 
-/// How long a client that is told that its connection ends may take to let go of it.
+/// How long a client may take to close a connection after the graceful shutdown has begun.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until the client or the sidecar ends the connection; why, if the sidecar does.
+/// Serves until the client or the sidecar ends the connection. Returns the reason if the sidecar
+/// ends it.
 pub(crate) async fn serve<F>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     activity: Arc<Activity>,
-    answer: impl Fn(Request<Asked>) -> F + Send + 'static,
-) -> Result<Option<Why>, BoxError>
+    answer: impl Fn(Request<RequestBody>) -> F + Send + 'static,
+) -> Result<Option<EndReason>, BoxError>
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let mut server = auto::Builder::new(TokioExecutor::new());
-    // `Activity` limits the headers, so that a connection may idle for longer than that.
+    // `Activity` limits the headers: hyper's timeout would also limit the time between requests.
     server.http1().timer(TokioTimer::new()).header_read_timeout(None);
     let patience = activity.limits().headers;
     server.http2().timer(TokioTimer::new());
-    // Whoever is in the middle of headers cannot answer.
+    // A client in the middle of sending headers cannot answer a `PING`.
     server.http2().keep_alive_interval(patience).keep_alive_timeout(patience);
 
     let io = TokioIo::new(Watched { io, activity: Arc::clone(&activity) });
     let watched = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (upload, under_way) = (watched.upload(), watched.begin());
+        let (upload, in_progress) = (watched.upload(), watched.begin());
         let answered = answer(request.map(|body| Counted { body, _guard: upload }));
         async move {
             let response = answered.await;
-            Ok::<_, Infallible>(response.map(|body| Counted { body, _guard: under_way }))
+            Ok::<_, Infallible>(response.map(|body| Counted { body, _guard: in_progress }))
         }
     });
     drive(server.serve_connection(io, service).into_owned(), &activity).await
 }
 
-async fn drive<C>(connection: C, activity: &Activity) -> Result<Option<Why>, BoxError>
+async fn drive<C>(connection: C, activity: &Activity) -> Result<Option<EndReason>, BoxError>
 where
     C: GracefulConnection<Error = BoxError>,
 {
@@ -70,26 +71,27 @@ where
         Err(why) => why,
     };
     connection.as_mut().graceful_shutdown();
-    let told = Instant::now();
-    let grace = if matches!(why, Why::Headers | Why::Full) { Duration::ZERO } else { GRACE };
+    let requested = Instant::now();
+    let grace =
+        if matches!(why, EndReason::Headers | EndReason::Full) { Duration::ZERO } else { GRACE };
     let cut = || {
-        // Only the end of the program waits for a client that does not take what it is sent.
-        let is_stop = why == Why::Stop;
+        // Only the shutdown of the program waits for a client that does not read.
+        let is_stop = why == EndReason::Stop;
         let is_over = if is_stop { activity.all_sent_since() } else { activity.quiet_since() };
-        Some((is_over?.max(told) + grace, why))
+        Some((is_over?.max(requested) + grace, why))
     };
-    // An error of the end that it is asked for is none.
+    // The sidecar asked for the end, so an error of the connection does not matter.
     drop(until(connection, activity, cut).await);
     Ok(Some(why))
 }
 
-/// Drives the connection to its own end, or to the time that `end` says, which may change with
-/// whatever the connection does.
+/// Drives the connection until it ends, or until the time that `end` returns. That time may change
+/// with each poll of the connection.
 async fn until<C: Future>(
     mut connection: Pin<&mut C>,
     activity: &Activity,
-    end: impl Fn() -> Option<(Instant, Why)>,
-) -> Result<C::Output, Why> {
+    end: impl Fn() -> Option<(Instant, EndReason)>,
+) -> Result<C::Output, EndReason> {
     let mut alarm: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         activity.task().register(cx.waker());
@@ -102,7 +104,7 @@ async fn until<C: Future>(
                 return Poll::Ready(Err(why));
             }
             let alarm = alarm.get_or_insert_with(|| Box::pin(sleep_until(end)));
-            // One that comes too early costs less than one that is set for each request.
+            // A wake-up that comes too early costs less than setting the timer for each request.
             if alarm.is_elapsed() || end < alarm.deadline() {
                 alarm.as_mut().reset(end);
             }
@@ -114,9 +116,9 @@ async fn until<C: Future>(
     .await
 }
 
-// ===== What is watched =====
+// ===== impl Watched =====
 
-/// Tells what comes and whether the client takes what it is sent.
+/// Reports to the [`Activity`] what arrives, and whether the client reads what the sidecar writes.
 struct Watched<I> {
     io: I,
     activity: Arc<Activity>,
@@ -139,7 +141,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 }
 
 impl<I: AsyncWrite + Unpin> Watched<I> {
-    fn told<T>(&self, polled: Poll<T>) -> Poll<T> {
+    fn note_write<T>(&self, polled: Poll<T>) -> Poll<T> {
         self.activity.sent(polled.is_pending(), Instant::now());
         polled
     }
@@ -152,7 +154,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.told(polled)
+        self.note_write(polled)
     }
 
     fn poll_write_vectored(
@@ -161,7 +163,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.told(polled)
+        self.note_write(polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -177,14 +179,14 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 }
 
-/// A body that is known to be there, until it is dropped.
+/// A body with a guard that counts it until it is dropped.
 pub(crate) struct Counted<B, G> {
     body: B,
     _guard: G,
 }
 
 /// The body of a request.
-pub(crate) type Asked = Counted<Incoming, Upload>;
+pub(crate) type RequestBody = Counted<Incoming, Upload>;
 
 impl<B: HttpBody<Data = Bytes> + Unpin, G: Unpin> HttpBody for Counted<B, G> {
     type Data = Bytes;
@@ -227,17 +229,17 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
-    type Served = JoinHandle<Result<Option<Why>, BoxError>>;
+    type Served = JoinHandle<Result<Option<EndReason>, BoxError>>;
 
-    /// The client's end; answers `/slow` when it is told to, `/early` before it
-    /// has read the request, and `/large` with a mebibyte.
+    /// Returns the client's end. The server answers `/slow` after the notification, `/early` before
+    /// it has read the request, and `/large` with a mebibyte.
     fn start() -> (DuplexStream, Served, Arc<Activity>, Arc<Notify>) {
         let (client, server) = duplex(64 * 1024);
         let limits = Limits { headers: HEADERS, idle: IDLE };
         let activity = Arc::new(Activity::new(limits, Instant::now()));
         let slow = Arc::new(Notify::new());
         let goes_on = Arc::clone(&slow);
-        let answer = move |request: Request<Asked>| {
+        let answer = move |request: Request<RequestBody>| {
             let goes_on = Arc::clone(&goes_on);
             async move {
                 match request.uri().path() {
@@ -273,27 +275,27 @@ mod tests {
         assert!(answer.starts_with(ANSWER));
     }
 
-    /// Within a day, which takes no time here.
-    async fn why(served: Served) -> Option<Why> {
+    /// Waits at most a day of paused time.
+    async fn why(served: Served) -> Option<EndReason> {
         let served = timeout(Duration::from_secs(24 * 60 * 60), served).await;
         served.expect("it ends").unwrap().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_whole_headers_ends_in_time() {
+    async fn a_connection_without_complete_headers_is_closed_at_the_limit() {
         for begin in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n", b"PUT", b"GET / HTTP/1.1\r\nHost: lo"]
         {
             let started = Instant::now();
             let (mut client, served, _, _) = start();
             client.write_all(begin).await.unwrap();
-            assert_eq!(why(served).await, Some(Why::Headers), "{begin:?}");
+            assert_eq!(why(served).await, Some(EndReason::Headers), "{begin:?}");
             assert_eq!(started.elapsed().as_secs(), HEADERS.as_secs(), "{begin:?}");
             assert_eq!(client.read(&mut [0]).await.unwrap_or_default(), 0);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn headers_that_drip_are_not_given_more_time() {
+    async fn slow_headers_get_no_extra_time() {
         let started = Instant::now();
         let (mut client, served, _, _) = start();
         for byte in REQUEST {
@@ -303,11 +305,11 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
         }
         assert!(started.elapsed() < HEADERS + Duration::from_secs(2), "{:?}", started.elapsed());
-        assert_eq!(why(served).await, Some(Why::Headers));
+        assert_eq!(why(served).await, Some(EndReason::Headers));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_later_request_has_the_same_time_for_its_headers_from_its_first_byte() {
+    async fn the_time_for_the_headers_of_a_later_request_starts_at_its_first_byte() {
         let (mut client, served, _, _) = start();
         ask(&mut client, REQUEST).await;
         sleep(IDLE / 2).await;
@@ -315,30 +317,30 @@ mod tests {
         sleep(IDLE / 2).await;
         let begun = Instant::now();
         client.write_all(&REQUEST[..20]).await.unwrap();
-        assert_eq!(why(served).await, Some(Why::Headers));
+        assert_eq!(why(served).await, Some(EndReason::Headers));
         assert_eq!(begun.elapsed().as_secs(), HEADERS.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_is_idle_ends_after_a_longer_time() {
+    async fn an_idle_connection_is_closed_at_the_idle_limit() {
         let (mut client, served, _, _) = start();
         ask(&mut client, REQUEST).await;
         let answered = Instant::now();
-        assert_eq!(why(served).await, Some(Why::Idle));
+        assert_eq!(why(served).await, Some(EndReason::Idle));
         assert_eq!(answered.elapsed().as_secs(), IDLE.as_secs());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_take_the_end_of_an_answer_is_idle() {
+    async fn a_client_that_does_not_read_the_end_of_a_response_is_idle() {
         let (mut client, served, _, _) = start();
         client.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         client.read_exact(&mut [0; 100]).await.unwrap();
-        // The answer's body is one frame: hyper has it all.
-        assert_eq!(why(served).await, Some(Why::Idle));
+        // The body is one frame, and hyper has taken all of it.
+        assert_eq!(why(served).await, Some(EndReason::Idle));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_under_way_takes_as_long_as_it_takes() {
+    async fn a_request_in_progress_has_no_time_limit() {
         let (mut client, served, _, slow) = start();
         let request = b"POST /slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n";
         client.write_all(request).await.unwrap();
@@ -351,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_that_goes_on_after_its_answer_is_not_taken_for_headers() {
+    async fn an_upload_that_continues_after_its_response_is_not_mistaken_for_headers() {
         let (mut client, served, _, read) = start();
         let request = b"POST /early HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n";
         ask(&mut client, request).await;
@@ -361,17 +363,17 @@ mod tests {
         }
         read.notified().await;
         let read = Instant::now();
-        assert_eq!(why(served).await, Some(Why::Idle));
+        assert_eq!(why(served).await, Some(EndReason::Idle));
         assert_eq!(read.elapsed().as_secs(), IDLE.as_secs());
     }
 
     // ===== HTTP/2 =====
 
     #[tokio::test(start_paused = true)]
-    async fn half_the_headers_of_http2_do_not_stay() {
+    async fn an_http2_client_with_incomplete_headers_is_disconnected() {
         let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-        // A frame of 100 bytes, of which one comes; and whole ones that are to be continued.
+        // A frame of 100 bytes of which one arrives, and complete headers without `END_HEADERS`.
         let half = [0, 0, 100, 1, 4, 0, 0, 0, 1, 0x82];
         let unfinished = [0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82];
         for parts in [
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_of_http2_that_answers_is_kept_until_it_has_been_idle_for_long() {
+    async fn an_http2_client_that_answers_pings_stays_until_the_idle_limit() {
         let (client, served, _, _) = start();
         let (mut sender, connection) =
             conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
@@ -402,62 +404,62 @@ mod tests {
         let response = sender.send_request(request).await.unwrap();
         assert_eq!(response.version(), Version::HTTP_2);
         response.into_body().collect().await.unwrap();
-        assert_eq!(why(served).await, Some(Why::Idle));
+        assert_eq!(why(served).await, Some(EndReason::Idle));
         assert_eq!(started.elapsed().as_secs(), (NOT_YET_IDLE + IDLE).as_secs());
     }
 
-    // ===== The end =====
+    // ===== Shutdown =====
 
     #[tokio::test(start_paused = true)]
-    async fn when_the_program_ends_nobody_waits_for_who_has_not_asked() {
+    async fn shutdown_does_not_wait_for_clients_without_a_request() {
         for begin in [&b""[..], b"PRI * HTTP/2.0\r\n", &REQUEST[..20]] {
             let (mut client, served, activity, _) = start();
             client.write_all(begin).await.unwrap();
             sleep(Duration::from_secs(2)).await;
-            let told = Instant::now();
-            activity.tell_to_end(Why::Stop);
+            let requested = Instant::now();
+            activity.request_end(EndReason::Stop);
             drop(served.await.unwrap());
-            assert!(told.elapsed() <= GRACE, "{begin:?}: {:?}", told.elapsed());
+            assert!(requested.elapsed() <= GRACE, "{begin:?}: {:?}", requested.elapsed());
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_under_way_is_answered_before_the_end() {
+    async fn a_request_in_progress_is_answered_before_shutdown() {
         let (mut client, served, activity, slow) = start();
         client.write_all(b"GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         sleep(Duration::from_secs(1)).await;
-        activity.tell_to_end(Why::Stop);
+        activity.request_end(EndReason::Stop);
         sleep(IDLE).await;
         slow.notify_one();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert!(answer.starts_with(ANSWER) && answer.ends_with(b"ok"));
-        assert_eq!(why(served).await, Some(Why::Stop));
+        assert_eq!(why(served).await, Some(EndReason::Stop));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_still_being_taken_is_whole_before_the_end() {
+    async fn a_response_that_the_client_still_reads_is_completed_before_shutdown() {
         let (mut client, served, activity, _) = start();
         client.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         sleep(Duration::from_secs(1)).await;
-        activity.tell_to_end(Why::Stop);
+        activity.request_end(EndReason::Stop);
         sleep(IDLE).await;
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert!(answer.len() > 1024 * 1024, "{}", answer.len());
-        assert_eq!(why(served).await, Some(Why::Stop));
+        assert_eq!(why(served).await, Some(EndReason::Stop));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_makes_room_does_so_at_once() {
+    async fn a_connection_that_makes_room_closes_at_once() {
         for begin in [&b""[..], &REQUEST[..20]] {
             let (mut client, served, activity, _) = start();
             client.write_all(begin).await.unwrap();
             sleep(Duration::from_secs(2)).await;
-            let told = Instant::now();
-            activity.tell_to_end(Why::Full);
+            let requested = Instant::now();
+            activity.request_end(EndReason::Full);
             drop(served.await.unwrap());
-            assert_eq!(told.elapsed(), Duration::ZERO, "{begin:?}");
+            assert_eq!(requested.elapsed(), Duration::ZERO, "{begin:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! All connections of the clients: how many there may be, and their end.
+//! The list of the clients' connections, with a limit on their number.
 
 use std::{
     collections::HashMap,
@@ -11,14 +11,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::activity::{Activity, Limits, Why};
+use crate::activity::{Activity, EndReason, Limits};
 
-/// How long a connection is left alone from its beginning or its last request: the next one is
-/// perhaps on its way.
-const LEFT_ALONE: Duration = Duration::from_millis(500);
+/// How long a connection must have been quiet before it makes room for another one: its next
+/// request may be on its way.
+const MIN_QUIET: Duration = Duration::from_millis(500);
 
-/// How long to wait for room before another connection is looked for that could make it.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long to wait for room before looking for another connection that could make it.
+const RECHECK: Duration = Duration::from_millis(50);
 
 pub(crate) struct Connections {
     max: u32,
@@ -33,10 +33,10 @@ struct Open {
     activities: HashMap<u64, Arc<Activity>>,
 }
 
-/// Room for one more.
+/// A permit for one more connection.
 pub(crate) type Room = OwnedSemaphorePermit;
 
-/// A connection in the list, until it is dropped.
+/// A connection in the list. It leaves the list when it is dropped.
 pub(crate) struct Listed {
     pub(crate) activity: Arc<Activity>,
     number: u64,
@@ -53,27 +53,27 @@ impl Connections {
         Self { max, limits, room, open: Mutex::default() }
     }
 
-    /// Waits for room. Where there is none, a connection on which nothing is under way makes it.
+    /// Waits for room. If there is none, asks quiet connections to end.
     pub(crate) async fn room(&self) -> Room {
         loop {
             if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
                 return room;
             }
             self.make_room();
-            let room = timeout(LOOK_AGAIN, Arc::clone(&self.room).acquire_owned()).await;
+            let room = timeout(RECHECK, Arc::clone(&self.room).acquire_owned()).await;
             if let Ok(room) = room {
                 return room.expect("the semaphore is never closed");
             }
         }
     }
 
-    /// Ends the connection that is needed least, if there is one that nobody uses.
+    /// Ends the quiet connection with the lowest rank, if there is one.
     pub(crate) fn make_room(&self) {
         let (open, now) = (self.open(), Instant::now());
         let ranks = open.activities.values().filter_map(|one| Some((one.rank()?, one)));
-        let ranks = ranks.filter(|((_, since), _)| now - *since >= LEFT_ALONE);
+        let ranks = ranks.filter(|((_, since), _)| now - *since >= MIN_QUIET);
         if let Some((_, least)) = ranks.min_by_key(|(rank, _)| *rank) {
-            least.tell_to_end(Why::Full);
+            least.request_end(EndReason::Full);
         }
     }
 
@@ -88,13 +88,13 @@ impl Connections {
         Listed { activity, number, connections: Arc::clone(self), _room: room }
     }
 
-    /// Ends every connection as soon as nothing is under way on it, and waits for that. No other
-    /// may be added any more.
+    /// Ends each connection as soon as it has no request in progress, and waits until all are gone.
+    /// The caller must add no more connections.
     pub(crate) async fn end(&self) {
         for activity in self.open().activities.values() {
-            activity.tell_to_end(Why::Stop);
+            activity.request_end(EndReason::Stop);
         }
-        // All room is free once they are gone.
+        // All permits are free once the connections are gone.
         drop(self.room.acquire_many(self.max).await);
     }
 
@@ -123,49 +123,49 @@ mod tests {
         connections.add(connections.room().await)
     }
 
-    fn is_told(listed: &Listed) -> bool {
+    fn is_ending(listed: &Listed) -> bool {
         listed.activity.rank().is_none()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_never_asked_makes_room_before_who_is_idle() {
+    async fn a_connection_without_a_request_makes_room_before_an_idle_one() {
         let connections = Arc::new(Connections::new(3, LIMITS));
         let idle = add(&connections).await;
         drop(idle.activity.begin());
         let busy = add(&connections).await;
-        let under_way = busy.activity.begin();
-        advance(LEFT_ALONE).await;
+        let in_progress = busy.activity.begin();
+        advance(MIN_QUIET).await;
         let silent = add(&connections).await;
-        advance(LEFT_ALONE).await;
+        advance(MIN_QUIET).await;
         connections.make_room();
-        assert!(is_told(&silent) && !is_told(&idle));
+        assert!(is_ending(&silent) && !is_ending(&idle));
         connections.make_room();
-        assert!(is_told(&idle));
+        assert!(is_ending(&idle));
         connections.make_room();
         assert!(busy.activity.end().is_none());
-        drop(under_way);
-        advance(LEFT_ALONE).await;
+        drop(in_progress);
+        advance(MIN_QUIET).await;
         connections.make_room();
-        assert!(is_told(&busy));
+        assert!(is_ending(&busy));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_just_come_or_just_asked_is_left_alone() {
+    async fn a_new_or_recently_used_connection_does_not_make_room() {
         let connections = Arc::new(Connections::new(2, LIMITS));
         let one = add(&connections).await;
         connections.make_room();
-        assert!(!is_told(&one));
-        advance(LEFT_ALONE).await;
+        assert!(!is_ending(&one));
+        advance(MIN_QUIET).await;
         drop(one.activity.begin());
         connections.make_room();
-        assert!(!is_told(&one));
-        advance(LEFT_ALONE).await;
+        assert!(!is_ending(&one));
+        advance(MIN_QUIET).await;
         connections.make_room();
-        assert!(is_told(&one));
+        assert!(is_ending(&one));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_quiet_for_longest_makes_room() {
+    async fn the_connection_that_was_quiet_for_longest_makes_room() {
         let connections = Arc::new(Connections::new(2, LIMITS));
         let (first, second) = (add(&connections).await, add(&connections).await);
         drop(first.activity.begin());
@@ -173,30 +173,30 @@ mod tests {
         drop(second.activity.begin());
         advance(Duration::from_secs(1)).await;
         connections.make_room();
-        assert!(is_told(&first) && !is_told(&second));
+        assert!(is_ending(&first) && !is_ending(&second));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn room_is_waited_for_where_all_is_under_way() {
+    async fn a_new_connection_waits_while_all_others_are_busy() {
         let connections = Arc::new(Connections::new(1, LIMITS));
         let busy = add(&connections).await;
-        let under_way = busy.activity.begin();
+        let in_progress = busy.activity.begin();
         let waiting = tokio::spawn({
             let connections = Arc::clone(&connections);
             async move { connections.room().await }
         });
         tokio::time::sleep(Duration::from_secs(3600)).await;
         assert!(!waiting.is_finished() && busy.activity.end().is_none());
-        // It is told once it has been quiet for a while.
-        drop(under_way);
-        tokio::time::sleep(LEFT_ALONE + LOOK_AGAIN).await;
-        assert!(is_told(&busy));
+        // It is asked to end once it has been quiet long enough.
+        drop(in_progress);
+        tokio::time::sleep(MIN_QUIET + RECHECK).await;
+        assert!(is_ending(&busy));
         drop(busy);
         drop(waiting.await.unwrap());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_is_when_the_last_is_gone() {
+    async fn shutdown_ends_with_the_last_connection() {
         let connections = Arc::new(Connections::new(2, LIMITS));
         let one = add(&connections).await;
         let ended = tokio::spawn({
@@ -204,7 +204,7 @@ mod tests {
             async move { connections.end().await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(is_told(&one) && !ended.is_finished());
+        assert!(is_ending(&one) && !ended.is_finished());
         drop(one);
         ended.await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Connecting to an upstream.
+//! Connects to upstreams.
 
 use std::{
     future::Future,
@@ -15,8 +15,8 @@ use tokio::{net::TcpStream, time::timeout};
 use tower::Service;
 use tower_bearer::BoxError;
 
-/// Over TLS if the URI says so, within a time for all of it: a limit of TCP alone would wait for
-/// ever for a TLS that never begins.
+/// Connects over TLS if the URI is https. The limit covers TCP and TLS together: a limit on TCP
+/// alone would never end a TLS handshake that gets no answer.
 #[derive(Clone)]
 pub(crate) struct Connector {
     inner: HttpsConnector<HttpConnector>,
@@ -28,7 +28,7 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        // A share for each address of a name, so that one that is dead leaves time for the others.
+        // Each address of a name gets a share, so that a dead address leaves time for the others.
         tcp.set_connect_timeout(Some(limit));
         let tls = HttpsConnectorBuilder::new().with_native_roots()?.https_or_http();
         Ok(Self { inner: tls.enable_http1().enable_http2().wrap_connector(tcp), limit })

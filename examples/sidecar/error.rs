@@ -1,8 +1,8 @@
-//! What is said of an error, in one line.
+//! The text of an error, in one line.
 
 use std::error::Error;
 
-/// The error and what caused it.
+/// The error and its causes.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();

@@ -1,4 +1,4 @@
-//! One request, from the client to the upstream, and its response back.
+//! Forwards one request to its upstream, and the response back to the client.
 
 use std::{
     error::Error,
@@ -24,7 +24,7 @@ use crate::{
     budget::Budget,
     challenge,
     config::Replay,
-    connection::Asked,
+    connection::RequestBody,
     connector::Connector,
     error::explain,
     headers,
@@ -33,20 +33,20 @@ use crate::{
     upstream::Upstream,
 };
 
-/// What a client needs who has come without a user's token.
+/// The challenge for a client that sends no user's token.
 const CHALLENGE: &str = "Bearer";
 
 pub(crate) struct Forwarder {
     client: Client<Connector, Body>,
     replay: Replay,
     budget: Budget,
-    /// Without tokens, to measure what they cost.
+    /// Whether to forward without tokens, to measure what they cost.
     bare: bool,
 }
 
 impl Forwarder {
-    /// `connect` is how long connecting may take. How long an answer may take is for the client
-    /// to say.
+    /// `connect` limits the time for connecting. Nothing limits the time for a response: that is up
+    /// to the client.
     pub(crate) fn new(replay: Replay, connect: Duration, bare: bool) -> io::Result<Self> {
         let connector = Connector::new(connect)?;
         let mut client = Client::builder(TokioExecutor::new());
@@ -54,22 +54,22 @@ impl Forwarder {
         Ok(Self { client, replay, budget: Budget::new(replay.total), bare })
     }
 
-    /// How many bytes are kept for replays at most, at the moment.
+    /// The number of bytes that are reserved for replays at the moment.
     pub(crate) fn kept(&self) -> usize {
         (self.replay.total as usize).saturating_sub(self.budget.free())
     }
 
-    /// Forwards to the first upstream that wants the path.
+    /// Forwards to the first upstream that accepts the path.
     pub(crate) async fn forward(
         &self,
         upstreams: &[Arc<Upstream>],
-        request: Request<Asked>,
+        request: Request<RequestBody>,
     ) -> Response<Body> {
         let started = Instant::now();
-        let wants = |upstream: &Arc<Upstream>| {
+        let accepts = |upstream: &Arc<Upstream>| {
             upstream.target(request.uri()).map(|target| (Arc::clone(upstream), target))
         };
-        let Some((upstream, target)) = upstreams.iter().find_map(wants) else {
+        let Some((upstream, target)) = upstreams.iter().find_map(accepts) else {
             return Refusal(StatusCode::NOT_FOUND, "no upstream has this path").into();
         };
         let response = match upstream.key(request.headers()) {
@@ -88,11 +88,11 @@ impl Forwarder {
         response
     }
 
-    /// With the token of that key, if it is one on behalf of a user.
+    /// Forwards with the token of `key`, if the upstream acts on behalf of users.
     async fn forward_to(
         &self,
         upstream: &Upstream,
-        mut request: Request<Asked>,
+        mut request: Request<RequestBody>,
         key: Option<TokenKey>,
     ) -> Response<Body> {
         if let Some(key) = &key {
@@ -100,10 +100,10 @@ impl Forwarder {
         }
         match self.send(upstream, request).await {
             Ok(response) if headers::has_unknown_coding(response.headers()) => {
-                broken(upstream, "its answer is in a transfer coding that is not understood")
+                broken(upstream, "its response has an unsupported transfer coding")
             }
             Ok(mut response) => {
-                headers::end_of_hop(response.headers_mut());
+                headers::remove_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::default();
                 response.map(Body::new)
             }
@@ -111,11 +111,11 @@ impl Forwarder {
         }
     }
 
-    /// With as much kept for a replay as the body needs, if there is room.
+    /// Sends the request, and keeps its body for a replay if the budget has room.
     async fn send(
         &self,
         upstream: &Upstream,
-        request: Request<Asked>,
+        request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, BoxError> {
         if self.bare {
             return Ok(self.client.request(request.map(Body::new)).await?);
@@ -128,14 +128,14 @@ impl Forwarder {
         replay::send(upstream.stack(&self.client), request, kept).await
     }
 
-    /// Reserves what may have to be kept of a body; `None` if that is too much.
+    /// Reserves memory for a body; `None` if the body is too large or the budget has no room.
     fn keep(&self, body: &impl HttpBody) -> Option<Kept> {
         let limit = self.limit(body)?;
         let reservation = self.budget.reserve(limit)?;
         Some(Kept::new(limit as usize, reservation))
     }
 
-    /// How much may have to be kept of a body; `None` if it is too large anyway.
+    /// How many bytes of a body a replay may need; `None` if the body is too large.
     fn limit(&self, body: &impl HttpBody) -> Option<u32> {
         let hint = body.size_hint();
         let most = hint.upper().unwrap_or(u64::MAX).min(self.replay.per_request.into());
@@ -143,9 +143,13 @@ impl Forwarder {
     }
 }
 
-fn outbound(request: Request<Asked>, target: Uri, upstream: &Upstream) -> Request<Asked> {
+fn outbound(
+    request: Request<RequestBody>,
+    target: Uri,
+    upstream: &Upstream,
+) -> Request<RequestBody> {
     let (mut parts, body) = request.into_parts();
-    headers::onward(&mut parts.headers, upstream.header.name());
+    headers::prepare_for_upstream(&mut parts.headers, upstream.header.name());
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         headers::announce_chunks(&mut parts.headers);
     }
@@ -177,7 +181,7 @@ fn failed(
     response
 }
 
-/// The client has to come with a bearer token of its user's, or with another one (RFC 6750 §3).
+/// Asks the client for a bearer token of its user, or for another one (RFC 6750 §3).
 fn unauthorized(challenge: &str, problem: &str) -> Response<Body> {
     let mut response = answer(StatusCode::UNAUTHORIZED, format!("sidecar: {problem}"));
     if let Ok(challenge) = HeaderValue::try_from(challenge) {

@@ -1,5 +1,5 @@
-//! Header fields that are meant for one hop (RFC 9110 §7.6.1), and those that differ between the
-//! versions of HTTP on either side.
+//! Header fields that are meant for one hop (RFC 9110 §7.6.1), and fields that differ between
+//! versions of HTTP.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -14,62 +14,64 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
-/// What goes to the upstream. `Host` is written anew from the URI. The client's own
-/// `Authorization` is not meant for the upstream, and the header `of_token` makes room for the token.
-pub(crate) fn onward(headers: &mut HeaderMap, of_token: &HeaderName) {
+/// Prepares the header fields of a request for the upstream. The HTTP client writes `Host` from the
+/// URI. `Authorization` from the client is not meant for the upstream, and the token takes the
+/// place of `token_header`.
+pub(crate) fn prepare_for_upstream(headers: &mut HeaderMap, token_header: &HeaderName) {
     let takes_trailers = headers.get_all(TE).iter().any(|value| {
         let codings = value.to_str().unwrap_or_default().split(',');
         codings.map(str::trim).any(|coding| coding.eq_ignore_ascii_case("trailers"))
     });
-    end_of_hop(headers);
+    remove_hop_by_hop(headers);
     headers.remove(HOST);
     headers.remove(AUTHORIZATION);
-    headers.remove(of_token);
-    // A gateway has to (§7.6.3); trailers are passed on, so their announcement may be too.
+    headers.remove(token_header);
+    // §7.6.3 requires it of a gateway.
     headers.append(VIA, HeaderValue::from_static("1.1 sidecar"));
+    // The sidecar forwards trailers, so the upstream may send them.
     if takes_trailers {
         headers.insert(TE, TRAILERS);
     }
     join_cookies(headers);
 }
 
-/// Announces a body of unknown length. The client leaves the body of a `GET` or a `HEAD` away over
-/// HTTP/1 unless this says that there is one; over HTTP/2 it leaves this field away.
+/// Announces a body of unknown length. Without this field the HTTP client drops the body of a `GET`
+/// or a `HEAD` over HTTP/1. Over HTTP/2 it drops the field.
 pub(crate) fn announce_chunks(headers: &mut HeaderMap) {
     headers.insert(TRANSFER_ENCODING, CHUNKED);
 }
 
-/// Whether the message is in a transfer coding that nobody here takes off. It is meant for one
-/// hop, so that the next one would take the coded body for the body (RFC 9112 §6.1).
+/// Whether the message has a transfer coding that the sidecar does not decode. A transfer coding is
+/// for one hop: the next hop would take the coded body for the body itself (RFC 9112 §6.1).
 pub(crate) fn has_unknown_coding(headers: &HeaderMap) -> bool {
     let mut is_chunked = false;
     headers.get_all(TRANSFER_ENCODING).iter().any(|value| {
         let Ok(codings) = value.to_str() else { return true };
         codings.split(',').map(str::trim).any(|coding| match coding.to_ascii_lowercase().as_str() {
-            // Once: only the outermost is taken off.
+            // Only once: hyper decodes only the outermost coding.
             "chunked" => std::mem::replace(&mut is_chunked, true),
-            // No coding at all, in older standards.
+            // Older standards use these for no coding.
             "" | "identity" => false,
             _ => true,
         })
     })
 }
 
-/// HTTP/2 may split the field into one for each cookie; no other version knows that
-/// (RFC 9113 §8.2.3).
+/// Joins the cookie fields into one. HTTP/2 may send a field for each cookie, other versions may
+/// not (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() < 2 {
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() < 2 {
         return;
     }
-    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
-    let mut joined = joined.expect("what was in header values can be in one");
+    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
+    let mut joined = joined.expect("the parts are valid header values");
     joined.set_sensitive(headers.get_all(COOKIE).iter().any(HeaderValue::is_sensitive));
     headers.insert(COOKIE, joined);
 }
 
-/// What goes back to the client, or is common to both ways.
-pub(crate) fn end_of_hop(headers: &mut HeaderMap) {
+/// Removes the fields that are meant for one hop. Requests and responses both need this.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_for_one_hop_stay_and_the_others_go_on() {
+    fn fields_for_one_hop_are_removed_and_the_others_are_forwarded() {
         let mut headers = map(&[
             ("connection", "close, X-Secret-Hop"),
             ("x-secret-hop", "1"),
@@ -119,7 +121,7 @@ mod tests {
             ("trailer", "x-sum"),
             ("via", "1.0 fred"),
         ]);
-        onward(&mut headers, &AUTHORIZATION);
+        prepare_for_upstream(&mut headers, &AUTHORIZATION);
         let expected = map(&[
             ("te", "trailers"),
             ("accept", "*/*"),
@@ -129,11 +131,12 @@ mod tests {
         ]);
         assert_eq!(headers, expected);
     }
+
     #[test]
-    fn crumbs_of_cookies_are_joined() {
+    fn several_cookie_fields_are_joined() {
         let mut headers = map(&[("cookie", "a=1"), ("x", "1"), ("cookie", "b=2; c=3")]);
         headers.append(COOKIE, HeaderValue::from_bytes(b"d=\xff").unwrap());
-        onward(&mut headers, &AUTHORIZATION);
+        prepare_for_upstream(&mut headers, &AUTHORIZATION);
         let cookies: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(cookies, [b"a=1; b=2; c=3; d=\xff"]);
         assert!(!headers[COOKIE].is_sensitive());
@@ -141,12 +144,12 @@ mod tests {
         let mut secret = HeaderValue::from_static("e=5");
         secret.set_sensitive(true);
         headers.append(COOKIE, secret);
-        onward(&mut headers, &AUTHORIZATION);
+        prepare_for_upstream(&mut headers, &AUTHORIZATION);
         assert!(headers[COOKIE].is_sensitive());
     }
 
     #[test]
-    fn one_chunked_is_understood_and_no_other_coding() {
+    fn a_single_chunked_is_the_only_known_coding() {
         for lines in [&[][..], &["chunked"], &["Chunked"], &[" , chunked ,"], &["identity"]] {
             assert!(!has_unknown_coding(&codings(lines)), "{lines:?}");
         }

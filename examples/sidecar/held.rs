@@ -1,4 +1,4 @@
-//! A request's body on its way, and the part of the budget for what is kept of it.
+//! A request's body, and the part of the replay budget that it uses.
 
 use std::{
     pin::Pin,
@@ -15,28 +15,28 @@ use http_body::{Frame, SizeHint};
 
 use crate::budget::Reservation;
 
-/// What is reserved for one request, as long as something may be kept of its body. Two have a
-/// share in it: what the layer keeps, until the request has an answer, and the body that is sent
-/// again, until all that was kept has passed.
+/// The reservation for one request, while the layer may keep a part of its body. Two owners share
+/// it: the request in the layer, until its response arrives, and the replayed body, until all kept
+/// bytes have passed.
 pub(crate) struct Kept {
     limit: usize,
     reservation: Reservation,
-    /// How many bytes of the body have passed the first time.
+    /// How many bytes of the body passed in the first attempt.
     recorded: AtomicUsize,
     is_replay: AtomicBool,
 }
 
-/// The body that the client is handed, the first time or the second.
+/// The body that the HTTP client sends, in the first attempt or the replay.
 pub(crate) struct Held<B> {
     body: B,
     role: Role,
 }
 
 enum Role {
-    /// So many more bytes may be kept of what passes. Of an answered request nothing is, even if
-    /// its body goes on.
+    /// The first attempt: the layer may keep `room` more bytes. Once the request is answered the
+    /// layer keeps none, even if the body continues; `kept` is then dead.
     Recorded { room: usize, kept: Weak<Kept> },
-    /// So many of the bytes to come were kept.
+    /// The replay: the layer had kept the next `left` bytes.
     Replayed { left: usize, kept: Option<Arc<Kept>> },
 }
 
@@ -56,7 +56,7 @@ impl Kept {
         self.limit
     }
 
-    /// The request's body, and then its replay.
+    /// Wraps the body of the first attempt, and in the second call that of the replay.
     pub(crate) fn hold<B>(self: &Arc<Self>, body: B) -> Held<B> {
         let role = if self.is_replay.swap(true, Relaxed) {
             let left = self.recorded.load(Relaxed);
@@ -90,7 +90,7 @@ impl Role {
         }
     }
 
-    /// A body that breaks is not sent again.
+    /// The layer does not replay a body that breaks.
     fn broke(&mut self) {
         if let Self::Recorded { kept, .. } = self {
             kept.upgrade().into_iter().for_each(|kept| kept.reservation.release());
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::budget::Budget;
 
-    /// 10 bytes of 100 are reserved.
+    /// A budget of 100 bytes, 10 of which are reserved.
     fn reserved() -> (Budget, Arc<Kept>) {
         let budget = Budget::new(100);
         let reservation = budget.reserve(10).unwrap();
@@ -153,20 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_charged_until_the_answer_and_no_longer() {
+    fn a_kept_body_is_charged_until_the_response() {
         let (budget, kept) = reserved();
         let mut body = kept.hold(pieces(&["12345", "67890", ""]));
         next(&mut body);
         next(&mut body);
         assert_eq!(budget.free(), 90);
-        // The layer lets go of its share when there is an answer; the body goes on.
+        // The layer drops its share when the response arrives. The body continues.
         drop(kept);
         assert_eq!(budget.free(), 100);
         next(&mut body);
     }
 
     #[test]
-    fn past_the_limit_or_an_error_nothing_is_charged() {
+    fn a_body_past_the_limit_or_with_an_error_is_not_charged() {
         for body in [&["1234567890", "1"][..], &["1", "broken"]] {
             let (budget, kept) = reserved();
             let mut body = kept.hold(pieces(body));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_is_charged_until_what_was_kept_has_passed() {
+    fn a_replay_is_charged_until_all_kept_bytes_have_passed() {
         let (budget, kept) = reserved();
         let mut first = kept.hold(pieces(&["123", "45", "6"]));
         next(&mut first);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_of_which_nothing_was_kept_is_not_charged_and_one_that_is_dropped_neither() {
+    fn an_empty_or_dropped_replay_is_not_charged() {
         let (budget, kept) = reserved();
         drop(kept.hold(pieces(&["123"])));
         let replay = kept.hold(pieces(&["123"]));

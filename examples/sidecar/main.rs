@@ -1,80 +1,84 @@
-//! A reverse proxy on this machine that puts the token on: for programs in any language.
+//! A reverse proxy on this machine that adds the token to each request, for programs in any
+//! language.
 //!
 //! ```text
 //! cargo run --example sidecar --features command,metrics,redis,serde -- --config sidecar.toml
 //! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
 //! ```
 //!
-//! `sidecar.example.toml` beside this file documents what the configuration can say.
+//! `sidecar.example.toml` beside this file documents every setting.
 //!
 //! # What it does with a request
 //!
-//! - The path's first part, or the port, says which upstream it is for, and that alone: never
-//!   a `Host` or an absolute URI. A request that names another host than the loopback, the
-//!   address that it came in by, or one of `hosts`, is refused with 421, and one that a browser
-//!   sends for a page of another origin (`Origin`, `Sec-Fetch-Site`) with 403.
-//! - `Authorization` is replaced. Many clients insist on sending one, and whatever they send is
-//!   not meant for the upstream.
-//! - Method, query, header fields, bodies and trailers go on as they are, both ways and as they
-//!   come; fields for one hop are taken out (RFC 9110 §7.6.1). `TRACE`, `CONNECT` and upgrades
-//!   are not forwarded.
-//! - After a 401 it is sent again, once, with a new token, if its body is within
-//!   `replay.per_request` bytes and there is room in `replay.total`. If not, it is sent all the
-//!   same, and the 401 is the answer.
-//! - Whoever hangs up, on either side, hangs up on the other.
+//! - The first part of the path, or the port, selects the upstream. A `Host` field or an absolute
+//!   URI never does. The sidecar's own names are those of the loopback, the address that the client
+//!   connected to, and the names in `hosts`. If a request names any other host, the sidecar refuses
+//!   it with 421. If a browser sends it for a page of another origin (`Origin`, `Sec-Fetch-Site`),
+//!   the sidecar refuses it with 403.
+//! - It replaces `Authorization`. Many clients insist on sending one, and theirs is not meant for
+//!   the upstream.
+//! - It forwards method, query, header fields, bodies and trailers unchanged, and streams in both
+//!   directions. It removes the fields for one hop (RFC 9110 §7.6.1). It does not forward `TRACE`,
+//!   `CONNECT` or upgrades.
+//! - After a 401 it sends the request again, once, with a new token, if the body has at most
+//!   `replay.per_request` bytes and `replay.total` has room for it. If not, the client gets the
+//!   401.
+//! - If the client or the upstream disconnects, the sidecar closes the other side too.
 //!
 //! | answer | why |
 //! | --- | --- |
-//! | 400, 403, 405, 421, 501 | the request cannot be forwarded |
-//! | 401, with `WWW-Authenticate` and a text of the sidecar's | there is no user's token, or it is no good: see below |
+//! | 400, 403, 405, 421, 501 | the sidecar does not forward such a request |
+//! | 401, with `WWW-Authenticate` and a text of the sidecar | the user's token is missing or invalid: see below |
 //! | 404 | no upstream has this path |
-//! | 502 | the upstream cannot be reached, or broke off |
-//! | 503 | no token can be had; `Retry-After` says when to ask again, if that is known |
+//! | 502 | the sidecar cannot reach the upstream, or the upstream broke the connection |
+//! | 503 | there is no token; `Retry-After` says when to ask again, if the sidecar knows |
 //!
 //! # On behalf of users
 //!
-//! An upstream with `on_behalf_of = true` gets a token of the user's: the bearer token of each
-//! request is exchanged for it (`token_exchange`, or Microsoft Entra's on-behalf-of flow), and is
-//! itself never forwarded. Each user's token is kept, refreshed and renewed by itself. A request
-//! without exactly one bearer token is answered with 401: nothing is fetched and nothing sent. It
-//! never gets the program's own token, because such a source has none. If the token service
-//! refuses the user's token, or wants the user to log in again, the challenge of the 401 says so
-//! (`invalid_token`, `insufficient_claims` with `claims`).
+//! For an upstream with `on_behalf_of = true` the sidecar exchanges the bearer token of each
+//! request for a token of that user (`token_exchange`, or Microsoft Entra's on-behalf-of flow). It
+//! never forwards the incoming token. It keeps, refreshes and renews each user's token separately.
+//! If a request does not have exactly one bearer token, the sidecar answers 401, and neither
+//! fetches nor sends anything. It never uses the program's own token instead, because such a source
+//! has none. If the token service refuses the user's token, or requires the user to log in again,
+//! the challenge of the 401 says so (`invalid_token`, `insufficient_claims` with `claims`).
 //!
-//! The sidecar does not validate the user's token. The token service does, each time that it
-//! exchanges it. In between, whoever sends the same token is served with what came of it, though
-//! not past the end of a JWT. So let those connect alone who may; also because each token that was
-//! never seen before costs an exchange.
+//! The sidecar does not validate the user's token. The token service does, at each exchange. Until
+//! the next exchange the sidecar serves every request that carries the same token, but never past
+//! the expiry of a JWT. So limit who can connect. Each token that the sidecar has not seen before
+//! also costs an exchange.
 //!
 //! # Several sidecars
 //!
-//! Sidecars with the same `store`, a directory of this host or a Redis server, share what their
-//! sources of the same name fetch: one of them fetches for all, and a refresh token that the token
-//! service rotates is in the store. While the store is away each fetches for itself.
+//! Sidecars with the same `store`, a directory of this host or a Redis server, share the tokens of
+//! sources that have the same name: one sidecar fetches for all. The store also keeps a refresh
+//! token that the token service rotates. While the store is unavailable, each sidecar fetches for
+//! itself.
 //!
 //! # Connections
 //!
-//! There is a limit to their number, to the time that headers take and to the time between
-//! requests (`connections`). Where there is no room for another, one on which nothing has been under
-//! way for half a second makes it; if there is none, whoever connects waits. HTTP/2 is spoken
-//! with whoever begins with its preface; `PING` finds clients that do not answer.
+//! `connections` limits the number of connections, the time that the headers of a request may take,
+//! and the time between requests. When there are too many connections, the sidecar closes one that
+//! has had no request for half a second. If there is none, new clients wait. The sidecar speaks
+//! HTTP/2 with a client that begins with its preface. It sends `PING` to find clients that no
+//! longer respond.
 //!
 //! # Pages
 //!
-//! `/healthz` answers as long as the program runs, `/readyz` with 200 if there is a usable token
-//! for every upstream and else with 503 and why (an upstream on behalf of users needs none),
-//! `/metrics` for Prometheus. `dashboard.json` beside this file shows the numbers in Grafana.
+//! `/healthz` answers as long as the program runs. `/readyz` answers 200 if there is a usable token
+//! for every upstream, and otherwise 503 with the reason; an upstream on behalf of users needs
+//! none. `/metrics` is for Prometheus, and `dashboard.json` beside this file shows the numbers in
+//! Grafana.
 //!
-//! The addresses go to the standard output, the log to the standard error. `RUST_LOG` says what is
-//! logged; without it that is `warn,sidecar=info`. There is a warning for each address that other
-//! machines can connect to, since whoever can connect can use the tokens.
+//! The sidecar prints its addresses to standard output and logs to standard error. `RUST_LOG`
+//! filters the log; the default is `warn,sidecar=info`. The sidecar logs a warning for each address
+//! that other machines can connect to, because every client that can connect can use the tokens.
 //!
-//! On `SIGTERM` it accepts no more, gives what is under way `drain_seconds` to end, and exits
-//! with 0; it does not wait for connections on which nothing is under way. The log says when that
-//! begins and when it has ended. `--check` fetches a token from every source, says in a line each
-//! how that went, and exits with 1 if one failed; a source that exchanges the tokens of users is
-//! not tried. A configuration that cannot be is told in one line, with exit code 2, before anything
-//! listens.
+//! On `SIGTERM` the sidecar accepts no more connections, waits up to `drain_seconds` for the
+//! requests in progress, and exits with 0. It does not wait for idle connections. It logs the begin
+//! and the end of that time. `--check` fetches a token from every source, prints one line for each,
+//! and exits with 1 if one failed. It skips sources that exchange the tokens of users. If the
+//! configuration is invalid, the sidecar prints one line and exits with 2, before it listens.
 
 mod activity;
 mod admission;
@@ -108,8 +112,8 @@ use tracing_subscriber::EnvFilter;
 
 use self::{args::Command, config::File, plan::Plan};
 
-/// What is logged if `RUST_LOG` does not say it.
-const LOGGED: &str = "warn,sidecar=info";
+/// The log filter if `RUST_LOG` is not set.
+const DEFAULT_FILTER: &str = "warn,sidecar=info";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -121,7 +125,8 @@ async fn main() -> ExitCode {
         }
         Err(error) => return fail(2, &error),
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
 
     let plan = match File::read(&args.config) {

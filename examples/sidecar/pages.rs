@@ -1,4 +1,4 @@
-//! What the sidecar says of itself.
+//! The sidecar's pages: health, readiness and metrics.
 
 use axum::body::Body;
 use http::{Method, Response, StatusCode};
@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{answer::answer, error::explain, forward::Forwarder, plan::Plan, tokens::Tokens};
 
-/// The page of that name; `None` if there is none.
+/// The page at this path; `None` if there is none.
 pub(crate) fn page(
     (method, path): (&Method, &str),
     plan: &Plan,
@@ -28,8 +28,8 @@ pub(crate) fn page(
     }
 }
 
-/// Ready is who has a usable token for every upstream that does not act on behalf of users. The
-/// errors are the crate's own, which show no secret.
+/// The sidecar is ready if it has a usable token for every upstream that does not act on behalf of
+/// users. The page shows errors of the crate, which contain no secrets.
 fn readiness(plan: &Plan) -> Response<Body> {
     let mut lines = Vec::new();
     for upstream in plan.upstreams() {
@@ -40,7 +40,7 @@ fn readiness(plan: &Plan) -> Response<Body> {
         }
         let why = match status.last_error() {
             Some(error) => explain(error),
-            None => "the first one is being fetched".to_owned(),
+            None => "the first token is being fetched".to_owned(),
         };
         let (name, source) = (&upstream.name, &upstream.source);
         lines.push(format!("{name}: no usable token from `{source}`: {why}"));

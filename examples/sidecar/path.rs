@@ -1,32 +1,33 @@
-//! Which paths could leave the part of the upstream that they were let into.
+//! Finds paths that could leave the part of the upstream that the configuration opens (path
+//! traversal).
 //!
-//! Servers differ in how they read a path: some decode it twice, cut parameters off, take a
-//! backslash for a slash, or accept encodings that UTF-8 forbids. A path is refused if any of
-//! them could read a `.` or `..` segment in it.
+//! Servers differ in how they read a path. Some decode it twice, cut off parameters, take a
+//! backslash for a slash, or accept encodings that UTF-8 forbids. The sidecar refuses a path if any
+//! of them could read a `.` or `..` segment in it.
 
-/// How deep encodings may be nested. Nobody nests them deeper in good faith.
+/// How deep encodings may be nested. No honest client nests them deeper.
 const MAX_DECODINGS: usize = 8;
 
-/// Whether some server could read a segment of the path as `.` or `..`, or would find a control
-/// character in it, where many servers stop reading or leave it out.
-pub(crate) fn climbs(path: &str) -> bool {
+/// Whether some server could read a segment of the path as `.` or `..`, or the path contains a
+/// control character. Many servers stop reading at a control character, or skip it.
+pub(crate) fn is_traversal(path: &str) -> bool {
     if path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'%')) {
         return false;
     }
     let Some(path) = decoded(path.as_bytes()) else { return true };
-    let path: Vec<char> = characters(&path).into_iter().map(plain).collect();
+    let path: Vec<char> = characters(&path).into_iter().map(normalized).collect();
     path.iter().any(|char| char.is_control()) || path.split(|char| *char == '/').any(is_dots)
 }
 
-/// Whether the segment is `.` or `..` to a server that cuts off a parameter, a query, a fragment
-/// or the space around it.
+/// Whether the segment is `.` or `..` for a server that cuts off parameters, a query, a fragment or
+/// surrounding space.
 fn is_dots(segment: &[char]) -> bool {
     let text: String = segment.iter().take_while(|char| !matches!(char, ';' | '?' | '#')).collect();
-    // One character that means two dots.
+    // U+2025 is one character that normalizes to two dots.
     matches!(text.trim(), "." | ".." | "\u{2025}")
 }
 
-/// The bytes once nothing in them is encoded; `None` if that takes too many turns.
+/// The fully decoded bytes; `None` if the encodings are nested too deep.
 fn decoded(path: &[u8]) -> Option<Vec<u8>> {
     let mut path = path.to_vec();
     for _ in 0..=MAX_DECODINGS {
@@ -56,13 +57,13 @@ fn decoded_once(mut path: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// `%2e`
+/// Decodes one byte like `%2e`.
 fn encoded_byte(path: &[u8]) -> Option<(u8, &[u8])> {
     let (digits, tail) = path.strip_prefix(b"%")?.split_at_checked(2)?;
     Some((u8::try_from(hex(digits)?).ok()?, tail))
 }
 
-/// `%u002e`, which was never a standard.
+/// Decodes a character like `%u002e`. No standard has this form, but some servers accept it.
 fn encoded_char(path: &[u8]) -> Option<(char, &[u8])> {
     let path = path.strip_prefix(b"%u").or_else(|| path.strip_prefix(b"%U"))?;
     let (digits, tail) = path.split_at_checked(4)?;
@@ -74,8 +75,8 @@ fn hex(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
 }
 
-/// Reads UTF-8 as a careless server does: also in more bytes than needed, as `C0 AE` for a dot.
-/// A byte that begins nothing stands for itself.
+/// Decodes UTF-8 as a careless server does: it accepts overlong forms, such as `C0 AE` for a dot.
+/// A byte that begins no sequence stands for itself.
 fn characters(mut bytes: &[u8]) -> Vec<char> {
     let mut characters = Vec::with_capacity(bytes.len());
     while let Some((first, tail)) = bytes.split_first() {
@@ -88,7 +89,7 @@ fn characters(mut bytes: &[u8]) -> Vec<char> {
         let code = continued(u32::from(bits), tail, more);
         let code = code.or_else(|| unchecked(bits, tail).filter(|_| matches!(first, 0xc0 | 0xc1)));
         let (code, used) = code.unwrap_or((u32::from(*first), 0));
-        // What is no ASCII by itself is no control character either.
+        // A stray byte that is not ASCII is not a control character either.
         let is_stray = used == 0 && !first.is_ascii();
         let char = char::from_u32(code).filter(|_| !is_stray);
         characters.push(char.unwrap_or(char::REPLACEMENT_CHARACTER));
@@ -97,7 +98,7 @@ fn characters(mut bytes: &[u8]) -> Vec<char> {
     characters
 }
 
-/// The character that begins with those bits and goes on in so many bytes, and their number.
+/// The character that begins with `bits` and continues in the next `more` bytes, and `more`.
 fn continued(bits: u32, tail: &[u8], more: usize) -> Option<(u32, usize)> {
     let code = tail.get(..more)?.iter().try_fold(bits, |code, byte| {
         (byte & 0xc0 == 0x80).then_some(code << 6 | u32::from(byte & 0x3f))
@@ -105,15 +106,15 @@ fn continued(bits: u32, tail: &[u8], more: usize) -> Option<(u32, usize)> {
     Some((code?, more))
 }
 
-/// Some decoders do not even look whether the second byte continues the first: `C0 2E`.
+/// Some decoders do not check that the second byte is a continuation: `C0 2E`.
 fn unchecked(bits: u8, tail: &[u8]) -> Option<(u32, usize)> {
     let byte = (bits << 6) | (tail.first()? & 0x3f);
     matches!(byte, b'.' | b'/' | b'\\').then_some((byte.into(), 1))
 }
 
-/// What a server takes the character for that knows no backslash in a path, or that puts text
-/// into a normal form or into a smaller character set.
-fn plain(char: char) -> char {
+/// The character that a server may read instead, because it treats a backslash as a slash,
+/// normalizes Unicode, or converts to a smaller character set.
+fn normalized(char: char) -> char {
     match char {
         '\\' | '\u{ff0f}' | '\u{ff3c}' | '\u{fe68}' | '\u{2044}' | '\u{2215}' | '\u{2216}' => '/',
         '\u{ff0e}' | '\u{fe52}' | '\u{2024}' => '.',
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_climbs_is_known_in_every_spelling() {
+    fn dot_segments_are_found_in_every_spelling() {
         for path in [
             "/..",
             "/a/../b",
@@ -140,12 +141,12 @@ mod tests {
             "/\\..\\",
             "/%5c..%5C",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
     }
 
     #[test]
-    fn a_segment_that_is_dots_up_to_a_parameter_climbs() {
+    fn dots_before_a_parameter_are_a_traversal() {
         for path in [
             "/..;",
             "/..;/a",
@@ -156,15 +157,15 @@ mod tests {
             "/..%3Bx",
             "/;/..",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
         for path in ["/..%3fx", "/..%23", "/.%3F/a"] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
     }
 
     #[test]
-    fn a_path_that_climbs_once_it_is_decoded_again_climbs() {
+    fn a_traversal_that_is_encoded_several_times_is_found() {
         for path in [
             "/%252e%252e",
             "/%252e%252e%252f",
@@ -177,15 +178,15 @@ mod tests {
             "/%252e%252e%253b",
             "/%c0%252e%252e",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
-        // Deeper than anybody looks.
+        // Nested deeper than the limit.
         let path = format!("/%{}41", "25".repeat(1000));
-        assert!(climbs(&path));
+        assert!(is_traversal(&path));
     }
 
     #[test]
-    fn a_control_character_or_space_hides_no_dots() {
+    fn control_characters_and_spaces_do_not_hide_dots() {
         for path in [
             "/..%00",
             "/..%00.html",
@@ -202,12 +203,12 @@ mod tests {
             "/a%2500",
             "/a%0a",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
     }
 
     #[test]
-    fn a_dot_or_a_slash_in_too_many_bytes_or_of_another_width_climbs() {
+    fn overlong_and_fullwidth_dots_and_slashes_are_found() {
         for path in [
             "/%c0%ae%c0%ae",
             "/%C0%AE./a",
@@ -226,12 +227,12 @@ mod tests {
             "/..%c0%80",
             "/\u{ff0e}\u{ff0e}/a",
         ] {
-            assert!(climbs(path), "{path}");
+            assert!(is_traversal(path), "{path}");
         }
     }
 
     #[test]
-    fn a_harmless_path_does_not_climb() {
+    fn a_harmless_path_is_not_a_traversal() {
         for path in [
             "/",
             "//",
@@ -261,7 +262,7 @@ mod tests {
             "/x:y@z!$&'()*+,=~_-",
             "/%e2%80%a6",
         ] {
-            assert!(!climbs(path), "{path}");
+            assert!(!is_traversal(path), "{path}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the file comes to, once everything in it has been checked.
+//! The checked configuration.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,29 +13,29 @@ use crate::{
 
 const DAY: u64 = 24 * 60 * 60;
 
-/// Unless the configuration says otherwise.
+/// The upper limit of the default.
 const MAX_CONNECTIONS: u64 = 1024;
 
-/// Listeners, token services, secrets.
+/// Files that the process needs for other things: listeners, token services, secrets.
 const OTHER_FILES: u64 = 32;
 
 pub(crate) struct Plan {
     pub(crate) listen: SocketAddr,
     pub(crate) admission: Admission,
     pub(crate) drain: Duration,
-    /// How long connecting to an upstream may take.
+    /// The time limit for connecting to an upstream.
     pub(crate) connect: Duration,
     pub(crate) max_connections: u32,
     pub(crate) limits: Limits,
     pub(crate) replay: Replay,
     pub(crate) sources: BTreeMap<String, Tokens>,
-    /// Those with a path, the longest first.
+    /// The upstreams with a path, the longest path first.
     pub(crate) by_path: Vec<Arc<Upstream>>,
     pub(crate) by_port: Vec<(SocketAddr, Arc<Upstream>)>,
 }
 
 impl Plan {
-    /// Reads every secret once, so that one that is missing is told now and not by a request.
+    /// Reads every secret once, so that a missing one is an error at startup.
     pub(crate) async fn of(file: File, allow_commands: bool) -> Result<Self, String> {
         if file.replay.per_request > file.replay.total {
             return Err("`replay.per_request` is more than `replay.total`".to_owned());
@@ -85,22 +85,22 @@ impl Plan {
         let source = &written.source;
         let tokens = self.sources.get(source).ok_or_else(|| {
             let known: Vec<_> = self.sources.keys().map(|name| format!("`{name}`")).collect();
-            // It may be a token that was put in its place.
-            let is = shown(source).map(|name| format!(" is `{name}`, which")).unwrap_or_default();
-            format!("`source`{is} is none of {}", known.join(", "))
+            // It may be a token that was written in the wrong place.
+            let named = shown(source).map(|name| format!(" `{name}`")).unwrap_or_default();
+            format!("`source`{named} is unknown: use one of {}", known.join(", "))
         })?;
         let upstream = Arc::new(Upstream::new(name, written, tokens.clone())?);
         match (&written.path, written.listen) {
             (Some(path), None) => {
                 if self.by_path.iter().any(|other| other.prefix() == upstream.prefix()) {
-                    return Err(format!("`path` {path:?} is another upstream's already"));
+                    return Err(format!("another upstream has the `path` {path:?} already"));
                 }
                 self.by_path.push(upstream);
             }
             (None, Some(listen)) => {
                 let taken = |other: &SocketAddr| *other == listen && listen.port() != 0;
                 if taken(&self.listen) || self.by_port.iter().any(|(other, _)| taken(other)) {
-                    return Err(format!("`listen` {listen} is taken already"));
+                    return Err(format!("another listener uses `listen` {listen} already"));
                 }
                 self.by_port.push((listen, upstream));
             }
@@ -110,7 +110,7 @@ impl Plan {
     }
 }
 
-/// A limit that is a length of time.
+/// Checks a time limit.
 fn seconds(key: &str, seconds: u64) -> Result<Duration, String> {
     if (1..=DAY).contains(&seconds) {
         Ok(Duration::from_secs(seconds))
@@ -121,19 +121,19 @@ fn seconds(key: &str, seconds: u64) -> Result<Duration, String> {
 
 fn max_connections(written: Option<u32>) -> Result<u32, String> {
     match written {
-        Some(0) => Err("`connections.max` is 0: nobody could connect".to_owned()),
+        Some(0) => Err("`connections.max` is 0: no client could connect".to_owned()),
         Some(max) => Ok(max),
         None => Ok(default_connections(open_files())),
     }
 }
 
-/// Each connection may need another one to an upstream, and some files are for other things.
+/// Each connection may need a second one to an upstream.
 fn default_connections(open_files: u64) -> u32 {
     let connections = (open_files.saturating_sub(OTHER_FILES) / 2).clamp(1, MAX_CONNECTIONS);
     u32::try_from(connections).expect("`MAX_CONNECTIONS` is small")
 }
 
-/// How many files this process may open.
+/// The limit of open files for this process.
 #[cfg(unix)]
 fn open_files() -> u64 {
     use rustix::process::{Resource, getrlimit};
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_leave_files_for_the_upstreams() {
+    fn the_default_leaves_files_for_the_upstreams() {
         for (files, connections) in [(0, 1), (64, 16), (1024, 496), (u64::MAX, 1024)] {
             assert_eq!(default_connections(files), connections, "{files}");
         }

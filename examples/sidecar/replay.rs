@@ -1,4 +1,4 @@
-//! Sending with the token on, and with as much kept of each request as it was granted.
+//! Sends requests through the layer, which keeps as much of each body as was reserved for it.
 
 use std::{
     sync::Arc,
@@ -12,34 +12,34 @@ use hyper_util::client::legacy::{Client, ResponseFuture};
 use tower::{Layer, Service, ServiceExt};
 use tower_bearer::{BearerAuth, BearerAuthLayer, BoxError, BufferBody, ReplayBody, ReplayLimit};
 
-use crate::{connection::Asked, connector::Connector, held::Kept};
+use crate::{connection::RequestBody, connector::Connector, held::Kept};
 
-/// What an upstream's requests go through. It is built once; its clones share the token and the
-/// connections.
-pub(crate) type Stack = BearerAuth<Charged, BufferBody<fn(ReplayBody<Asked>) -> Body>>;
+/// The services that an upstream's requests go through. The clones of one stack share the token and
+/// the connections.
+pub(crate) type Stack = BearerAuth<Charged, BufferBody<fn(ReplayBody<RequestBody>) -> Body>>;
 
-/// The client, with bodies that say how much of the reservation is still needed.
+/// The HTTP client, with bodies that release the reservation when they no longer need it.
 #[derive(Clone)]
 pub(crate) struct Charged {
     client: Client<Connector, Body>,
 }
 
-/// Goes along with a request, and with what the layer keeps of it.
+/// A request's extension: the layer keeps it together with the body.
 #[derive(Clone)]
 struct Reserved(Arc<Kept>);
 
 pub(crate) fn stack(layer: BearerAuthLayer, client: Client<Connector, Body>) -> Stack {
-    // Each request says how much may be kept of it.
+    // Each request has its own limit: see `send`.
     layer.buffer_body(0, Body::new as fn(_) -> _).layer(Charged { client })
 }
 
-/// Sends a request of which so much is kept, or nothing.
+/// Sends a request. The layer keeps as much of it as `kept` allows, or nothing.
 pub(crate) async fn send(
     stack: &Stack,
-    mut request: Request<Asked>,
+    mut request: Request<RequestBody>,
     kept: Option<Kept>,
 ) -> Result<Response<Incoming>, BoxError> {
-    // A request without a body is sent again too, and 0 would say that it is not.
+    // At least 1: the limit 0 would also turn off the replay of a request without a body.
     let limit = ReplayLimit(kept.as_ref().map_or(0, |kept| kept.limit().max(1)));
     request.extensions_mut().insert(limit);
     if let Some(kept) = kept {

@@ -1,4 +1,4 @@
-//! Listening, and coming to an end.
+//! Listens, serves and shuts down.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::{self, Asked},
+    connection::{self, RequestBody},
     connections::{Connections, Listed},
     forward::Forwarder,
     meter, pages,
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// An address that no request can name.
-const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What all connections share.
 struct Sidecar {
@@ -37,41 +37,42 @@ struct Sidecar {
     metrics: PrometheusHandle,
 }
 
-/// What is behind a port: everything with a path, or one upstream.
+/// What a listener serves: all upstreams with a path, or one upstream.
 #[derive(Clone)]
-enum Behind {
+enum Served {
     All,
     One(Arc<Upstream>),
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal stops the program.
 pub(crate) async fn run(plan: Plan, bare: bool) -> Result<(), String> {
     let cannot = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
     let metrics = meter::install()?;
     let forwarder = Forwarder::new(plan.replay, plan.connect, bare)
         .map_err(|error| cannot("the root certificates cannot be read", &error))?;
-    let mut stop = stop_signals().map_err(|error| cannot("no signal can be waited for", &error))?;
+    let mut stop = stop_signals()
+        .map_err(|error| cannot("the signal handlers cannot be installed", &error))?;
 
-    // All of them before the first is announced.
-    let mut doors = vec![(Behind::All, bind(plan.listen).await?)];
+    // Bind all addresses before announcing the first.
+    let mut listeners = vec![(Served::All, bind(plan.listen).await?)];
     for (address, upstream) in &plan.by_port {
-        doors.push((Behind::One(Arc::clone(upstream)), bind(*address).await?));
+        listeners.push((Served::One(Arc::clone(upstream)), bind(*address).await?));
     }
-    // The first tokens are fetched before anybody asks.
+    // Fetch the first tokens before the first request.
     plan.sources.values().for_each(Tokens::keep_warm);
     let drain = plan.drain;
     let connections = Arc::new(Connections::new(plan.max_connections, plan.limits));
     let sidecar = Arc::new(Sidecar { plan, connections, forwarder, metrics });
     let mut loops = JoinSet::new();
-    for (behind, listener) in doors {
-        announce(&behind, &listener)?;
-        loops.spawn(accept(listener, behind, Arc::clone(&sidecar)));
+    for (served, listener) in listeners {
+        announce(&served, &listener)?;
+        loops.spawn(accept(listener, served, Arc::clone(&sidecar)));
     }
     stop.recv().await;
     loops.shutdown().await;
-    tracing::info!(at_most = ?drain, "draining: what is under way may end, nothing more begins");
+    tracing::info!(at_most = ?drain, "draining: no new requests, waiting for those in progress");
     if timeout(drain, sidecar.connections.end()).await.is_err() {
-        tracing::warn!("requests that were still under way have been cut off");
+        tracing::warn!("some requests were still in progress and have been cut off");
     }
     tracing::info!("ended");
     Ok(())
@@ -82,29 +83,32 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     listener.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-fn announce(behind: &Behind, listener: &TcpListener) -> Result<(), String> {
+fn announce(served: &Served, listener: &TcpListener) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    match behind {
-        Behind::All => println!("listening on http://{address}"),
-        Behind::One(upstream) => println!("listening on http://{address} for {}", upstream.name),
+    match served {
+        Served::All => println!("listening on http://{address}"),
+        Served::One(upstream) => println!("listening on http://{address} for {}", upstream.name),
     }
     if !address.ip().to_canonical().is_loopback() {
-        tracing::warn!(%address, "listening beyond this machine: who can connect can use the tokens");
+        tracing::warn!(
+            %address,
+            "listening beyond this machine: every client that can connect can use the tokens"
+        );
     }
     Ok(())
 }
 
-async fn accept(listener: TcpListener, behind: Behind, sidecar: Arc<Sidecar>) {
+async fn accept(listener: TcpListener, served: Served, sidecar: Arc<Sidecar>) {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                // Until there is room, whoever connects waits in the listener's queue.
+                // Until there is room, new clients wait in the listener's queue.
                 let room = sidecar.connections.room().await;
                 let listed = sidecar.connections.add(room);
-                tokio::spawn(talk(connection, listed, behind.clone(), Arc::clone(&sidecar)));
+                tokio::spawn(serve(connection, listed, served.clone(), Arc::clone(&sidecar)));
             }
             Err(error) => {
-                // Most likely there are too many open files.
+                // Probably the process has too many open files.
                 tracing::warn!(%error, "a connection was not accepted");
                 sidecar.connections.make_room();
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -113,13 +117,13 @@ async fn accept(listener: TcpListener, behind: Behind, sidecar: Arc<Sidecar>) {
     }
 }
 
-async fn talk(connection: TcpStream, listed: Listed, behind: Behind, sidecar: Arc<Sidecar>) {
-    let local = connection.local_addr().map_or(NOWHERE, |address| address.ip());
-    // Server-sent events are small, and waited for.
+async fn serve(connection: TcpStream, listed: Listed, served: Served, sidecar: Arc<Sidecar>) {
+    let local = connection.local_addr().map_or(NO_ADDRESS, |address| address.ip());
+    // Server-sent events are small, and clients wait for them.
     drop(connection.set_nodelay(true));
     let answer = move |request| {
-        let (behind, sidecar) = (behind.clone(), Arc::clone(&sidecar));
-        async move { sidecar.answer(&behind, local, request).await }
+        let (served, sidecar) = (served.clone(), Arc::clone(&sidecar));
+        async move { sidecar.answer(&served, local, request).await }
     };
     match connection::serve(connection, Arc::clone(&listed.activity), answer).await {
         Ok(None) => {}
@@ -132,21 +136,21 @@ async fn talk(connection: TcpStream, listed: Listed, behind: Behind, sidecar: Ar
 }
 
 impl Sidecar {
-    /// `local` is where the client has connected to.
+    /// `local` is the address that the client connected to.
     async fn answer(
         &self,
-        behind: &Behind,
+        served: &Served,
         local: IpAddr,
-        request: Request<Asked>,
+        request: Request<RequestBody>,
     ) -> Response<Body> {
         if let Err(refusal) = self.plan.admission.check(&request, local) {
             return refusal.into();
         }
-        match behind {
-            Behind::One(upstream) => {
+        match served {
+            Served::One(upstream) => {
                 self.forwarder.forward(std::slice::from_ref(upstream), request).await
             }
-            Behind::All => {
+            Served::All => {
                 let asked = (request.method(), request.uri().path());
                 match pages::page(asked, &self.plan, &self.forwarder, &self.metrics) {
                     Some(page) => page,

@@ -1,4 +1,4 @@
-//! Where several sidecars share what one of them has fetched.
+//! The store in which several sidecars share their tokens.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,13 +22,16 @@ enum Place {
 }
 
 impl Store {
-    /// Reads every secret once. The store itself is not asked: without it, each fetches for itself.
+    /// Reads every secret once. It does not connect to the store: without the store each sidecar
+    /// fetches for itself.
     pub(crate) async fn of(written: config::Store) -> Result<Self, String> {
         let config::Store { file, redis, password, root_certificate, .. } = written;
         let place = match (file, redis) {
             (Some(directory), None) => {
                 if password.is_some() || root_certificate.is_some() || written.allow_plaintext {
-                    return Err("what belongs to `redis` stands beside `file`".to_owned());
+                    let problem = "`password`, `root_certificate` and `allow_plaintext` are for \
+                                   `redis`, not for `file`";
+                    return Err(problem.to_owned());
                 }
                 Place::files(directory)?
             }
@@ -46,7 +49,7 @@ impl Store {
         Ok(Self { place, seal, timeout: Duration::from_millis(written.timeout_millis) })
     }
 
-    /// The source under that name.
+    /// Shares the tokens of `source` under `name`.
     pub(crate) fn share<S: TokenSource>(&self, name: &str, source: S) -> Shared<S> {
         let unsealed = match &self.place {
             #[cfg(unix)]
@@ -59,14 +62,14 @@ impl Store {
 
 impl Place {
     #[cfg(unix)]
-    #[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+    #[expect(clippy::unnecessary_wraps, reason = "it fails on other systems")]
     fn files(directory: PathBuf) -> Result<Self, String> {
         Ok(Self::Files(tower_bearer::shared::FileStore::new(directory)))
     }
 
     #[cfg(not(unix))]
     fn files(_: PathBuf) -> Result<Self, String> {
-        Err("`file` is for Unix alone: use `redis`".to_owned())
+        Err("`file` works on Unix only: use `redis`".to_owned())
     }
 
     async fn redis(

@@ -1,4 +1,4 @@
-//! Where tokens come from: one for all requests, or one for each user.
+//! The token caches: one token for all requests, or one for each user.
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -11,9 +11,9 @@ use crate::{config::Source, store::Store};
 
 #[derive(Clone)]
 pub(crate) enum Tokens {
-    /// One for all requests.
+    /// One token for all requests.
     One(TokenCache),
-    /// One for each user, in exchange for the token that the user's request brings.
+    /// One token for each user, exchanged for the token in the user's request.
     OfUsers(KeyedTokenCache),
 }
 
@@ -25,7 +25,7 @@ impl Tokens {
         allow_commands: bool,
     ) -> Result<Self, String> {
         let Source { oauth2, token, command, mut policy } = source;
-        // The server keeps it warm: nothing is fetched for a configuration that cannot be.
+        // The server calls `keep_warm` once the whole configuration has been checked.
         policy.insert("keep_warm".to_owned(), false.into());
         let policy = RefreshPolicy::deserialize(policy)
             .map_err(|error| format!("`policy`: {}", error.message()))?;
@@ -57,11 +57,11 @@ impl Tokens {
                 let command = TokenCommand::new(program).args(args);
                 Ok(Self::one_of(name, command, store, policy))
             }
-            _ => Err("needs one of `oauth2`, `token` and `command`".to_owned()),
+            _ => Err("needs exactly one of `oauth2`, `token` and `command`".to_owned()),
         }
     }
 
-    /// Shared, if there is a store for that.
+    /// One token for all requests, shared over the store if there is one.
     fn one_of(
         name: &str,
         source: impl TokenSource,
@@ -87,7 +87,7 @@ impl Tokens {
         tokens.map(Self::OfUsers).map_err(|error| error.to_string())
     }
 
-    /// A layer that puts them on. It never puts one token for all on a request of a user.
+    /// A layer that adds the tokens. With tokens of users it requires a user in each request.
     pub(crate) fn layer(&self) -> BearerAuthLayer {
         match self {
             Self::One(cache) => BearerAuthLayer::from_cache(cache),
@@ -95,14 +95,14 @@ impl Tokens {
         }
     }
 
-    /// Fetches from now on, without a request. For users that cannot be.
+    /// Starts to fetch without a request. Tokens of users need a request.
     pub(crate) fn keep_warm(&self) {
         if let Self::One(cache) = self {
             cache.keep_warm();
         }
     }
 
-    /// Until when nothing is fetched for such requests.
+    /// The end of the cooldown for requests with this key.
     pub(crate) fn cooldown_until(&self, key: Option<&TokenKey>) -> Option<Instant> {
         match (self, key) {
             (Self::One(cache), _) => cache.status().cooldown_until(),

@@ -1,4 +1,4 @@
-//! A place to forward to, and the paths that lead there.
+//! An upstream and the paths that lead to it.
 
 use std::sync::OnceLock;
 
@@ -13,25 +13,25 @@ use tower_bearer::{BearerAuthLayer, NoSubject, Origin, Subject, TokenHeader, Tok
 use crate::{
     config,
     connector::Connector,
-    path::climbs,
+    path::is_traversal,
     replay::{self, Stack},
     tokens::Tokens,
 };
 
 pub(crate) struct Upstream {
     pub(crate) name: String,
-    /// The name of its token source, and the tokens.
+    /// The name of its token source.
     pub(crate) source: String,
     pub(crate) tokens: Tokens,
-    /// What carries the token.
+    /// The header that carries the token.
     pub(crate) header: TokenHeader,
     layer: BearerAuthLayer,
     stack: OnceLock<Stack>,
-    /// Without a slash at its end, so that it is empty for all paths.
+    /// Without a trailing slash, so that the prefix of all paths is empty.
     prefix: String,
     scheme: Scheme,
     authority: Authority,
-    /// What takes the prefix's place.
+    /// The path that replaces the prefix.
     base: String,
 }
 
@@ -42,12 +42,12 @@ impl Upstream {
         tokens: Tokens,
     ) -> Result<Self, String> {
         let prefix = written.path.as_deref().unwrap_or("/");
-        if !prefix.starts_with('/') || climbs(prefix) {
+        if !prefix.starts_with('/') || is_traversal(prefix) {
             return Err("`path` is not absolute: write it like \"/api\"".to_owned());
         }
         let (uri, origin) =
             destination(&written.to).map_err(|problem| format!("`to` {problem}"))?;
-        check_whose(&tokens, written.on_behalf_of)?;
+        check_subject(&tokens, written.on_behalf_of)?;
         let header = header(written)?;
         let layer = tokens.layer().origin(origin).map_err(|error| format!("`to`: {error}"))?;
         let layer = layer.header(header.clone()).map_err(|error| format!("`header`: {error}"))?;
@@ -67,7 +67,8 @@ impl Upstream {
         })
     }
 
-    /// On whose behalf a request with these headers is; `None` if that is nobody's.
+    /// The key of the user on whose behalf the request is; `None` if the upstream does not act for
+    /// users.
     pub(crate) fn key(&self, headers: &HeaderMap) -> Result<Option<TokenKey>, NoSubject> {
         match self.tokens {
             Tokens::One(_) => Ok(None),
@@ -77,7 +78,7 @@ impl Upstream {
         }
     }
 
-    /// What its requests go through.
+    /// The services that its requests go through.
     pub(crate) fn stack(&self, client: &Client<Connector, Body>) -> &Stack {
         self.stack.get_or_init(|| replay::stack(self.layer.clone(), client.clone()))
     }
@@ -86,7 +87,7 @@ impl Upstream {
         &self.prefix
     }
 
-    /// Where a request for that goes; `None` if it is not for this upstream.
+    /// The URI that a request for `uri` goes to; `None` if it is not for this upstream.
     pub(crate) fn target(&self, uri: &Uri) -> Option<Uri> {
         let tail = uri.path().strip_prefix(&self.prefix)?;
         if !tail.is_empty() && !tail.starts_with('/') {
@@ -103,9 +104,9 @@ impl Upstream {
     }
 }
 
-/// No request may get another token than the configuration says: the program's own for a user's, or
-/// the other way round.
-fn check_whose(tokens: &Tokens, on_behalf_of: bool) -> Result<(), String> {
+/// Checks that source and upstream agree, so that no request gets the program's own token instead
+/// of a user's, or the other way round.
+fn check_subject(tokens: &Tokens, on_behalf_of: bool) -> Result<(), String> {
     match (tokens, on_behalf_of) {
         (Tokens::One(_), true) => {
             Err("`on_behalf_of` needs a `source` that exchanges the tokens of \
@@ -131,19 +132,20 @@ fn header(written: &config::Upstream) -> Result<TokenHeader, String> {
     }
 }
 
-/// Over TLS, or to this machine: the token would be read on the way.
+/// Parses `to`. It must be https or on the loopback: others could read the token on the way.
 fn destination(to: &str) -> Result<(Uri, Origin), String> {
-    let uri: Uri = to.parse().map_err(|_| "is no valid URL".to_owned())?;
+    let uri: Uri = to.parse().map_err(|_| "is not a valid URL".to_owned())?;
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err("is not absolute: write it like \"https://api.example.com/v1\"".to_owned());
     };
-    if uri.query().is_some() || to.contains('#') || climbs(uri.path()) {
-        return Err("has more than an origin and a path".to_owned());
+    if uri.query().is_some() || to.contains('#') || is_traversal(uri.path()) {
+        return Err("must be an origin and a path, without a query or a fragment".to_owned());
     }
-    let origin: Origin =
-        format!("{scheme}://{authority}").parse().map_err(|error| format!("is wrong: {error}"))?;
+    let origin: Origin = format!("{scheme}://{authority}")
+        .parse()
+        .map_err(|error| format!("is invalid: {error}"))?;
     if !origin.is_https() && !origin.is_loopback() {
-        return Err(format!("is {origin}, where the token could be read on the way: use https"));
+        return Err(format!("is {origin}: others could read the token on the way: use https"));
     }
     Ok((uri, origin))
 }
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_gives_way_to_the_base() {
+    fn the_base_replaces_the_prefix() {
         for (prefix, to, uri, expected) in [
             (
                 "/kms",

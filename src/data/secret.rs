@@ -14,8 +14,8 @@ use crate::secret::Secret;
 /// The keys that say where a secret is kept.
 const KEYS: &[&str] = &["env", "file", "json_file", "member", "text"];
 
-/// A secret is named, never written: `{ env = "NAME" }`, `{ file = "PATH" }` or
-/// `{ json_file = "PATH", member = "NAME" }` (features `oauth2` and `serde`).
+/// The data names the place of a secret, and never contains it: `{ env = "NAME" }`, `{ file =
+/// "PATH" }` or `{ json_file = "PATH", member = "NAME" }` (features `oauth2` and `serde`).
 ///
 /// Any other value is an error, which does not show the value.
 impl<'de> Deserialize<'de> for Secret {
@@ -42,7 +42,7 @@ pub(crate) enum Either {
 #[derive(Clone, Debug)]
 pub(crate) struct SecretOrText(pub(crate) Either);
 
-/// A value that is a plain text if it is written out.
+/// A value that is either a plain text or a secret.
 #[derive(Clone, Debug)]
 pub(crate) struct TextOrSecret(pub(crate) Either);
 
@@ -91,7 +91,7 @@ fn not_one_place<E: Error>() -> E {
 
 // ===== impl Place =====
 
-/// Reads where a secret is kept. Its errors show nothing that was read, which serde's would.
+/// Reads the place of a secret. Its errors do not quote the input, as serde's errors do.
 struct Place {
     /// Whether the text may be written out.
     takes_text: bool,

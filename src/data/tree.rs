@@ -21,7 +21,7 @@ const MAX_KEY: usize = 32;
 /// One value to read.
 pub(super) struct Tree(pub(super) Value);
 
-/// What is wrong with a value, in words that do not show it.
+/// The problem of a value. Its text does not show the value.
 #[derive(Debug)]
 pub(super) struct Problem {
     text: String,

@@ -115,7 +115,7 @@ impl TokenEndpoint {
     /// - `token_endpoint_auth_methods_supported` chooses the
     ///   [`client_auth`](TokenEndpointBuilder::client_auth), if you do not: Basic, else the body;
     ///   for a client without a secret, `none` first.
-    /// - They may have 1 MiB at most, and the endpoint does not follow a redirect.
+    /// - They have 1 MiB at most. The endpoint does not follow redirects.
     ///
     /// A reading may take as long as the [`timeout`](TokenEndpointBuilder::timeout), or 5 s if you
     /// set none. For an error about the metadata,
@@ -158,8 +158,8 @@ impl TokenEndpointBuilder {
         }
     }
 
-    /// Sets the name of the endpoint in events, metrics, errors and the status of a cache without a
-    /// [name](crate::TokenCache::named) of its own. It distinguishes two clients of one token
+    /// Sets the name of the endpoint in events, metrics, errors and the status of a cache that
+    /// has no [name](crate::TokenCache::named). It distinguishes two clients of one token
     /// service, and must not be empty.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
@@ -260,7 +260,7 @@ impl TokenEndpointBuilder {
     /// Sets a hook: an async function that gets each new refresh token, and can store it for the
     /// next start of the program.
     ///
-    /// The hook runs on a task of its own. Neither requests nor refreshes wait for it: the next
+    /// The hook runs on its own task. Neither requests nor refreshes wait for it: the next
     /// exchange sends the new refresh token, stored or not. The hook gets the tokens in order, the
     /// next one when it has finished with the last. It continues even if the fetch or the endpoint
     /// is dropped, because by then the old refresh token may be worthless. If it takes longer than
@@ -392,8 +392,8 @@ impl TokenEndpointBuilder {
     }
 
     /// Adds a parameter. Errors may show it: use [`secret_param`](Self::secret_param) for a secret.
-    /// Each name may occur once, and a parameter with a method of its own is an error. Call it
-    /// again to add more.
+    /// Each name may occur once. A parameter that has its own method is an error. Call it again to
+    /// add more.
     pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.params.push((name.into(), Text::Plain(value.into())));
         self
@@ -431,8 +431,8 @@ impl TokenEndpointBuilder {
     /// Sets how long one exchange may take, from connecting to the last byte of the answer: more
     /// than zero.
     ///
-    /// The default is no limit of its own (except [for refresh tokens](Self::refresh_token)), so
-    /// that [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) applies. The cache takes a
+    /// By default the endpoint sets no limit (except [for refresh tokens](Self::refresh_token)),
+    /// and [the policy's](crate::RefreshPolicyBuilder::attempt_timeout) applies. The cache takes a
     /// limit that you set here into account.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);

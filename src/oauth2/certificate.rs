@@ -43,10 +43,10 @@ impl CertificateTransport {
         self.client(identity).map(drop).map_err(|unusable| unusable.problem)
     }
 
-    /// The client with that identity: the last one, or a new one.
+    /// The client for this identity: the last one, or a new one.
     fn client(&self, identity: Identity<'_>) -> Result<ReqwestService, Unusable> {
         let pair = Pair::of(identity)?;
-        // Held while a client is made, for which concurrent callers must wait anyway.
+        // The lock is held while a client is built: concurrent callers must wait for it anyway.
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.as_ref().filter(|last| last.shows(identity)) {
             return Ok(last.client.clone());

@@ -2,15 +2,15 @@
 //!
 //! A rotated secret is worth an immediate retry. A secret that is *generated* at each reading, such
 //! as a signed assertion, always differs, which means nothing. No rule distinguishes the two for
-//! certain, so there are three lines of defence:
+//! certain, so three rules apply together:
 //!
 //! 1. A stored secret (a variable, a file) has changed if its text has. The value of a function has
-//!    changed if it is more than an assertion with other dates, and if it is stable: within a
-//!    fetch, for a little more than a second.
+//!    changed if the difference is more than the dates of an assertion, and if the value is
+//!    stable: within a fetch, for a little more than a second.
 //! 2. Between fetches, the value of a function has changed only if it is stable from one reading to
 //!    the next, a second apart: before the change or after it.
 //! 3. In a series of refusals, only the first two retries are early, whatever has changed. Each
-//!    further one waits twice as long as the one before. A success ends the series.
+//!    further retry waits twice as long as the one before. A success ends the series.
 //!
 //! All keys share the secrets, and so this state. A refusal that is about a key, or about the
 //! subject in it, says nothing about the secrets and is never recorded here.
@@ -40,12 +40,12 @@ const DATED_CLAIMS: [&str; 4] = ["iat", "exp", "nbf", "jti"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Nothing,
-    /// A value that a function generates at each reading, which means nothing.
-    Anew,
+    /// A value that a function generates at each reading: the change means nothing.
+    Generated,
     /// The value of a function.
-    Made,
+    Function,
     /// A stored secret, or the token to redeem, which is not generated at each reading.
-    Kept,
+    Stored,
 }
 
 /// The state of a series of refusals.
@@ -62,7 +62,7 @@ struct State {
     tries: u32,
     last_try: Option<Instant>,
     /// Whether a retry with a function's new value was refused as well.
-    is_made_anew: bool,
+    is_generated: bool,
 }
 
 /// A fetch with a permanent failure.
@@ -72,7 +72,7 @@ pub(super) struct Refusal {
     /// The secrets sent; `None` if one could not be read.
     pub(super) sent: Option<Readings>,
     /// Whether the values of functions were seen to be stable.
-    keeps_still: bool,
+    is_stable: bool,
     /// The last reading, if it differs from the secrets sent.
     seen: Option<Readings>,
     /// Whether the cooldown after it has ended early.
@@ -89,15 +89,15 @@ impl Change {
         now: &Readings,
     ) -> Self {
         if before.redeemed != now.redeemed {
-            return Self::Kept;
+            return Self::Stored;
         }
         let mut change = Self::Nothing;
         for ((secret, before), now) in secrets.zip(&before.secrets).zip(&now.secrets) {
             match secret.is_made() {
                 _ if before == now => {}
-                false => return Self::Kept,
+                false => return Self::Stored,
                 true if is_same_assertion(before, now) => {}
-                true => change = Self::Made,
+                true => change = Self::Function,
             }
         }
         change
@@ -152,9 +152,9 @@ impl Refusals {
         let mut state = self.state();
         let now = Instant::now();
         let is_new = match change {
-            Change::Nothing | Change::Anew => false,
-            Change::Made => !state.is_made_anew,
-            Change::Kept => true,
+            Change::Nothing | Change::Generated => false,
+            Change::Function => !state.is_generated,
+            Change::Stored => true,
         };
         let may_try = is_new && state.may_try(now);
         if may_try {
@@ -164,8 +164,8 @@ impl Refusals {
     }
 
     /// Records that a retry within a fetch, with a function's new value, was refused.
-    pub(super) fn was_made_anew(&self) {
-        self.state().is_made_anew = true;
+    pub(super) fn was_generated(&self) {
+        self.state().is_generated = true;
     }
 
     /// Whether the cooldown after the last refusal ends early, given this reading.
@@ -174,11 +174,11 @@ impl Refusals {
         let may_try = state.may_try(Instant::now());
         let Some(last) = &mut state.last else { return false };
         let is_new = match change {
-            Change::Kept => true,
-            Change::Made => last.keeps_still || last.seen.as_ref() == Some(&read),
-            Change::Anew => false,
+            Change::Stored => true,
+            Change::Function => last.is_stable || last.seen.as_ref() == Some(&read),
+            Change::Generated => false,
             Change::Nothing => {
-                last.keeps_still = true;
+                last.is_stable = true;
                 false
             }
         };
@@ -211,7 +211,7 @@ impl State {
 
 impl Refusal {
     pub(super) fn new(request: TokenRequest, sent: Option<Readings>) -> Self {
-        Self { request, sent, keeps_still: false, seen: None, is_over: false }
+        Self { request, sent, is_stable: false, seen: None, is_over: false }
     }
 }
 
@@ -236,32 +236,32 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_what_a_function_returns_counts_once_it_was_seen_to_keep_still() {
+    fn a_change_of_a_functions_value_counts_once_the_value_is_stable() {
         let refusals = refused();
-        assert!(!refusals.may_end(Change::Made, read("1")));
-        assert!(!refusals.may_end(Change::Made, read("2")));
-        assert!(refusals.may_end(Change::Made, read("2")), "after the change");
+        assert!(!refusals.may_end(Change::Function, read("1")));
+        assert!(!refusals.may_end(Change::Function, read("2")));
+        assert!(refusals.may_end(Change::Function, read("2")), "after the change");
 
         let refusals = refused();
         assert!(!refusals.may_end(Change::Nothing, read("0")));
-        assert!(refusals.may_end(Change::Made, read("1")), "before the change");
+        assert!(refusals.may_end(Change::Function, read("1")), "before the change");
     }
 
     #[test]
-    fn what_is_made_anew_for_each_reading_does_not_keep_still() {
+    fn a_value_that_is_generated_for_each_reading_is_never_stable() {
         let refusals = refused();
-        assert!(!refusals.may_end(Change::Anew, read("1")));
-        assert!(!refusals.may_end(Change::Made, read("2")));
-        assert!(!refusals.may_try(Change::Anew) && !refusals.may_try(Change::Nothing));
+        assert!(!refusals.may_end(Change::Generated, read("1")));
+        assert!(!refusals.may_end(Change::Function, read("2")));
+        assert!(!refusals.may_try(Change::Generated) && !refusals.may_try(Change::Nothing));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn early_tries_are_few_and_get_rarer_until_one_succeeds() {
+    async fn early_retries_are_few_and_get_rarer_until_one_succeeds() {
         let refusals = refused();
         let mut waits = Vec::new();
         let mut last = Instant::now();
         while waits.len() < 11 {
-            if refusals.may_try(Change::Kept) {
+            if refusals.may_try(Change::Stored) {
                 waits.push(last.elapsed().as_secs());
                 last = Instant::now();
             }
@@ -270,15 +270,15 @@ mod tests {
         // The second comes with the next look, a second later.
         assert_eq!(waits, [0, 1, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
         refusals.succeeded();
-        assert!(refusals.may_try(Change::Kept) && refusals.may_try(Change::Kept));
-        assert!(!refusals.may_try(Change::Kept));
+        assert!(refusals.may_try(Change::Stored) && refusals.may_try(Change::Stored));
+        assert!(!refusals.may_try(Change::Stored));
     }
 
     #[test]
-    fn only_what_ended_a_pause_counts_as_a_try_when_the_next_fetch_begins() {
+    fn only_a_reading_that_ended_a_cooldown_counts_as_a_retry() {
         let refusals = refused();
         for _ in 0..10 {
-            assert!(refusals.may_end(Change::Kept, read("1")), "to ask costs no try");
+            assert!(refusals.may_end(Change::Stored, read("1")), "to ask costs no try");
         }
         refusals.begin();
         refusals.begin();
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn assertions_are_the_same_but_for_their_dates() {
+    fn assertions_that_differ_only_in_their_dates_are_the_same() {
         let jwt = |claims: &str, signature: &str| {
             let part = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
             format!("{}.{}.{signature}", part(r#"{"alg":"ES256"}"#), part(claims))

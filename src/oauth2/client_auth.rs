@@ -34,14 +34,14 @@ pub enum ClientAuth {
 
 impl ClientAuth {
     /// The user and password of Basic, joined; `None` for other methods.
-    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory do not overflow")]
     pub(super) fn user_pass(self, id: &str, secret: &str) -> Option<Zeroizing<String>> {
         let encode: fn(&str, &mut String) = match self {
             Self::Basic => encode,
             Self::BasicRaw => |text, joined| joined.push_str(text),
             Self::Body | Self::None => return None,
         };
-        // Room for every byte to be escaped: a string that grows leaves copies behind.
+        // The capacity covers every byte escaped: a string that grows leaves copies behind.
         let mut joined = Zeroizing::new(String::with_capacity(3 * (id.len() + secret.len()) + 1));
         encode(id, &mut joined);
         joined.push(':');
@@ -62,7 +62,7 @@ fn encode(text: &str, joined: &mut String) {
 
 /// The `Authorization` header for a user and password, sensitive and wiped.
 #[expect(clippy::expect_used, reason = "base64 after a scheme is visible ASCII")]
-#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory do not overflow")]
 pub(super) fn basic_header(user_pass: &str) -> HeaderValue {
     let length = SCHEME.len() + user_pass.len().div_ceil(3) * 4;
     // One allocation of the right size: a string that grows leaves copies behind.

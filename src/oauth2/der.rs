@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_short_or_long_and_what_is_cut_is_nothing() {
+    fn lengths_are_short_or_long_and_truncated_values_are_refused() {
         let long = [vec![4, 0x82, 1, 0], vec![7; 256]].concat();
         assert_eq!(Reader::new(&long).any(), Some((4, &[7; 256][..])));
         assert_eq!(Reader::new(&[5, 0]).read(5), Some(&[][..]));

@@ -2,7 +2,8 @@
 //!
 //! A fetch that needs the metadata reads them, one fetch at a time. Concurrent fetches share the
 //! result. If older metadata are merely due for another reading, the other fetches use them
-//! meanwhile, and all fetches do while a reading fails. Nothing else that they name is fetched.
+//! meanwhile, and all fetches do while a reading fails. The endpoint fetches nothing else that they
+//! name.
 
 mod lifetime;
 mod metadata;
@@ -36,7 +37,7 @@ use crate::{
 };
 
 pub(super) use self::{
-    metadata::{Client, Plaintext, Wanted},
+    metadata::{Client, Plaintext, Requirements},
     well_known::urls,
 };
 
@@ -48,7 +49,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// The metadata of one issuer.
 pub(super) struct Discovery {
-    wanted: Wanted,
+    requirements: Requirements,
     origin: Origin,
     /// The two candidate URLs. The one that has the metadata is tried first from then on.
     urls: [Uri; 2],
@@ -100,14 +101,14 @@ type Reading = (Destination, Duration);
 
 impl Discovery {
     pub(super) fn new(
-        wanted: Wanted,
+        requirements: Requirements,
         origin: Origin,
         urls: [Uri; 2],
         headers: HeaderMap,
         timeout: Option<Duration>,
     ) -> Self {
         Self {
-            wanted,
+            requirements,
             origin,
             urls,
             headers,
@@ -128,7 +129,7 @@ impl Discovery {
             Found::Fresh(destination) => return Ok(destination),
             Found::Due(seen) => seen,
         };
-        // It is never closed. A fetch that is dropped while it reads leaves it to the next one.
+        // The semaphore is never closed. If a fetch is dropped while it reads, the next one reads.
         let _turn = self.turn.acquire().await;
         if let Some(shared) = self.state().since(seen) {
             return shared;
@@ -202,9 +203,9 @@ impl Discovery {
             return Err(Failure::absent(failed(Kind::of(head.status))));
         }
         let body = body.map_err(|error| Failure::new(broken(error)))?;
-        match self.wanted.read(&body) {
+        match self.requirements.read(&body) {
             Ok(destination) => Ok((destination, lifetime::of(&head.headers))),
-            // A page for people: there is no token service, or a proxy in front of it.
+            // An HTML page: there is no token service, or a proxy is in front of it.
             Err((kind @ Kind::Unreadable(PAGE), _)) => Err(Failure::absent(failed(kind).settled())),
             Err((kind, None)) => Err(Failure::new(self.error(kind, url))),
             Err((kind, Some(said))) => {
@@ -296,7 +297,7 @@ impl Failure {
         Self { error, is_absent: true }
     }
 
-    /// The more telling of two: a transient failure first, then one other than a 404.
+    /// The more informative of two: a transient failure first, then one other than a 404.
     fn or(self, other: Self) -> EndpointError {
         let is_plain = other.error.status() == Some(StatusCode::NOT_FOUND);
         let first_says_more =

@@ -58,7 +58,7 @@ impl TokenEndpoint {
     /// ```
     ///
     /// A cache also asks an endpoint for its timeout, and during a cooldown for changed secrets.
-    /// Such a source must forward these calls itself, or goes without.
+    /// Your source must forward these calls, or the cache works without them.
     ///
     /// # Errors
     ///
@@ -169,7 +169,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn no_subject_is_remembered_of_a_refusal() {
+    async fn a_recorded_refusal_does_not_keep_the_subjects_token() {
         let service = tower::service_fn(async |_: http::Request<_>| {
             let answer = Response::builder().status(401);
             answer.body(r#"{"error":"invalid_client"}"#.to_owned())

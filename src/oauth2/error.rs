@@ -98,12 +98,12 @@ impl EndpointError {
         Self { inner: Box::new(inner) }
     }
 
-    /// For a secret that cannot be read.
+    /// The error for a secret that cannot be read.
     pub(super) fn credential(error: &SecretError, endpoint: &str) -> Self {
         Self::unusable(error, error.is_transient(), endpoint)
     }
 
-    /// For a credential that cannot be used.
+    /// The error for a credential that cannot be used.
     pub(super) fn unusable(
         error: &(dyn Error + 'static),
         is_transient: bool,
@@ -114,7 +114,7 @@ impl EndpointError {
         if is_transient { failure } else { failure.settled() }
     }
 
-    /// For an exchange that broke off.
+    /// The error for an exchange that broke off.
     pub(super) fn broken(broken: TransportError, endpoint: &str, redactor: &Redactor) -> Self {
         let (kind, cause) = match broken {
             TransportError::Unsent(cause) => (EndpointErrorKind::Unreachable, cause),
@@ -420,8 +420,8 @@ impl fmt::Display for EndpointError {
 
 // ===== impl Inner =====
 
-/// A wrong URL: no token service has judged the request.
-const NOBODY: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+/// Statuses of a wrong URL: no token service has judged the request.
+const WRONG_URL: [StatusCode; 2] = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
 
 impl Inner {
     fn may_pass(&self) -> bool {
@@ -436,7 +436,7 @@ impl Inner {
             | EndpointErrorKind::OtherTokenType
             | EndpointErrorKind::Metadata(_) => false,
             EndpointErrorKind::TooLarge => !self.is_metadata,
-            EndpointErrorKind::Refused => self.meaning == Meaning::Passing,
+            EndpointErrorKind::Refused => self.meaning == Meaning::Transient,
             _ => true,
         }
     }
@@ -447,7 +447,7 @@ impl Inner {
         let is_unauthorized = self.is_one_of([StatusCode::UNAUTHORIZED]);
         self.is_judged()
             && match self.meaning {
-                Meaning::Passing | Meaning::Client => false,
+                Meaning::Transient | Meaning::Client => false,
                 Meaning::InvalidGrant => self.asked == Asked::Subject,
                 Meaning::Interaction | Meaning::Asked => true,
                 Meaning::Other => match self.asked {
@@ -470,7 +470,7 @@ impl Inner {
 
     /// Whether the service that refused has judged the request, as far as its answer shows.
     fn is_judged(&self) -> bool {
-        self.known_code().is_some() || !self.is_one_of(NOBODY)
+        self.known_code().is_some() || !self.is_one_of(WRONG_URL)
     }
 }
 
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_that_stays_and_is_certain_blames_the_request() {
+    fn only_a_permanent_and_certain_refusal_blames_the_request() {
         use EndpointErrorKind::{MissingToken, RefreshTokenLost, Refused, Unavailable};
         for (kind, status, error, blames) in [
             (Refused, 401, Some("invalid_client"), true),
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_before_the_endpoint_is_counted_as_that_whatever_its_kind() {
+    fn a_failure_before_the_endpoint_has_its_own_label() {
         use EndpointErrorKind::{ClientCertificate, Metadata, Refused, Timeout};
         let new = |kind| EndpointError::new(kind, "https://auth.example/");
         for (error, label) in [

@@ -108,12 +108,12 @@ impl Overlay {
         Self
     }
 
-    #[expect(clippy::unused_self, reason = "as with feature `keyed`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `keyed`")]
     pub(super) fn asked(&self) -> Asked {
         Asked::Nothing
     }
 
-    #[expect(clippy::unused_self, reason = "as with feature `keyed`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `keyed`")]
     pub(super) fn check<'a>(
         &self,
         takes_subject: bool,
@@ -122,12 +122,12 @@ impl Overlay {
         if takes_subject { Err((Kind::SubjectMissing, None)) } else { Ok(()) }
     }
 
-    #[expect(clippy::unused_self, reason = "as with feature `keyed`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `keyed`")]
     pub(super) fn subject_token(&self) -> Option<Zeroizing<String>> {
         None
     }
 
-    #[expect(clippy::unused_self, reason = "as with feature `keyed`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `keyed`")]
     pub(super) fn over<'a>(
         &'a self,
         targets: impl Iterator<Item = (&'a str, &'a str)>,

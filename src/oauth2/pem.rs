@@ -81,12 +81,12 @@ pub(super) fn decoded(engine: &impl Engine, encoded: &[u8]) -> Option<Zeroizing<
     Some(bytes)
 }
 
-/// Blocks as one text, with line ends restored.
+/// Writes the blocks as one text, with line ends restored.
 #[cfg(feature = "reqwest")]
 pub(super) fn text(blocks: &[&Block<'_>]) -> Zeroizing<String> {
     const MARKS: usize = BEGIN.len() + END.len() + 2 * DASHES.len() + 4;
-    // Room for all: a text that grows leaves copies of a key behind.
-    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
+    // Reserve the whole length: a text that grows leaves copies of a key behind.
+    #[expect(clippy::arithmetic_side_effects, reason = "lengths in memory do not overflow")]
     let length = |block: &&Block<'_>| 2 * block.label.len() + block.body.len() + MARKS;
     let length = blocks.iter().map(length).sum();
     let mut text = Zeroizing::new(String::with_capacity(length));
@@ -96,7 +96,7 @@ pub(super) fn text(blocks: &[&Block<'_>]) -> Zeroizing<String> {
         let end = [END, label, DASHES, "\n"];
         text.extend(begin.into_iter().chain(lines).chain(end));
     }
-    debug_assert!(text.len() <= length, "it has grown");
+    debug_assert!(text.len() <= length, "the text has grown");
     text
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_is_read_also_where_lines_have_become_spaces() {
+    fn every_block_is_read_even_if_line_ends_have_become_spaces() {
         let both = vec![("A".to_owned(), vec![1, 2]), ("B C".to_owned(), vec![3])];
         assert_eq!(read(TWO), both);
         assert_eq!(read(&TWO.replace(['\r', '\n'], " ")), both);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_half_written_is_told_wherever_it_ends() {
+    fn a_truncated_block_is_detected_at_any_position() {
         let one = "-----BEGIN A-----\nAQI=\n-----END A-----";
         for end in 1..one.len() {
             assert_eq!(blocks(&one[..end]).err(), Some(Malformed::Cut), "{end}");
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_key_is_told_by_its_label_or_its_header() {
+    fn an_encrypted_key_is_recognized_by_its_label_or_its_header() {
         for (label, body, expected) in [
             ("ENCRYPTED PRIVATE KEY", "CC==", true),
             ("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: X\n\nCC==", true),
@@ -147,7 +147,7 @@ mod tests {
 
     #[cfg(feature = "reqwest")]
     #[test]
-    fn blocks_are_written_in_lines_into_the_room_that_there_is() {
+    fn blocks_are_written_in_lines_without_growing_the_text() {
         let lines = "-----BEGIN A-----\nAQI=\nAw==\n-----END A-----\n";
         let spaces = lines.replace('\n', " ");
         for read in [lines, &spaces, "-----BEGIN A-----AQI= Aw==-----END A-----"] {

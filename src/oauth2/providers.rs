@@ -72,7 +72,7 @@ pub fn ibm_cloud(api_key: impl Into<Secret>) -> TokenEndpointBuilder {
 /// grant_type=client_credentials&client_id={client_id}&client_secret={client_secret}
 /// ```
 ///
-/// `/oidc/endpoint/default/token` answers the same.
+/// The path `/oidc/endpoint/default/token` works too.
 pub fn ibm_verify(
     tenant_host: impl Display,
     client_id: impl Into<String>,

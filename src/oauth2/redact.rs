@@ -21,11 +21,11 @@ use self::unescape::{Escaping, Unescaped};
 const MAX_CHARS: usize = 512;
 /// How many bytes of a text are searched.
 const MAX_TEXT: usize = 16 * 1024;
-/// The longest escaped form of one byte of a secret: `&#x0026;#37;`, and some more.
+/// The longest escaped form of one byte of a secret, such as `&#x0026;#37;`, with a margin.
 const MAX_ESCAPED: usize = 16;
-/// How many layers of escapes are undone: a form in a text of JSON in a page of HTML.
+/// How many layers of escapes to undo: a form in a JSON text in an HTML page has three.
 const MAX_LAYERS: usize = 3;
-/// A shorter piece of base64 may be a word.
+/// The shortest piece of base64 to search for. A shorter one may be a word.
 const MIN_BASE64: usize = 6;
 /// Replaces a secret. It has no letter that a short secret could match in turn.
 const MARK: &str = "***";
@@ -45,7 +45,7 @@ impl Redactor {
     /// longer text.
     pub(super) fn hide(&mut self, secret: &str) {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        // Room for all of it: `collect` would grow, and leave copies behind.
+        // Reserve the whole length: `collect` would grow, and leave copies behind.
         let mut latin = Zeroizing::new(Vec::with_capacity(secret.len()));
         latin.extend(secret.chars().map_while(|c| u8::try_from(c).ok()));
         let mut filtered = Zeroizing::new(String::with_capacity(secret.len()));
@@ -77,13 +77,13 @@ impl Redactor {
         self.clean_to(MAX_CHARS, text)
     }
 
-    /// The same for the text of an error and its causes.
+    /// Cleans the text of an error and its causes.
     pub(super) fn clean_error(&self, error: &(dyn Error + 'static)) -> String {
         let mut text = Beginning::default();
         let mut next = Some(error);
         let mut mark = "";
         while let Some(error) = next {
-            // It fails once the text is long enough.
+            // Writing fails once the text is long enough.
             if write!(text, "{mark}{error}").is_err() {
                 break;
             }
@@ -92,7 +92,7 @@ impl Redactor {
         self.clean(&text.0)
     }
 
-    /// The same with another limit.
+    /// Cleans with another limit.
     pub(super) fn clean_to(&self, max_chars: usize, text: &str) -> String {
         let (text, is_cut) = start_of(text);
         let is_secret = self.places(text, is_cut);
@@ -122,7 +122,7 @@ impl Redactor {
             return is_secret;
         }
         if is_cut {
-            // Perhaps the beginning of a secret that continues after the cut.
+            // The tail may be the beginning of a secret that continues after the cut.
             let tail = self.longest.saturating_mul(MAX_ESCAPED);
             is_secret.iter_mut().rev().take(tail).for_each(|is_secret| *is_secret = true);
         }
@@ -207,7 +207,8 @@ fn inner_base64(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     found
 }
 
-/// Replaced, not removed: the parts around it must not join up to a secret.
+/// Replaces an unprintable character. Removing it could join the parts
+/// around it to a secret.
 fn printable(character: char) -> char {
     match character {
         ' '..='~' => character,
@@ -290,7 +291,7 @@ mod tests {
         let form = some(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") });
         hidden(&form);
         hidden(&form.replace('%', "%25"));
-        // A space as it is, a plus as it is, and only what must be is encoded.
+        // Plain spaces, plain pluses, and only the necessary escapes.
         hidden(&SECRET.replace('%', "%25"));
         hidden(&SECRET.replace('%', "%25").replace('"', "%22").replace('&', "%26"));
         let mixed =
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_in_base64_is_hidden_also_as_a_part_of_something_longer() {
+    fn an_echo_in_base64_is_hidden_even_inside_a_longer_text() {
         for before in ["", "a", "ab", "abc"] {
             for after in ["", "x", "xy"] {
                 let text = BASE64_STANDARD_NO_PAD.encode(format!("{before}hush-hush-hush{after}"));
@@ -358,14 +359,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_looks_escaped_is_found_as_it_is_and_escaped_once_more() {
+    fn a_secret_that_looks_escaped_is_found_verbatim_and_escaped_again() {
         for echo in ["50%25&amp;\\n", "50%2525%26amp%3B%5Cn", "50%25&amp;amp;\\n"] {
             assert_eq!(clean(&["50%25&amp;\\n"], &format!("<{echo}>")), "<***>", "{echo}");
         }
     }
 
     #[test]
-    fn what_only_looks_like_an_escape_is_left_as_it_is() {
+    fn text_that_only_looks_like_an_escape_is_unchanged() {
         let text = "100% & more &; &#; &#x; &#99999999; &nope; \\u12 \\ud800 %u %zz a+b \\";
         assert_eq!(clean(&["hush"], text), text);
         for end in ["%", "%4", "&", "&#", "&#x", "&am", "\\", "\\u", "\\u00", "\\x", "%u00"] {
@@ -374,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_without_end_only_the_beginning_is_looked_at_and_no_secret_begins_at_its_end() {
+    fn a_long_text_is_searched_up_to_a_limit_and_ends_with_no_part_of_a_secret() {
         let text = format!("{}hush-hush", "hush-hush".repeat(MAX_TEXT / 9)) + &"x".repeat(MAX_TEXT);
         assert_eq!(clean(&["hush-hush"], &text), "***");
         let text = format!("{}x", "\u{e9}".repeat(MAX_TEXT));
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_overlap_or_sit_in_one_another_leave_nothing() {
+    fn overlapping_and_nested_secrets_leave_no_part() {
         assert_eq!(clean(&["abcd", "cdef", "cd"], "<abcdef> <cd>"), "<***> <***>");
         assert_eq!(clean(&["a", "*"], "a*b"), "***b");
         assert_eq!(clean(&["aa"], "<aaa>"), "<***>");
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_printable_ascii_is_replaced_and_joins_nothing_up() {
+    fn unprintable_characters_are_replaced_and_not_removed() {
         assert_eq!(
             clean(&["hush"], "a\r\nb\u{1b}[31m hu\0sh \u{202e}\u{e9}"),
             "a  b?[31m hu?sh ??"

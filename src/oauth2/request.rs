@@ -129,7 +129,7 @@ impl Template {
     /// Makes the assertions of one exchange, if it needs any.
     #[cfg_attr(
         not(feature = "jwt"),
-        expect(unused_variables, reason = "only an assertion that is signed here is for a URL")
+        expect(unused_variables, reason = "only an assertion that this crate signs needs the URL")
     )]
     pub(super) async fn prove(
         &self,
@@ -173,15 +173,15 @@ impl Template {
     }
 
     #[cfg(not(feature = "jwt"))]
-    #[expect(clippy::unused_self, reason = "as with feature `jwt`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `jwt`")]
     fn signs_scope(&self) -> bool {
         false
     }
 
-    #[expect(clippy::expect_used, reason = "what is placed is what was read")]
+    #[expect(clippy::expect_used, reason = "the readings match the template")]
     fn placed<'a>(&'a self, readings: &'a Readings) -> Placed<'a> {
         let mut read = readings.secrets.iter();
-        let mut next = || read.next().expect("there is a reading for each secret").as_str();
+        let mut next = || read.next().expect("each secret has been read").as_str();
         Placed {
             client_secret: self.client_secret.is_some().then(&mut next),
             params: self
@@ -238,7 +238,7 @@ impl Template {
     pub(super) fn redactor(&self, readings: &Readings) -> Redactor {
         let mut redactor = Redactor::default();
         let placed = self.placed(readings);
-        // In each form in which it may be sent.
+        // Hide it in each form in which it may be sent.
         let joined = [ClientAuth::Basic, ClientAuth::BasicRaw];
         let joined = joined.map(|client_auth| self.user_pass(&placed, client_auth));
         let redeemed = readings.redeemed.as_ref().map(|redeemed| &redeemed.token);
@@ -303,7 +303,7 @@ enum Values<'a> {
     Many(Vec<&'a str>),
 }
 
-#[expect(clippy::expect_used, reason = "texts are JSON, and memory takes them")]
+#[expect(clippy::expect_used, reason = "texts always serialize, and a vector accepts all writes")]
 fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     let mut object = BTreeMap::<_, Vec<_>>::new();
     for (name, value) in members {
@@ -315,12 +315,12 @@ fn json(members: &[(&str, &str)]) -> Zeroizing<Vec<u8>> {
     });
     let mut body = sized_for(members, 6);
     serde_json::to_writer(&mut *body, &object.collect::<BTreeMap<_, _>>())
-        .expect("texts are JSON, and memory takes them");
+        .expect("texts always serialize, and a vector accepts all writes");
     body
 }
 
-/// Room for every byte to be escaped: a vector that grows leaves copies behind.
-#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
+/// The capacity for a body with every byte escaped: a vector that grows leaves copies behind.
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory do not overflow")]
 fn sized_for(members: &[(&str, &str)], escaped: usize) -> Zeroizing<Vec<u8>> {
     let length = |(name, value): &(&str, &str)| escaped * (name.len() + value.len()) + 8;
     Zeroizing::new(Vec::with_capacity(members.iter().map(length).sum::<usize>() + 2))
@@ -331,12 +331,12 @@ mod sizes {
     use super::*;
 
     #[test]
-    fn the_body_has_room_for_every_byte_to_be_escaped() {
+    fn the_capacity_of_the_body_covers_every_byte_escaped() {
         for (escaped, all) in [(3, "%00"), (6, "\\u0000")] {
             let members = [("a", "secret"), ("bc", "")];
             let longest = 9 * all.len();
             let room = sized_for(&members, escaped).capacity();
-            // Beside the texts: braces, quotes, a colon and a comma, or a `=` and a `&`.
+            // Besides the texts: braces, quotes, a colon and a comma, or a `=` and a `&`.
             assert!((longest + 2 + 2 * 6..longest + 100).contains(&room), "{room}");
         }
         assert!(sized_for(&[("a", &"x".repeat(1000))], 6).capacity() < 6 * 1000 + 100);

@@ -52,7 +52,7 @@ impl Reply {
     ///
     /// A list of errors beside an access token does not count: some services put warnings there.
     pub(super) fn is_error(&self) -> bool {
-        self.fields.all(Field::Error).any(Scalar::is_said)
+        self.fields.all(Field::Error).any(Scalar::reports_error)
             || (self.fields.has_error_list() && self.text(Field::AccessToken).is_none())
     }
 
@@ -69,7 +69,7 @@ impl Reply {
         self.text(Field::ErrorUri)
     }
 
-    /// What the user must prove, as JSON.
+    /// The claims that the user must prove, as JSON.
     pub(super) fn claims(&self) -> Option<&str> {
         self.text(Field::Claims)
     }
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn when_a_token_is_due_is_said_in_seconds_or_as_a_date() {
+    fn the_time_of_the_refresh_is_in_seconds_or_a_date() {
         let due = |members: &str| {
             let body = format!(r#"{{"access_token":"t","expires_in":86399,{members}}}"#);
             let token = reply(&body).unwrap().access_token().unwrap();
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_before_every_token_says_that_there_is_none() {
+    fn an_expiry_before_oauth_2_counts_as_none() {
         let expiry = |members: &str| {
             let body = format!(r#"{{"access_token":"t",{members}}}"#);
             reply(&body).unwrap().access_token().unwrap().expiry()
@@ -273,9 +273,9 @@ mod tests {
             assert_eq!(expiry(&format!(r#""expires_at":{nothing}"#)), None, "{nothing}");
         }
         let at = |seconds| Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
-        // A token that expired a while ago is another matter.
+        // A later date in the past is a real expiry.
         assert_eq!(expiry(r#""expires_at":1500000000"#), at(1_500_000_000));
-        // A name that says nothing does not hide one that does.
+        // A member that is ignored does not hide another one.
         assert_eq!(expiry(r#""expiration":0,"expires_at":1800000000"#), at(1_800_000_000));
     }
 
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_200_can_carry_an_error_and_a_null_one_is_none() {
+    fn a_200_can_carry_an_error_and_null_is_not_an_error() {
         assert!(reply(r#"{"error":"x","access_token":"t"}"#).unwrap().is_error());
         assert!(reply(r#"{"error":{"code":7}}"#).unwrap().is_error());
         assert!(reply(r#"{"error":true}"#).unwrap().is_error());
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_found_in_whatever_it_is_wrapped() {
+    fn an_error_is_found_inside_any_wrapper() {
         for (body, code, description) in [
             (r#"{"error":{"code":"a","message":"b"}}"#, Some("a"), Some("b")),
             (r#"{"error":{"code":401,"status":"A","message":"b"}}"#, Some("A"), Some("b")),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_at_the_top_wins_over_what_stands_deeper() {
+    fn a_top_level_error_takes_precedence_over_a_nested_one() {
         let body =
             r#"{"errors":[{"code":"deep","message":"m"}],"errorCode":"top","errorMessage":"n"}"#;
         let reply = reply(body).unwrap();
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_error_has_another_name_that_alone_is_looked_into() {
+    fn a_configured_name_of_an_error_is_the_only_one_that_is_read() {
         let mut names = FieldNames::default();
         names.set(Field::Error, "problem".to_owned());
         let read = |body: &str| Reply::read(body.as_bytes(), &names).unwrap();
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_told_apart() {
+    fn unreadable_answers_are_distinguished() {
         for (body, expected) in [
             ("", "nothing"),
             (" \r\n", "nothing"),
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_is_no_bearer_type_is_refused_and_a_misspelt_one_is_not() {
+    fn a_type_other_than_bearer_is_refused_and_a_misspelt_one_is_accepted() {
         for (token_type, is_bearer) in [
             ("\"Bearer\"", true),
             ("\"BEARER\"", true),

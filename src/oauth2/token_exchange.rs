@@ -170,7 +170,7 @@ impl TokenExchange {
     /// The method and the problem of an invalid setting.
     pub(super) fn problem(&self) -> Option<(&'static str, &'static str)> {
         if self.actor_token.is_none() && self.actor_token_type.is_some() {
-            let problem = "says what the `.actor_token(..)` is, and there is none (RFC 8693 §2.1)";
+            let problem = "is the type of an `.actor_token(..)`, but there is none (RFC 8693 §2.1)";
             return Some(("actor_token_type", problem));
         }
         [
@@ -180,7 +180,7 @@ impl TokenExchange {
         ]
         .into_iter()
         .find(|(_, token_type)| token_type.is_some_and(|token_type| !token_type.is_valid()))
-        .map(|(name, _)| (name, "is no URI: it is empty, or not in printable ASCII"))
+        .map(|(name, _)| (name, "is not a URI: it is empty, or not printable ASCII"))
     }
 
     /// The parameters, without the token of the request's subject.

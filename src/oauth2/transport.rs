@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::error::BoxError;
 
-/// The largest answer that is read.
+/// The largest accepted answer.
 const MAX_BODY: usize = 1024 * 1024;
 /// The initial buffer for a body of unknown length. Most answers fit.
 const USUAL_BODY: usize = 8 * 1024;
@@ -86,7 +86,7 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// A user's transport has its own certificate.
+    /// Ignores `identity`: a user's transport has its own certificate.
     fn exchange<'a>(
         &'a self,
         request: Request<Full<Bytes>>,
@@ -138,8 +138,8 @@ fn append(whole: &mut Zeroizing<Vec<u8>>, chunk: &[u8]) {
     whole.extend_from_slice(chunk);
 }
 
-/// Only an exchange that certainly failed before anything was sent counts as unsent: a refresh
-/// token must not be sent twice in the belief that the first never arrived.
+/// Only an exchange that certainly failed before anything was sent counts as unsent. Otherwise the
+/// endpoint could send a refresh token twice, although the service has got the first one.
 fn failed(error: BoxError) -> TransportError {
     if is_unsent(error.as_ref()) {
         TransportError::Unsent(error)
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_moves_to_twice_the_room_only_when_there_is_no_more() {
+    fn the_buffer_doubles_only_when_it_is_full() {
         let mut whole = Zeroizing::new(Vec::new());
         append(&mut whole, b"abc");
         assert_eq!((&**whole, whole.capacity()), (&b"abc"[..], 6));

@@ -47,7 +47,7 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5); 1970 for all before.
+/// Parses `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5). Earlier times become 1970.
 #[expect(clippy::arithmetic_side_effects, reason = "a year has four digits, and all else two")]
 fn time(tag: u8, text: &[u8]) -> Option<SystemTime> {
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_and_the_end_of_a_certificate_are_found() {
+    fn the_key_and_the_expiry_of_a_certificate_are_found() {
         let key = KeyPair::generate().unwrap();
         for (date, expected) in [
             ((2020, 2, 29), 1_582_934_400),
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_cut_or_changed_anywhere_is_read_or_refused() {
+    fn a_truncated_or_changed_certificate_never_panics() {
         let der = der((2050, 1, 1), &KeyPair::generate().unwrap());
         for at in 0..der.len() {
             assert_eq!(Certificate::read(&der[..at]), None, "{at}");

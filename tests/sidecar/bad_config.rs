@@ -86,7 +86,7 @@ async fn a_secret_in_a_wrong_place_is_not_shown_wherever_that_is() {
         ),
         (
             format!("{s}{}", u.replace("source = \"a\"", "source = \"hunter3\"")),
-            "`upstreams.u`: `source` is none of `a`".to_owned(),
+            "`upstreams.u`: `source` is unknown: use one of `a`".to_owned(),
         ),
         (
             format!("{s}{}", u.replace("source = \"a\"", "source = 948_371_204")),
@@ -155,7 +155,7 @@ async fn an_upstream_that_cannot_be_is_named() {
         (
             "https://api.example.com",
             "http://api.example.com",
-            "`to` is http://api.example.com, where the token could be read on the way: use https",
+            "`to` is http://api.example.com: others could read the token on the way: use https",
         ),
         (
             "https://api.example.com",
@@ -165,16 +165,16 @@ async fn an_upstream_that_cannot_be_is_named() {
         (
             "https://api.example.com",
             "https://api.example.com/?key=x",
-            "`to` has more than an origin and a path",
+            "`to` must be an origin and a path, without a query or a fragment",
         ),
         (
             "https://api.example.com",
             "https://me:hunter2@api.example.com",
-            "`to` is wrong: the origin has user info: an origin is a scheme, a host and perhaps a \
+            "`to` is invalid: the origin has user info: an origin is a scheme, a host and perhaps a \
              port",
         ),
         ("\"/u\"", "\"u\"", "`path` is not absolute: write it like \"/api\""),
-        ("source = \"a\"", "source = \"b\"", "`source` is `b`, which is none of `a`"),
+        ("source = \"a\"", "source = \"b\"", "`source` `b` is unknown: use one of `a`"),
         ("path = \"/u\"\n", "", "needs either a `path` or a `listen`"),
     ] {
         let upstream = UPSTREAM.replace(from, to);
@@ -182,7 +182,7 @@ async fn an_upstream_that_cannot_be_is_named() {
     }
     let second = UPSTREAM.replace("upstreams.u", "upstreams.v").replace("\"/u\"", "\"/u/\"");
     let error = told(&format!("{SOURCE}{UPSTREAM}{second}")).await;
-    assert_eq!(error, "`upstreams.v`: `path` \"/u/\" is another upstream's already");
+    assert_eq!(error, "`upstreams.v`: another upstream has the `path` \"/u/\" already");
 }
 
 #[tokio::test]
@@ -229,14 +229,14 @@ async fn a_header_that_cannot_carry_a_token_is_named() {
 #[tokio::test]
 async fn a_source_or_a_number_that_cannot_be_is_named() {
     let error = told(&format!("[sources.a]\n{UPSTREAM}")).await;
-    assert_eq!(error, "`sources.a`: needs one of `oauth2`, `token` and `command`");
+    assert_eq!(error, "`sources.a`: needs exactly one of `oauth2`, `token` and `command`");
     let plaintext = SOURCE.replace("https://auth", "http://auth");
     let error = told(&format!("{plaintext}{UPSTREAM}")).await;
     assert!(error.starts_with("`sources.a`: the token endpoint's `url` is http://auth"), "{error}");
     let error = told(&format!("replay.per_request = 100000000\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`replay.per_request` is more than `replay.total`");
     for (key, value, expected) in [
-        ("max", "0", "`connections.max` is 0: nobody could connect"),
+        ("max", "0", "`connections.max` is 0: no client could connect"),
         ("header_seconds", "0", "`connections.header_seconds` must be from 1 to 86400"),
         ("idle_seconds", "86401", "`connections.idle_seconds` must be from 1 to 86400"),
     ] {
@@ -246,7 +246,7 @@ async fn a_source_or_a_number_that_cannot_be_is_named() {
     let error = told(&format!("connect_seconds = 0\n{SOURCE}{UPSTREAM}")).await;
     assert_eq!(error, "`connect_seconds` must be from 1 to 86400");
     let error = told(&format!("hosts = [\"sidecar:80\"]\n{SOURCE}{UPSTREAM}")).await;
-    assert_eq!(error, "`hosts`: \"sidecar:80\" is not a name or an address alone");
+    assert_eq!(error, "`hosts`: \"sidecar:80\" is not a plain host name or address");
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ async fn a_file_or_an_argument_that_is_not_there_is_told() {
     assert!(err.starts_with("sidecar: /nowhere/sidecar.toml: cannot be read: "), "{err}");
     let (code, out, err) = run("", &["--loud=hunter2"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
-    assert_eq!(err, "sidecar: there is no argument \"--loud\": see --help\n");
+    assert_eq!(err, "sidecar: unknown argument \"--loud\": see --help\n");
 }
 
 #[tokio::test]

@@ -46,7 +46,9 @@ async fn what_is_wrong_with_a_store_is_told_and_no_password_with_it() {
         ),
         (
             &format!("file = \"a\"\nallow_plaintext = true\n{seal}"),
-            "`store`: what belongs to `redis` stands beside `file`".to_owned(),
+            "`store`: `password`, `root_certificate` and `allow_plaintext` are for `redis`, not for \
+             `file`"
+                .to_owned(),
         ),
         (
             &format!("file = \"a\"\n{seal}"),

@@ -185,6 +185,6 @@ async fn it_is_ready_without_a_user_and_a_check_has_none_to_try() {
     assert_eq!(sidecar.readiness(StatusCode::OK).await, "ready\n");
     let (code, out, err) = run(&world.config(), &["--check"]).await;
     assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(out, "users: not tried, it exchanges the tokens of users, and there is none here\n");
+    assert_eq!(out, "users: skipped: it exchanges the tokens of users\n");
     assert!(world.nothing_happened());
 }

@@ -184,7 +184,7 @@ fn a_token_has_no_settings_of_what_is_made_here() {
         let builder = nameless().client_assertion(set(ClientAssertion::token("hush.hush.hush")));
         assert!(
             refusal(builder)
-                .contains("`client_assertion` has a setting that cannot apply to a `token`")
+                .contains("`client_assertion` has a setting that does not apply to a `token`")
         );
     }
 }

@@ -131,7 +131,7 @@ async fn a_jwk_says_its_algorithm_itself() {
     assert_eq!(made(jwk("PS384").algorithm(Algorithm::Rs512)).await.header("alg"), "RS512");
     for other in ["ES256", "RSA-OAEP"] {
         let error = unusable(jwk(other), false).await;
-        assert!(error.contains("another kind than the algorithm"), "{error}");
+        assert!(error.contains("a kind that the algorithm does not accept"), "{error}");
     }
 }
 
@@ -268,7 +268,7 @@ async fn what_is_no_key_is_named_with_what_to_mend_and_shows_nothing_of_it() {
         (without("kty"), "neither PEM nor a JWK"),
         (jwk.replace("\"y\":\"", "\"y\":\"AA"), "is damaged"),
         (jwk.replace("P-256", "P-521"), "another kind than RSA"),
-        (jwk.replace("sig", "enc"), "not for signing"),
+        (jwk.replace("sig", "enc"), "whose `use` is not signing"),
         (format!(r#"{{"keys":[{jwk}]}}"#), "a set of JWKs"),
         (r#"{"kty":"oct","k":"hush"}"#.to_owned(), "`ClientAssertion::client_secret(..)`"),
         (r#"{"kty":7}"#.to_owned(), "is damaged"),
@@ -300,9 +300,9 @@ async fn a_half_written_key_may_be_whole_at_the_next_try() {
 fn an_algorithm_has_to_fit_the_key() {
     let key = || ClientAssertion::private_key(key_text("p256.pem"));
     for (assertion, problem) in [
-        (key().algorithm(Algorithm::Rs256), "another kind than the algorithm"),
-        (key().algorithm(Algorithm::Es384), "another kind than the algorithm"),
-        (key().algorithm(Algorithm::EdDsa), "another kind than the algorithm"),
+        (key().algorithm(Algorithm::Rs256), "a kind that the algorithm does not accept"),
+        (key().algorithm(Algorithm::Es384), "a kind that the algorithm does not accept"),
+        (key().algorithm(Algorithm::EdDsa), "a kind that the algorithm does not accept"),
         (key().algorithm(Algorithm::Hs256), "only for `client_secret`"),
         (
             ClientAssertion::client_secret(LONG).algorithm(Algorithm::Es256),

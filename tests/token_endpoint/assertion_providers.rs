@@ -139,7 +139,7 @@ async fn a_file_that_is_no_service_accounts_is_named() {
     }
     let key = json!({ "type": "service_account", "client_email": "a", "private_key": key_text("p256.pem") });
     let error = unusable(google(key.to_string()), false).await;
-    assert!(error.contains("another kind than the algorithm"), "{error}");
+    assert!(error.contains("a kind that the algorithm does not accept"), "{error}");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ fn extra_parameters_may_not_repeat_what_is_sent_already() {
         "refresh_token",
     ] {
         let error = refusal(client().param(name, "hush"));
-        assert!(error.contains(&format!("`param` {name:?} has a method")), "{error}");
+        assert!(error.contains(&format!("`param` {name:?} has its own method")), "{error}");
     }
     assert!(refusal(client().param("a", "hush").param("a", "hush")).contains("only once"));
     assert!(refusal(client().param("", "hush")).contains("no name"));

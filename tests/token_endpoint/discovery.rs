@@ -175,7 +175,7 @@ async fn metadata_that_lack_or_hold_what_they_must_not_are_a_permanent_error() {
         (with(&long), "more than 2,048"),
         (
             metadata(r#","token_endpoint_auth_methods_supported":["private_key_jwt"]"#),
-            "say which it is by `.client_auth(..)`: private_key_jwt",
+            "choose one with `.client_auth(..)`: private_key_jwt",
         ),
     ] {
         let error = failure(vec![answer(200, body)]).await;

@@ -1,5 +1,5 @@
-//! The same load twice, by the layer and by hand-written code: what calls notice of an expiry and
-//! of a revocation.
+//! The same load twice, with the layer and with hand-written code: the effect of an expiry and of a
+//! revocation on calls.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{phase::Phase, report::Report};
 
-/// How long a call is on its way: some are, whenever a token is revoked.
-const DISTANCE: Duration = Duration::from_millis(25);
+/// The network delay of a call, so that some calls are on their way when the token is revoked.
+const DELAY: Duration = Duration::from_millis(25);
 
 #[derive(Clone, Copy)]
 enum Client {
@@ -22,9 +22,9 @@ enum Client {
 }
 
 pub(crate) async fn run() -> Result<Report, BoxError> {
-    let world = World::start(DISTANCE).await?;
+    let world = World::start(DELAY).await?;
     let mut cast = cast(&world);
-    cast.push(("mutex", "the same client, with a token under a mutex in front of it".to_owned()));
+    cast.push(("mutex", "the same client behind hand-written code with a mutex".to_owned()));
     let report = Report::begin("tower-bearer and a hand-written mutex under the same load", cast);
     let phases = vec![
         limited("expiry", |name| expiry(&world, name, Client::Layer)).await?,
@@ -37,8 +37,8 @@ pub(crate) async fn run() -> Result<Report, BoxError> {
 
 async fn expiry(world: &World, name: Name, client: Client) -> Result<Phase, BoxError> {
     world.tokens.set_lifetime(Duration::from_secs(4));
-    let plot = client.plot("tokens live for 4 s");
-    let mut scene = client.open(world, name, &plot)?;
+    let summary = client.summary("tokens live for 4 s");
+    let mut scene = client.open(world, name, &summary)?;
     scene.warm_up().await?;
     let outcomes = scene.load.steadily(EVERY, sleep(Duration::from_secs(5))).await?;
     scene.settle().await;
@@ -47,8 +47,8 @@ async fn expiry(world: &World, name: Name, client: Client) -> Result<Phase, BoxE
 
 async fn revocation(world: &World, name: Name, client: Client) -> Result<Phase, BoxError> {
     world.tokens.set_lifetime(HOUR);
-    let plot = client.plot("the token is revoked once");
-    let mut scene = client.open(world, name, &plot)?;
+    let summary = client.summary("the token is revoked once");
+    let mut scene = client.open(world, name, &summary)?;
     scene.warm_up().await?;
     let end = async {
         sleep(Duration::from_millis(500)).await;
@@ -62,7 +62,7 @@ async fn revocation(world: &World, name: Name, client: Client) -> Result<Phase, 
 }
 
 impl Client {
-    fn plot(self, what: &str) -> String {
+    fn summary(self, what: &str) -> String {
         let by = match self {
             Self::Layer => "BearerAuthLayer",
             Self::Mutex => "a mutex, held while a token is fetched",
@@ -70,10 +70,10 @@ impl Client {
         format!("{what}, 200 calls a second; {by}")
     }
 
-    fn open<'a>(self, world: &'a World, name: Name, plot: &str) -> Result<Scene<'a>, BoxError> {
+    fn open<'a>(self, world: &'a World, name: Name, summary: &str) -> Result<Scene<'a>, BoxError> {
         match self {
-            Self::Layer => Scene::open(world, name, plot, RefreshPolicy::default()),
-            Self::Mutex => Ok(Scene::open_mutex(world, name, plot)),
+            Self::Layer => Scene::open(world, name, summary, RefreshPolicy::default()),
+            Self::Mutex => Ok(Scene::open_mutex(world, name, summary)),
         }
     }
 }

@@ -111,14 +111,14 @@ impl fmt::Display for SigningAlgorithm {
     }
 }
 
-/// By its name in a JWT: `"ES256"`.
+/// Reads the name in a JWT, such as `"ES256"`.
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for SigningAlgorithm {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
         // The error does not show the text, which may be a misplaced secret.
-        let unknown =
-            "must be `RS256`, `PS256`, `ES256`, `EdDSA`, `HS256` or another of their kind";
+        let unknown = "must be `RS256`, `PS256` or `HS256` (or their 384 and 512 variants), \
+                       `ES256`, `ES384`, `EdDSA` or `Ed25519`";
         Self::named(&name).ok_or_else(|| serde::de::Error::custom(unknown))
     }
 }

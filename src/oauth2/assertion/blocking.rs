@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use super::unusable::Unusable;
 
-/// Runs it on the runtime's blocking pool.
+/// Runs `work` on the runtime's blocking pool.
 pub(super) async fn off_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Unusable> {

@@ -1,4 +1,4 @@
-//! The certificate of a key (RFC 7515 §4.1.6 and §4.1.8), as far as assertions need it.
+//! The certificate of a key (RFC 7515 §4.1.6 and §4.1.8): the parts that assertions need.
 
 use std::time::SystemTime;
 

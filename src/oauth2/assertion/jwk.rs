@@ -123,7 +123,7 @@ fn bytes(member: Option<&str>) -> Result<Bytes, Unusable> {
     decoded(&BASE64_URL_SAFE_NO_PAD, encoded.as_bytes()).map(Bytes).ok_or(Unusable::Broken)
 }
 
-/// As the library wants it: a wiped vector alone is no slice to it.
+/// Wiped bytes with the traits that the library requires.
 struct Bytes(Zeroizing<Vec<u8>>);
 
 impl std::ops::Deref for Bytes {

@@ -49,18 +49,18 @@ impl<'a> Header<'a> {
 }
 
 /// The message to sign.
-#[expect(clippy::expect_used, reason = "texts and numbers are JSON")]
+#[expect(clippy::expect_used, reason = "texts and numbers always serialize")]
 pub(super) fn message(header: &Header<'_>, claims: &Claims<'_>) -> String {
     let part = |json: Result<Vec<u8>, _>| {
-        BASE64_URL_SAFE_NO_PAD.encode(json.expect("texts and numbers are JSON"))
+        BASE64_URL_SAFE_NO_PAD.encode(json.expect("texts and numbers always serialize"))
     };
     format!("{}.{}", part(serde_json::to_vec(header)), part(serde_json::to_vec(claims)))
 }
 
 /// The message with its signature.
-#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory")]
+#[expect(clippy::arithmetic_side_effects, reason = "lengths in memory do not overflow")]
 pub(super) fn signed(message: &str, signature: &[u8]) -> Zeroizing<String> {
-    // Room for all of it: a string that grows leaves copies behind.
+    // Reserve the whole length: a string that grows leaves copies behind.
     let length = message.len() + 1 + signature.len().div_ceil(3) * 4;
     let mut jwt = Zeroizing::new(String::with_capacity(length));
     jwt.push_str(message);
@@ -91,7 +91,7 @@ pub(super) fn check_shape(text: &str) -> Result<(), Unusable> {
             // The writer of the file has not written the end yet.
             if signature.is_empty() { Err(Unusable::Cut) } else { Ok(()) }
         }
-        // The header of every JWT begins like this: `{"`.
+        // `eyJ` is `{"` in base64url, the start of every JWT header.
         [header, ..] if is_readable && header.starts_with("eyJ") && parts.len() < 3 => {
             Err(Unusable::Cut)
         }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_not_the_shape_of_a_signed_jwt_is_told_from_what_is_half_written() {
+    fn a_text_that_is_not_a_jwt_is_distinguished_from_a_half_written_jwt() {
         assert_eq!(check_shape("eyJhbGciOiJIUzI1NiJ9.e30.c2ln-_"), Ok(()));
         for cut in ["eyJ", "eyJhbGciOiJIUzI1NiJ9", "eyJhbGci.e30", "eyJhbGci.e30."] {
             assert_eq!(check_shape(cut), Err(Unusable::Cut), "{cut}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_room_of_a_signed_jwt_is_large_enough() {
+    fn the_reserved_length_of_a_signed_jwt_is_enough() {
         for length in 0..70 {
             let jwt = signed("a.b", &vec![0xff; length]);
             assert!(jwt.len() <= 3 + 1 + length.div_ceil(3) * 4, "{length}");

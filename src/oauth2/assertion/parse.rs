@@ -49,7 +49,7 @@ fn from_block(block: &Block<'_>) -> Result<Key, Unusable> {
     }
 }
 
-/// RFC 5958 §2.
+/// Parses PKCS#8 (RFC 5958 §2).
 fn from_pkcs8(der: &[u8]) -> Result<Key, Unusable> {
     let (algorithm, curve) = pkcs8_algorithm(der).ok_or(Unusable::Broken)?;
     match (algorithm, curve) {
@@ -69,7 +69,7 @@ fn pkcs8_algorithm(der: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     Some((algorithm.read(OID)?, algorithm.read(OID)))
 }
 
-/// RFC 5915 §3. The curve is optional, so both are tried.
+/// Parses SEC1 (RFC 5915 §3). The curve is optional there, so this tries both.
 fn from_sec1(der: &[u8]) -> Result<Key, Unusable> {
     let p256 = EcdsaKeyPair::from_private_key_der(P256, der).map(Key::P256);
     let either = p256.or_else(|_| EcdsaKeyPair::from_private_key_der(P384, der).map(Key::P384));
@@ -93,7 +93,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_key_that_is_cut_anywhere_is_half_written() {
+    fn a_truncated_key_counts_as_half_written() {
         for key in KEYS {
             for end in 1..key.trim_end().len() {
                 assert_eq!(parse(&key[..end]).err(), Some(Unusable::Cut), "{end}");
@@ -102,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_key_with_any_character_changed_is_read_or_refused() {
+    fn a_key_with_a_changed_character_never_panics() {
         for key in KEYS {
             for at in 0..key.len() {
                 let changed = |with| format!("{}{with}{}", &key[..at], &key[at + 1..]);
                 for with in ["A", "/", "\"", "-", "\n", "\u{e9}"] {
-                    // What is still a key signs.
+                    // If it still parses, it must be able to sign.
                     if let Ok(parsed) = parse(&changed(with)) {
                         let algorithm = parsed.algorithm(None, SigningAlgorithm::Rs256);
                         algorithm.map(|algorithm| parsed.key.sign(algorithm, b"a").unwrap()).ok();
@@ -119,7 +119,7 @@ mod tests {
 
     /// RFC 8037 §A.1 and §A.4: the signature of Ed25519 is always the same.
     #[test]
-    fn the_example_of_the_rfc_is_signed_as_it_is_there() {
+    fn the_example_of_the_rfc_gets_the_signature_of_the_rfc() {
         let jwk = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
             "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
         let message = b"eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";

@@ -21,7 +21,7 @@ use super::{
 type Text = Zeroizing<String>;
 type Outcome<T> = Result<T, UnusableCredential>;
 
-/// The origin of a client's assertions.
+/// Makes a client's assertions.
 pub(crate) struct Prover {
     pub(super) means: Means,
     pub(super) assertion_type: &'static str,
@@ -30,7 +30,7 @@ pub(crate) struct Prover {
 pub(super) enum Means {
     /// A third party issues them.
     Given(Secret),
-    Made(Maker, Arc<Said>),
+    Made(Maker, Arc<Contents>),
 }
 
 /// What signs an assertion of this crate.
@@ -45,7 +45,7 @@ pub(super) enum Maker {
 
 /// The contents of an assertion of this crate.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct Contents {
     pub(super) client_id: String,
     pub(super) audience: String,
     pub(super) header_type: String,
@@ -67,9 +67,9 @@ impl Prover {
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let secrets = match &self.means {
             Means::Given(token) => [Some(token), None],
-            Means::Made(Maker::Signer(_), said) => [said.certificate(), None],
+            Means::Made(Maker::Signer(_), contents) => [contents.certificate(), None],
             #[cfg(feature = "jwt")]
-            Means::Made(Maker::PrivateKey(key), said) => [Some(key), said.certificate()],
+            Means::Made(Maker::PrivateKey(key), contents) => [Some(key), contents.certificate()],
             #[cfg(feature = "jwt")]
             Means::Made(Maker::ClientSecret(secret), _) => [Some(secret), None],
         };
@@ -78,18 +78,18 @@ impl Prover {
 
     /// The tolerated clock skew, if this machine dates the assertion: beyond that it has expired.
     pub(crate) fn tolerated_skew(&self) -> Option<Duration> {
-        self.said().map(|said| said.life)
+        self.contents().map(|contents| contents.life)
     }
 
     /// The audience, if the settings name it.
     pub(crate) fn audience(&self) -> Option<&str> {
-        self.said().map(|said| said.audience.as_str())
+        self.contents().map(|contents| contents.audience.as_str())
     }
 
-    fn said(&self) -> Option<&Said> {
+    fn contents(&self) -> Option<&Contents> {
         match &self.means {
             Means::Given(_) => None,
-            Means::Made(_, said) => Some(said),
+            Means::Made(_, contents) => Some(contents),
         }
     }
 
@@ -98,23 +98,25 @@ impl Prover {
         let first = read.first();
         let assertion = match &self.means {
             Means::Given(token) => given(token, present(first))?,
-            Means::Made(Maker::Signer(signer), said) => said.by_signer(&**signer, first).await?,
-            #[cfg(feature = "jwt")]
-            Means::Made(Maker::PrivateKey(key), said) => {
-                said.by_key(key, present(first), read.get(1)).await?
+            Means::Made(Maker::Signer(signer), contents) => {
+                contents.by_signer(&**signer, first).await?
             }
             #[cfg(feature = "jwt")]
-            Means::Made(Maker::ClientSecret(secret), said) => {
-                said.by_secret(secret, present(first))?
+            Means::Made(Maker::PrivateKey(key), contents) => {
+                contents.by_key(key, present(first), read.get(1)).await?
+            }
+            #[cfg(feature = "jwt")]
+            Means::Made(Maker::ClientSecret(secret), contents) => {
+                contents.by_secret(secret, present(first))?
             }
         };
         Ok((self.assertion_type, assertion))
     }
 }
 
-#[expect(clippy::expect_used, reason = "there is a reading for each secret")]
+#[expect(clippy::expect_used, reason = "each secret has been read")]
 fn present(read: Option<&Text>) -> &Text {
-    read.expect("there is a reading for each secret")
+    read.expect("each secret has been read")
 }
 
 /// An assertion of a third party.
@@ -123,9 +125,9 @@ fn given(secret: &Secret, token: &Text) -> Outcome<Text> {
     Ok(token.clone())
 }
 
-// ===== impl Said =====
+// ===== impl Contents =====
 
-impl Said {
+impl Contents {
     async fn by_signer(&self, signer: &dyn AnySigner, certificate: Option<&Text>) -> Outcome<Text> {
         let problem = |problem| UnusableCredential::at("the signer", problem);
         let unusable = |unusable| problem(Problem::Unusable(unusable));
@@ -140,7 +142,8 @@ impl Said {
         Ok(jwt::signed(&message, &signature.ok_or_else(|| unusable(Unusable::BadSignature))?))
     }
 
-    /// On a blocking thread: RSA takes milliseconds, and parsing alone shows the kind of key.
+    /// Signs on a blocking thread: RSA takes milliseconds, and the kind of key is unknown before
+    /// parsing.
     #[cfg(feature = "jwt")]
     async fn by_key(
         self: &Arc<Self>,
@@ -148,17 +151,17 @@ impl Said {
         text: &Text,
         certificate: Option<&Text>,
     ) -> Outcome<Text> {
-        let (said, certificate) = (Arc::clone(self), certificate.cloned());
+        let (contents, certificate) = (Arc::clone(self), certificate.cloned());
         let (secret, text) = (key.clone(), text.clone());
         let signing = move || {
             let unusable = |unusable| UnusableCredential::of(&secret, unusable);
             let parsed = parse(&text).map_err(unusable)?;
             let algorithm =
-                parsed.algorithm(said.algorithm, said.usual_of_rsa).map_err(unusable)?;
-            let key_id = said.key_id.as_deref().or(parsed.key_id.as_deref());
-            let mut header = Header::new(algorithm, &said.header_type, key_id);
-            said.certify(&mut header, certificate.as_ref(), Some(parsed.key.public()))?;
-            let message = said.message(&header).map_err(unusable)?;
+                parsed.algorithm(contents.algorithm, contents.usual_of_rsa).map_err(unusable)?;
+            let key_id = contents.key_id.as_deref().or(parsed.key_id.as_deref());
+            let mut header = Header::new(algorithm, &contents.header_type, key_id);
+            contents.certify(&mut header, certificate.as_ref(), Some(parsed.key.public()))?;
+            let message = contents.message(&header).map_err(unusable)?;
             let signature = parsed.key.sign(algorithm, message.as_bytes()).map_err(unusable)?;
             Ok(jwt::signed(&message, &signature))
         };
@@ -220,8 +223,12 @@ impl Said {
 
 /// Without the feature there is no hash for certificates.
 #[cfg(not(feature = "jwt"))]
-#[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as with feature `jwt`")]
-impl Said {
+#[expect(
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    reason = "the same signature as with feature `jwt`"
+)]
+impl Contents {
     fn certificate(&self) -> Option<&Secret> {
         None
     }

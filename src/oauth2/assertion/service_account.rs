@@ -22,7 +22,7 @@ const HEADER_TYPE: &str = "JWT";
 const LIFE: Duration = Duration::from_secs(3600);
 const TOLERATED: Duration = Duration::from_secs(60);
 /// Google's current and former token endpoints. All are the same service, so a file that names one
-/// of them may be used at any.
+/// of them is valid at any.
 const TOKEN_URIS: [&str; 3] = [
     "https://oauth2.googleapis.com/token",
     "https://accounts.google.com/o/oauth2/token",
@@ -62,7 +62,7 @@ impl ServiceAccount {
         TOLERATED
     }
 
-    /// Makes the grant. `url`: of the token endpoint.
+    /// Makes the grant. `url` is that of the token endpoint.
     pub(crate) async fn prove(
         &self,
         read: &Zeroizing<String>,

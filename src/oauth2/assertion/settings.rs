@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     algorithm::SigningAlgorithm,
-    prover::{Maker, Means, Prover, Said},
+    prover::{Contents, Maker, Means, Prover},
     signer::Signer,
 };
 use crate::secret::Secret;
@@ -29,20 +29,20 @@ const LONGEST_LIFE: Duration = Duration::from_secs(3600);
 /// | [`signer`](Self::signer) | a key in a KMS or an HSM | `private_key_jwt` |
 /// | [`token`](Self::token) | by a third party, and read from a file for instance | federation |
 ///
-/// Except for `token`, each exchange makes a new assertion, also when it is repeated: with an id of
-/// its own (`jti`, 128 bits), issued now, and with a lifetime of 60 s. `iss` and `sub` are the
-/// client id. Each fetch reads the keys again, so that rotating a key needs no restart. If a key
-/// cannot be used, the fetch fails, and the last token stays in use.
+/// Except for `token`, each exchange makes a new assertion, even when it repeats a request. The
+/// assertion has a new id (`jti`, 128 bits), is issued now and has a lifetime of 60 s. `iss` and
+/// `sub` are the client id. Each fetch reads the keys again, so that rotating a key needs no
+/// restart. If a key cannot be used, the fetch fails, and the last token stays in use.
 ///
-/// # Whom it is for
+/// # Audience
 ///
 /// The only audience (`aud`) is the issuer of the authorization server, exactly as its metadata
 /// name it (RFC 8414 §2). Set it with [`issuer`](Self::issuer), unless the endpoint knows it: after
 /// [`TokenEndpoint::discover`](crate::oauth2::TokenEndpoint::discover), and with the
-/// [`providers`](super::super::providers) that set it. If several servers accept an audience, such
-/// as the URL of a token endpoint that a server may claim to have, one of them can use the
-/// assertion at another (draft-ietf-oauth-rfc7523bis §1). If a server accepts nothing else, set
-/// [`audience`](Self::audience).
+/// [`providers`](super::super::providers) that set it. If several servers accept an audience, one
+/// of them can use the assertion at another (draft-ietf-oauth-rfc7523bis §1). The URL of a token
+/// endpoint is such an audience, because a server can claim another server's URL. If a server
+/// accepts no other audience, set [`audience`](Self::audience).
 ///
 /// ```
 /// use tower_bearer::{Secret, oauth2::{ClientAssertion, TokenEndpoint}};
@@ -86,8 +86,8 @@ pub enum Audience {
     /// The issuer of the authorization server, as its metadata name it: an absolute URL.
     Issuer(String),
     /// The URL of the token endpoint, for servers that accept nothing else. If the client is
-    /// registered with more than one server, each of them can use the assertion at another, unless
-    /// you know the URL from a source other than these servers.
+    /// registered with more than one server, get the URL from a source that these servers do not
+    /// control: a server that gives you another server's URL could use the assertion there.
     TokenEndpoint,
     /// Another text that the server requires.
     Exactly(String),
@@ -163,8 +163,8 @@ impl ClientAssertion {
     /// Sends an assertion that a third party has issued: the token of a Kubernetes service account
     /// or of a CI job, a JWT-SVID. Each fetch reads it again.
     ///
-    /// The client id is sent if there is one. The issuer of the assertion decides on its claims and
-    /// its lifetime.
+    /// The endpoint also sends the client id, if there is one. The issuer of the assertion decides
+    /// on its claims and its lifetime.
     ///
     /// ```
     /// use tower_bearer::{
@@ -240,7 +240,7 @@ impl ClientAssertion {
         self
     }
 
-    /// Checks the settings. `url`: of the token endpoint, if it is known.
+    /// Checks the settings. `url` is that of the token endpoint, if it is known.
     ///
     /// # Errors
     ///
@@ -253,9 +253,9 @@ impl ClientAssertion {
     ) -> Result<Prover, &'static str> {
         let assertion_type = self.assertion_type.unwrap_or_default().as_str();
         let means = match self.kind {
-            Kind::Given(_) if self.says_something() => {
+            Kind::Given(_) if self.has_signing_settings() => {
                 return Err(
-                    "has a setting that cannot apply to a `token`, which a third party has signed: \
+                    "has a setting that does not apply to a `token`, which a third party has signed: \
                      remove it",
                 );
             }
@@ -275,8 +275,8 @@ impl ClientAssertion {
         Ok(Prover { means, assertion_type })
     }
 
-    /// Whether there is a setting that a third party's assertion cannot have.
-    fn says_something(&self) -> bool {
+    /// Whether there is a setting that does not apply to a third party's assertion.
+    fn has_signing_settings(&self) -> bool {
         #[cfg(feature = "jwt")]
         let has_certificate = self.certificate.is_some();
         #[cfg(not(feature = "jwt"))]
@@ -300,7 +300,7 @@ impl ClientAssertion {
                 if self.algorithm.map(SigningAlgorithm::key_kind) == Some(KeyKind::Secret) {
                     return Err("has an `algorithm` that is only for `client_secret`");
                 }
-                // A key in a file may not be there yet.
+                // A key in a file may not exist yet.
                 let Some(text) = key.fixed() else { return Ok(()) };
                 let usual = SigningAlgorithm::Rs256;
                 let found = parse(text).and_then(|key| key.algorithm(self.algorithm, usual));
@@ -327,7 +327,7 @@ impl ClientAssertion {
         client_id: &str,
         url: Option<&str>,
         profile: Profile,
-    ) -> Result<Said, &'static str> {
+    ) -> Result<Contents, &'static str> {
         let audience = match self.audience.or(profile.audience) {
             None => {
                 return Err("has no audience: set the authorization server's issuer with \
@@ -357,7 +357,7 @@ impl ClientAssertion {
         if life.subsec_nanos() > 0 || life.is_zero() || life > LONGEST_LIFE {
             return Err("has a `lifetime` that is not in whole seconds from 1 s to an hour");
         }
-        Ok(Said {
+        Ok(Contents {
             client_id: client_id.to_owned(),
             audience,
             header_type,

@@ -50,7 +50,8 @@ mod tests {
             let inside = numbers.concat();
             [vec![SEQUENCE, u8::try_from(inside.len()).unwrap()], inside].concat()
         };
-        // Of 33 bytes because it would be negative, and short because it begins with zeros.
+        // One has 33 bytes, because it would be negative otherwise. One is short, because it begins
+        // with zeros.
         let (large, small) = ([&[0][..], &[0xff; 32]].concat(), vec![1, 2]);
         let der = signature(&[number(&large), number(&small)]);
         let fixed_one = fixed(SigningAlgorithm::Es256, der).unwrap();

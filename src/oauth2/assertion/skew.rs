@@ -1,4 +1,4 @@
-//! Detects that an assertion is refused because of clock skew.
+//! Detects clock skew that may have caused a service to refuse an assertion.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_is_told_if_it_is_more_than_is_tolerated() {
+    fn a_difference_beyond_the_tolerance_is_reported() {
         let theirs = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let headers =
             HeaderMap::from_iter([(DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap())]);

@@ -31,7 +31,7 @@ pub(super) enum Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(feature = "jwt"), expect(dead_code, reason = "nothing is signed here"))]
 pub(super) enum Unusable {
-    // Any of them.
+    // Any credential.
     /// The text ends too early.
     Cut,
     /// The text has `\n` in place of line ends.
@@ -118,20 +118,20 @@ impl Unusable {
             Self::NoKey => "holds no private key: neither PEM nor a JWK",
             Self::Public => "holds only public data, and no private key",
             Self::Encrypted => {
-                "holds a private key that is encrypted: decrypt it, by \
+                "holds a private key that is encrypted: decrypt it with \
                  `openssl pkey -in encrypted.pem -out key.pem`"
             }
             Self::OpenSsh => {
-                "holds a private key in OpenSSH's own format: convert it, by \
+                "holds a private key in OpenSSH's own format: convert it with \
                  `ssh-keygen -p -m PKCS8 -f key`"
             }
             Self::Broken => "holds a private key that is damaged",
             Self::Unsupported => {
-                "holds a private key of another kind than RSA, P-256, P-384 and Ed25519"
+                "holds a private key of another kind than RSA, P-256, P-384 or Ed25519"
             }
-            Self::WrongKind => "holds a key of another kind than the algorithm is for",
+            Self::WrongKind => "holds a key of a kind that the algorithm does not accept",
             Self::TooShort => "holds an RSA key of fewer than 2048 bits (RFC 7518 §3.3)",
-            Self::ForEncryption => "holds a key that is not for signing, by its own `use`",
+            Self::ForEncryption => "holds a key whose `use` is not signing",
             Self::JwkSet => "holds a set of JWKs: give one of them",
             Self::JwkWithoutPrimes => {
                 "holds an RSA key without `p`, `q`, `dp`, `dq` and `qi` (RFC 7518 §6.3.2)"
@@ -155,7 +155,7 @@ impl Unusable {
             }
             Self::OtherTokenUri => {
                 "has a `token_uri` that is neither Google's nor the endpoint's: if you trust it, \
-                 say so by `.url(..)`"
+                 set it with `.url(..)`"
             }
         }
     }

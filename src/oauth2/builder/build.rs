@@ -10,7 +10,7 @@ use super::{
         changes::Refusals,
         client_auth::ClientAuth,
         destination::{Destination, place},
-        discovery::{self, Client, Discovery, Plaintext, Wanted},
+        discovery::{self, Client, Discovery, Plaintext, Requirements},
         endpoint::{Endpoint, Location, TokenEndpoint},
         request::Template,
         transport::Transport,
@@ -30,8 +30,8 @@ impl TokenEndpointBuilder {
     /// Checks every setting and makes the endpoint. It sends nothing and reads no secret.
     ///
     /// A placeholder that you have not filled in (`{tenant}`, `<your-id>`) is an error in the URL,
-    /// in the client id, and in the fixed text of a parameter or a header that is an API key by its
-    /// name. Other secrets may look like anything, and are not checked.
+    /// in the client id, and in the fixed text of a parameter or a header whose name says that it
+    /// is an API key. Other secrets may look like anything, so this does not check them.
     ///
     /// # Errors
     ///
@@ -115,7 +115,7 @@ impl TokenEndpointBuilder {
         };
         let urls = discovery::urls(&uri)
             .ok_or(InvalidEndpoint::setting("discover", "is too long for a URL"))?;
-        let wanted = Wanted {
+        let requirements = Requirements {
             issuer: issuer.clone(),
             client: match client_auth {
                 ClientAuth::Basic if self.client_auth.is_none() => match &self.client_secret {
@@ -137,7 +137,7 @@ impl TokenEndpointBuilder {
         let headers = user_agent.map(|user_agent| (header::USER_AGENT, user_agent));
         let headers = headers.into_iter().collect();
         let timeout = self.timeout;
-        let discovery = Discovery::new(wanted, origin, urls, headers, timeout);
+        let discovery = Discovery::new(requirements, origin, urls, headers, timeout);
         Ok(Location::Discovered(Box::new(discovery)))
     }
 
@@ -148,7 +148,7 @@ impl TokenEndpointBuilder {
     }
 
     #[cfg(not(feature = "reqwest"))]
-    #[expect(clippy::unused_self, reason = "as with feature `reqwest`")]
+    #[expect(clippy::unused_self, reason = "the same signature as with feature `reqwest`")]
     fn certificate(&self) -> Option<&(Secret, Secret)> {
         None
     }
@@ -236,7 +236,7 @@ impl TokenEndpointBuilder {
             profile.audience.get_or_insert_with(|| Audience::Issuer(issuer.clone()));
         }
         let client_id = self.client_id.as_deref();
-        // The metadata name the URL, and the first fetch reads them.
+        // The URL is in the metadata, which the first fetch reads.
         let url = self.issuer.is_none().then(|| uri.to_string());
         let invalid = |problem| InvalidEndpoint::setting("client_assertion", problem);
         let prover = assertion.prover(client_id, url.as_deref(), profile).map_err(invalid)?;

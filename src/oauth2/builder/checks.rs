@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{origin::Origin, secret::Secret};
 
-/// Parameters that have a method of their own.
+/// Parameters that have their own methods.
 const OWN_PARAMS: [&str; 7] =
     ["grant_type", "client_id", "client_secret", "refresh_token", "scope", "audience", "resource"];
 
@@ -24,7 +24,7 @@ const ASSERTION_PARAMS: [&str; 2] = ["client_assertion", "client_assertion_type"
 
 /// The error of a placeholder. It does not show the text, which may be something else.
 pub(super) const PLACEHOLDER: &str =
-    "is a placeholder, a name in brackets: replace it by its value";
+    "is a placeholder, a name in brackets: replace it with its value";
 
 /// An invalid setting of a token endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,12 +39,12 @@ pub enum InvalidEndpoint {
          `https://`, or `.allow_plaintext()` if you must"
     )]
     Plaintext(Origin),
-    /// Another setting, by the name of its method.
+    /// Another setting, named after its method.
     #[error("the token endpoint's `{name}` {problem}")]
     Setting {
         /// The method of the builder.
         name: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A parameter.
@@ -52,7 +52,7 @@ pub enum InvalidEndpoint {
     Param {
         /// The name of the parameter.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// A header.
@@ -60,7 +60,7 @@ pub enum InvalidEndpoint {
     Header {
         /// The name of the header.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// An environment variable that configures a provider.
@@ -68,7 +68,7 @@ pub enum InvalidEndpoint {
     Variable {
         /// The name of the variable.
         name: &'static str,
-        /// What is wrong with it.
+        /// The problem.
         problem: &'static str,
     },
     /// The ready-made transport could not be set up.
@@ -105,7 +105,7 @@ pub(super) fn url(url: &str, allow_plaintext: bool) -> Result<(Uri, Origin), Inv
 }
 
 const PLACEHOLDER_IN_IT: &str =
-    "contains a placeholder, a name in brackets: replace it by its value";
+    "contains a placeholder, a name in brackets: replace it with its value";
 const UNREADABLE: &str = "is not a valid URL";
 const FRAGMENT: &str = "has a fragment, which is never sent";
 const PORT: &str = "has a port that is not a number from 1 to 65535";
@@ -118,7 +118,7 @@ pub(super) fn issuer(
     let problem = if placeholder::is_in(issuer) {
         PLACEHOLDER_IN_IT
     } else if issuer.contains('?') {
-        "has a query, which no issuer has"
+        "has a query, which an issuer must not have"
     } else if issuer.contains("/.well-known/") {
         "is the URL of metadata: write the issuer, like `https://auth.example.com`"
     } else {
@@ -131,9 +131,9 @@ pub(super) fn issuer(
             Err(UrlProblem::NotAbsolute) => {
                 "is not absolute: write it like `https://auth.example.com`"
             }
-            Err(UrlProblem::UserInfo) => "has user info, which no issuer has",
+            Err(UrlProblem::UserInfo) => "has user info, which an issuer must not have",
             Err(UrlProblem::Unreadable) => UNREADABLE,
-            Err(UrlProblem::Fragment) => "has a fragment, which no issuer has",
+            Err(UrlProblem::Fragment) => "has a fragment, which an issuer must not have",
             Err(UrlProblem::Port) => PORT,
         }
     };
@@ -155,7 +155,7 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
         let problem = if name.is_empty() {
             "has no name"
         } else if OWN_PARAMS.contains(&name.as_str()) {
-            "has a method of its own: use that"
+            "has its own method: use that"
         } else if ASSERTION_PARAMS.contains(&name.as_str()) {
             "is sent by `.client_assertion(..)`: use that, with `ClientAssertion::token(..)` for \
              an assertion of a third party"
@@ -171,7 +171,7 @@ pub(super) fn params(params: &[(String, Text)]) -> Result<(), InvalidEndpoint> {
     Ok(())
 }
 
-/// Whether it is an API key that is still a placeholder.
+/// Whether the value is an API key that is still a placeholder.
 fn is_unfilled(name: &str, value: &Text) -> bool {
     placeholder::is_api_key(name) && value.fixed().is_some_and(placeholder::is_one)
 }
@@ -225,14 +225,14 @@ fn header_name(name: &str) -> Result<HeaderName, &'static str> {
         return Err("cannot be set: the request has its own");
     }
     if name == header::USER_AGENT {
-        return Err("has a method of its own: use `.user_agent`");
+        return Err("has its own method: use `.user_agent`");
     }
     Ok(name)
 }
 
 fn header_value(value: &str) -> Result<HeaderValue, &'static str> {
     let mut value =
-        HeaderValue::from_str(value).map_err(|_| "has a value that no header can carry")?;
+        HeaderValue::from_str(value).map_err(|_| "has a value that is not valid in a header")?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_not_absolute_or_holds_more_than_it_may_is_refused() {
+    fn a_url_that_is_not_absolute_or_has_extra_parts_is_refused() {
         for (text, expected) in [
             ("", "not a valid URL"),
             ("https://", "not a valid URL"),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn plaintext_is_for_this_machine_or_for_who_asked_for_it() {
+    fn plaintext_is_allowed_to_loopback_or_with_allow_plaintext() {
         let error = problem("http://auth.example.com/token?key=hush").unwrap();
         assert!(error.to_string().contains(".allow_plaintext()"), "{error}");
         assert!(!error.to_string().contains("hush"), "{error}");

@@ -88,7 +88,7 @@ impl Chosen {
                     return Err(InvalidEndpoint::setting(name, problem));
                 }
                 if exchange.takes_subject() && !cfg!(feature = "keyed") {
-                    let problem = "is missing: only with feature `keyed` do requests have subjects";
+                    let problem = "is missing: requests have subjects with feature `keyed` only";
                     return Err(InvalidEndpoint::setting("subject_token", problem));
                 }
                 no_other(TokenExchange::PARAMS, params)

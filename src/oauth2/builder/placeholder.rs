@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_in_brackets_is_a_placeholder_and_what_only_has_brackets_is_none() {
+    fn a_name_in_brackets_is_a_placeholder_and_other_text_in_brackets_is_not() {
         for text in ["{apikey}", "<your-id>", " <YOUR CLIENT ID> ", "{tenant.host}", "<api_key>"] {
             assert!(is_one(text) && is_in(text), "{text}");
         }

@@ -109,7 +109,7 @@ impl ReadyMade {
     }
 }
 
-/// Whether each is a certificate. reqwest parses them only when it sets up TLS, which can fail for
+/// Whether all are certificates. reqwest parses them only when it sets up TLS, which can fail for
 /// other reasons too.
 fn has_only_certificates(roots: &[Certificate]) -> bool {
     let only = || Client::builder().no_proxy().tls_certs_only(roots.iter().cloned());

@@ -41,8 +41,8 @@ impl Pair {
     pub(super) fn client(&self, recipe: &ClientRecipe) -> Result<Client, Unusable> {
         let identity = reqwest::Identity::from_pem(self.pem.as_bytes());
         let client = identity.and_then(|identity| recipe.client(Some(identity)));
-        // A client without a certificate could be made when the endpoint was built. The error is
-        // not shown, because it comes from parsing the key.
+        // When the endpoint was built, it made a client without a certificate, so the pair is at
+        // fault. The error is not shown, because it comes from parsing the key.
         client.map_err(|_| NO_PAIR)
     }
 }

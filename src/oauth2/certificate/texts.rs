@@ -15,7 +15,7 @@ pub(super) fn certificates(text: &str) -> Result<Vec<Block<'_>>, Unusable> {
     if found.is_empty() { Err(NO_CERTIFICATE) } else { Ok(found) }
 }
 
-/// The one key.
+/// The only private key.
 pub(super) fn key(text: &str) -> Result<Block<'_>, Unusable> {
     let blocks = blocks(text, HALF_A_KEY)?;
     if blocks.iter().any(Block::is_encrypted) {
@@ -59,7 +59,7 @@ const NO_KEY: Unusable = Unusable {
 const SEVERAL_KEYS: Unusable =
     Unusable { problem: "has more than one private key", may_pass: false };
 const ENCRYPTED_KEY: Unusable = Unusable {
-    problem: "has a key that is encrypted: decrypt it, as by `openssl pkey`, and guard the file",
+    problem: "has a key that is encrypted: decrypt it, for example with `openssl pkey`",
     may_pass: false,
 };
 
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn only_certificates_are_taken_as_such_and_in_their_order() {
+    fn certificates_are_found_in_order_and_other_blocks_are_ignored() {
         let (leaf, issuer) = (section("CERTIFICATE", "AQ=="), section("CERTIFICATE", "Ag=="));
         let key = section("PRIVATE KEY", "Aw==");
         let text = format!("# ours\r\n{leaf}\r\n{key}\nétoile {issuer} tail");
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_in_the_middle_may_just_be_written() {
+    fn a_truncated_text_counts_as_half_written() {
         for (label, read) in [
             ("CERTIFICATE", (|text| certificates(text).map(drop)) as fn(&str) -> _),
             ("PRIVATE KEY", |text| key(text).map(drop)),

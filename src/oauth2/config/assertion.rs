@@ -66,11 +66,14 @@ impl Proof {
         let audiences =
             [self.issuer.is_some(), self.audience.is_some(), self.token_endpoint_audience];
         if ways != 1 {
-            return Err("`client_assertion` has one of `private_key`, `client_secret` and `token`"
-                .to_owned());
+            return Err(
+                "`client_assertion` needs exactly one of `private_key`, `client_secret` and \
+                        `token`"
+                    .to_owned(),
+            );
         }
-        if audiences.into_iter().filter(|is_said| *is_said).count() > 1 {
-            return Err("`client_assertion` has one of `issuer`, `audience` and \
+        if audiences.into_iter().filter(|is_set| *is_set).count() > 1 {
+            return Err("`client_assertion` may have only one of `issuer`, `audience` and \
                         `token_endpoint_audience`"
                 .to_owned());
         }
@@ -108,7 +111,7 @@ impl Proof {
 
     pub(super) fn check(&self) -> Result<(), String> {
         let missing =
-            || "`client_assertion` has a `token`, and more with feature `jwt` only".to_owned();
+            || "`client_assertion` needs a `token`: other keys require feature `jwt`".to_owned();
         self.token.as_ref().map(drop).ok_or_else(missing)
     }
 

@@ -95,7 +95,7 @@ impl Base {
                 (Some(url), None) => Ok(Self::Url(url)),
                 (None, Some(issuer)) => Ok(Self::Issuer(issuer)),
                 (Some(_), Some(_)) => {
-                    Err("`issuer` is in place of `url`: leave one out".to_owned())
+                    Err("`issuer` and `url` exclude each other: leave one out".to_owned())
                 }
                 (None, None) => {
                     Err("`url` is missing: write it, or an `issuer` or a `provider`".to_owned())
@@ -103,7 +103,7 @@ impl Base {
             };
         };
         if issuer.is_some() {
-            return Err("`issuer` is in place of `provider`: leave one out".to_owned());
+            return Err("`issuer` and `provider` exclude each other: leave one out".to_owned());
         }
         let text = |key: &str, value: &Option<String>| needed(key, value.as_ref(), provider);
         let client = || {

@@ -97,7 +97,7 @@ impl Settings {
         let mut grants = grants.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name);
         match (grants.next(), grants.next()) {
             (Some(grant), None) if is_other => {
-                Err(format!("`grant_type` is another one than `{grant}` needs: leave it out"))
+                Err(format!("`grant_type` does not fit `{grant}`: leave it out"))
             }
             (Some(grant), Some(other)) => {
                 Err(format!("`{grant}` and `{other}` are two grants: leave one out"))
@@ -109,7 +109,7 @@ impl Settings {
     /// The certificate and its private key, with their configuration keys.
     #[cfg_attr(
         not(feature = "reqwest"),
-        expect(clippy::unused_self, reason = "as with feature `reqwest`")
+        expect(clippy::unused_self, reason = "the same signature as with feature `reqwest`")
     )]
     pub(super) fn certificate(&self) -> impl Iterator<Item = (&str, &Secret)> {
         #[cfg(feature = "reqwest")]
@@ -121,7 +121,7 @@ impl Settings {
         pair
     }
 
-    /// The grant's type goes before the grants, which set it too.
+    /// Applies the settings: `grant_type` first, because the grants override it.
     pub(super) fn apply(self, builder: TokenEndpointBuilder) -> TokenEndpointBuilder {
         use TokenEndpointBuilder as Builder;
         let builder = if self.allow_plaintext { builder.allow_plaintext() } else { builder };

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use http::{HeaderMap, header::CACHE_CONTROL};
 
-/// The bounds: readings that cost little, and changes that are noticed in time.
+/// The bounds keep the cost of readings low, and limit the time until a change is noticed.
 pub(super) const MIN: Duration = Duration::from_secs(5 * 60);
 const MAX: Duration = Duration::from_secs(24 * 3600);
 /// The lifetime if the service names none.
 const USUAL: Duration = Duration::from_secs(3600);
 
-/// The `max-age` (RFC 9111 §5.2.2.1), within bounds. Metadata that must not be stored are read as
-/// often as the bounds allow.
+/// The `max-age` (RFC 9111 §5.2.2.1), within bounds. Metadata that must not be stored
+/// get the shortest lifetime.
 pub(super) fn of(headers: &HeaderMap) -> Duration {
     let mut said = None;
     for value in headers.get_all(CACHE_CONTROL) {

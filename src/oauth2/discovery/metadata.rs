@@ -13,7 +13,7 @@ use super::super::{
 const MAX_URL: usize = 2048;
 
 /// The settings that the metadata must fit.
-pub(in crate::oauth2) struct Wanted {
+pub(in crate::oauth2) struct Requirements {
     /// As configured, for a comparison byte for byte (RFC 8414 §3.3).
     pub(in crate::oauth2) issuer: String,
     pub(in crate::oauth2) client: Client,
@@ -61,9 +61,9 @@ struct Aliases {
     token_endpoint: Option<String>,
 }
 
-// ===== impl Wanted =====
+// ===== impl Requirements =====
 
-impl Wanted {
+impl Requirements {
     /// Reads a document, and checks all members that are used.
     pub(super) fn read(&self, body: &[u8]) -> Result<Destination, Problem> {
         let document = Document::read(body)?;
@@ -110,8 +110,8 @@ impl Wanted {
     }
 }
 
-const PLAINTEXT: &str = "has a `token_endpoint` that is plain http, where the credentials could \
-                         be read on the way";
+const PLAINTEXT: &str = "has a `token_endpoint` that is plain http: others could read the \
+                         credentials on the way";
 
 fn problem(what: &'static str) -> Problem {
     (Kind::Metadata(what), None)
@@ -135,8 +135,8 @@ impl Client {
         let taken = methods.unwrap_or_default().join(", ");
         way.ok_or((
             Kind::Metadata(
-                "has no method of client authentication for which there are credentials: say which \
-                 it is by `.client_auth(..)`",
+                "has no method of client authentication that fits the credentials: choose one with \
+                 `.client_auth(..)`",
             ),
             Some(taken).filter(|taken| !taken.is_empty()),
         ))
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_method_is_chosen_for_which_there_are_credentials() {
+    fn the_best_method_that_fits_the_credentials_is_chosen() {
         use Client::{Given, WithId, WithSecret};
         let both = ["client_secret_post", "private_key_jwt", "client_secret_basic"];
         for (client, methods, expected) in [

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_segment_goes_between_host_and_path_and_the_other_behind_the_path() {
+    fn one_segment_goes_before_the_path_and_the_other_after_it() {
         for (issuer, oauth, openid) in [
             ("https://a.example", "", ""),
             ("https://a.example/", "", ""),

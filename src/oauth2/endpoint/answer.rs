@@ -32,7 +32,7 @@ impl Endpoint {
         let is_success = head.status.is_success();
         let body = match body {
             Err(broken) if is_success => return Err(failed(self.broken(broken, readings))),
-            // The status is enough.
+            // The status says enough.
             body => body.unwrap_or_default(),
         };
         match Reply::read(&body, &self.names) {

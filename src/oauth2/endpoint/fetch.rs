@@ -71,7 +71,7 @@ impl Endpoint {
         let label = request.label().or(&self.label);
         let request = request.labelled(label);
         let overlay = Overlay::of(&request);
-        self.check(&overlay).map_err(|error| told(request.label(), error))?;
+        self.check(&overlay).map_err(|error| counted(request.label(), error))?;
         let Grant::Refresh(refresh) = &self.grant else { return self.run(request).await };
         refresh.resume_hooks(request.label());
         let rejected = request.rejected().cloned();
@@ -116,7 +116,7 @@ impl Endpoint {
         let Ok(now) = self.read(&request).await else { return false };
         let change = match &sent {
             // The secret that could not be read can be read now.
-            None => Change::Kept,
+            None => Change::Stored,
             // The pause between two calls exposes values with a date.
             Some(sent) => self.change(&request, sent, &now, Duration::ZERO).await,
         };
@@ -133,7 +133,7 @@ impl Endpoint {
             Err(error) if error.is_transient() => self.refusals.failed(None),
             Err(_) => self.refusals.failed(Some(self.refused(request, sent))),
         }
-        outcome.map_err(|error| told(&label, error))
+        outcome.map_err(|error| counted(&label, error))
     }
 
     /// The part of a reading to keep after a refusal: without a subject's token, as subjects may
@@ -171,14 +171,14 @@ impl Endpoint {
         }
         let outcome = self.redeem(&fresh, &to).await;
         let is_refused = outcome.as_ref().is_err_and(EndpointError::blames_the_request);
-        if is_refused && change == Change::Made {
-            self.refusals.was_made_anew();
+        if is_refused && change == Change::Function {
+            self.refusals.was_generated();
         }
         (outcome, Some(fresh))
     }
 
-    /// Returns what has changed. It calls a function once more, to see if its value is stable for
-    /// so long.
+    /// Returns what has changed. If the value of a function has, this calls the function once more
+    /// after `still_for` to check that the value is stable.
     async fn change(
         &self,
         request: &TokenRequest,
@@ -188,7 +188,7 @@ impl Endpoint {
     ) -> Change {
         let between = |before, now| Change::between(self.template.secrets(), before, now);
         let change = between(sent, now);
-        if change != Change::Made {
+        if change != Change::Function {
             return change;
         }
         if !still_for.is_zero() {
@@ -196,7 +196,7 @@ impl Endpoint {
         }
         match self.read(request).await {
             Ok(again) if between(now, &again) == Change::Nothing => change,
-            _ => Change::Anew,
+            _ => Change::Generated,
         }
     }
 
@@ -238,7 +238,8 @@ impl Endpoint {
         let sent = &redeemed.token;
         match self.refresh(refresh, sent, readings, to).await {
             Err(error) if error.is_ambiguous() => {
-                // The same refresh token, but nothing else that is valid for one exchange only.
+                // Send the same refresh token, but new values for everything else that is valid
+                // only once.
                 let fresh = self.template.read(&readings.overlay).await.ok();
                 let fresh =
                     fresh.map(|fresh| Readings { redeemed: Some(redeemed.clone()), ..fresh });
@@ -278,7 +279,7 @@ impl Endpoint {
         }
     }
 
-    /// One request and its answer: the access token, and the refresh token beside it.
+    /// Sends one request. Returns the access token, and the refresh token beside it.
     async fn exchange(
         &self,
         readings: &Readings,
@@ -300,7 +301,7 @@ impl Endpoint {
         })
     }
 
-    /// The same with new assertions, if the exchange needs any.
+    /// Adds new assertions to the readings, if the exchange needs any.
     async fn prove(
         &self,
         readings: &Readings,
@@ -338,7 +339,7 @@ impl Endpoint {
     }
 }
 
-/// Waits at most until then; `None` on a timeout.
+/// Waits for `work` until `end` at most; `None` on a timeout.
 async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
     match end {
         None => Some(work.await),
@@ -347,7 +348,7 @@ async fn until<F: Future>(end: Option<Instant>, work: F) -> Option<F::Output> {
 }
 
 /// Returns the error of a fetch, and counts it.
-fn told(label: &Label, error: EndpointError) -> TokenError {
+fn counted(label: &Label, error: EndpointError) -> TokenError {
     observe::endpoint_error(label, error.label());
     error.into()
 }

@@ -36,7 +36,7 @@ impl Location {
         }
     }
 
-    /// How long that may take.
+    /// How long [`Self::destination`] may take.
     pub(super) fn timeout(&self) -> Duration {
         match self {
             Self::Fixed(_) => Duration::ZERO,

@@ -3,7 +3,7 @@
 /// Codes of transient failures, whatever the status: RFC 6749 §4.1.2.1, RFC 8628 §3.5, Google's
 /// `internal_failure`, and RFC 9449 §8 (a transport that signs `DPoP` proofs has then learnt the
 /// nonce).
-const PASSING: [&str; 6] = [
+const TRANSIENT: [&str; 6] = [
     "authorization_pending",
     "internal_failure",
     "server_error",
@@ -47,7 +47,7 @@ const KNOWN: [&str; 16] = [
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The failure is transient.
-    Passing,
+    Transient,
     /// The grant is no longer valid (RFC 6749 §5.2).
     InvalidGrant,
     /// The user must act.
@@ -65,8 +65,8 @@ pub(super) enum Meaning {
 impl Meaning {
     pub(super) fn of(error: Option<&str>, description: Option<&str>) -> Self {
         let mut said = [error, description].into_iter().flatten();
-        if said.any(|text| PASSING.contains(&text)) {
-            Self::Passing
+        if said.any(|text| TRANSIENT.contains(&text)) {
+            Self::Transient
         } else if error == Some("invalid_grant") {
             Self::InvalidGrant
         } else {

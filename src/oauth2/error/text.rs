@@ -53,12 +53,12 @@ impl Inner {
         Some(match self.kind {
             Kind::SubjectNotTaken => {
                 "the program's own token must not replace a user's; use \
-                 `.token_exchange(..)` without a subject token that is fixed, or \
+                 `.token_exchange(..)` without a fixed subject token, or \
                  `.jwt_bearer_on_behalf_of()`"
             }
             Kind::SubjectMissing => {
                 "add one to the request's key with `TokenKey::on_behalf_of(..)`, and use a \
-                 `KeyedTokenCache`, as a plain `TokenCache` has no keys"
+                 `KeyedTokenCache`: a plain `TokenCache` has no keys"
             }
             Kind::Redirected if self.is_metadata => {
                 "redirects are not followed: configure the issuer itself"
@@ -89,7 +89,7 @@ mod tests {
     use super::{super::EndpointError, *};
 
     #[test]
-    fn an_error_that_a_setting_mends_says_which() {
+    fn an_error_that_a_setting_can_fix_names_the_setting() {
         for (kind, advice) in [
             (Kind::Redirected, Some("configure the URL that it leads to")),
             (Kind::MissingToken, Some("`.field(Field::AccessToken, ..)`")),

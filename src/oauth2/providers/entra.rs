@@ -77,7 +77,7 @@ fn profile() -> Profile {
 ///
 /// grant_type=client_credentials&client_id={AZURE_CLIENT_ID}
 /// &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer
-/// &client_assertion={what is in AZURE_FEDERATED_TOKEN_FILE}&scope={scope}
+/// &client_assertion={contents of AZURE_FEDERATED_TOKEN_FILE}&scope={scope}
 /// ```
 ///
 /// The workload identity webhook sets the variables if the pod has the label
@@ -130,8 +130,7 @@ impl WorkloadIdentity {
 }
 
 fn needed(name: &'static str) -> Result<String, InvalidEndpoint> {
-    let problem =
-        "is not set: is the pod labelled for workload identity, and was it started since?";
+    let problem = "is not set: label the pod for workload identity, and restart it";
     variable(name)?.ok_or(InvalidEndpoint::Variable { name, problem })
 }
 

@@ -1,4 +1,4 @@
-//! Hosts as people write them.
+//! Hosts in the forms that users write.
 
 use std::fmt::Display;
 

@@ -17,7 +17,7 @@ const MAX_REFERENCE: usize = 16;
 pub(super) enum Escaping {
     /// `%2F` (RFC 3986 §2.1).
     Percent,
-    /// The same, with `+` for a space.
+    /// Percent-encoding with `+` for a space.
     Form,
     Html,
     /// JSON, JavaScript and similar.
@@ -41,7 +41,7 @@ impl Unescaped {
         }
     }
 
-    /// The range in the original text of so many bytes of this one, from a position.
+    /// The range in the original text of `length` bytes of this text, from `from`.
     pub(super) fn origin(&self, from: usize, length: usize) -> Range<usize> {
         let mut piece = self.origins.iter().skip(from).take(length);
         let Some(first) = piece.next() else { return 0..0 };

@@ -62,7 +62,7 @@ impl Chain {
         let is_trusted = !is_keyed || self.newest.is_none();
         let carried = carried.filter(|_| is_trusted).filter(|carried| !self.knows(carried));
         if let Some(carried) = carried {
-            // From another process, and so newer than the one known here.
+            // The token comes from another process, so it is newer than the one known here.
             self.append(&Zeroizing::new(carried.to_owned()));
         }
         let is_wanted = |configured: &&Text| self.newest.is_none() || self.is_mended(configured);
@@ -142,7 +142,7 @@ mod tests {
         chain.next(carried, false, Some(&text(configured))).unwrap().to_string()
     }
 
-    /// After `rt-0` was replaced by `rt-1`, and so on.
+    /// The chain after `rt-1` has replaced `rt-0`, and so on.
     fn after(exchanges: usize) -> Chain {
         let mut chain = Chain::default();
         for at in 0..exchanges {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_configured_one_is_sent_until_another_came() {
+    fn the_configured_token_is_sent_until_another_arrives() {
         assert_eq!(next(&mut Chain::default(), "", "rt-0"), "rt-0");
         assert_eq!(next(&mut after(1), "", "rt-0"), "rt-1");
         assert!(Chain::default().next(None, false, None).is_none());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_is_followed_to_its_end_from_wherever_a_request_stands() {
+    fn any_token_of_a_chain_leads_to_the_newest() {
         let mut chain = after(1000);
         for carried in ["", "rt-0", "rt-1", "rt-500", "rt-999", "rt-1000"] {
             for configured in ["rt-0", "rt-7", "rt-1000"] {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_carries_from_somebody_else_is_newer() {
+    fn an_unknown_token_in_a_request_counts_as_newer() {
         let mut chain = after(3);
         assert_eq!(next(&mut chain, "of-another-process", "rt-0"), "of-another-process");
         assert_eq!(next(&mut chain, "rt-3", "rt-0"), "of-another-process");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_key_carries_that_was_idle_for_too_long_is_not_taken_for_newer() {
+    fn a_forgotten_token_of_an_idle_key_does_not_count_as_newer() {
         let mut chain = after(3);
         let carried = Some("forgotten-since");
         assert_eq!(*chain.next(carried, true, None).unwrap(), "rt-3");
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_one_gives_way_to_a_new_one_and_to_no_spent_one() {
+    fn a_new_token_replaces_a_refused_one_and_a_spent_token_does_not() {
         let mut chain = after(2);
         assert_eq!(next(&mut chain, "rt-2", "login-2"), "rt-2");
         chain.refused(&text("rt-2"));
@@ -194,7 +194,7 @@ mod tests {
             assert_eq!(next(&mut chain, "rt-2", spent), "rt-2");
         }
         assert_eq!(next(&mut chain, "rt-1", "login-2"), "login-2");
-        // Not good either: the next one is asked for.
+        // The service refuses this one too: ask for the next one.
         chain.refused(&text("login-2"));
         assert_eq!(next(&mut chain, "rt-2", "login-3"), "login-3");
         chain.answered(&text("login-3"), &text("login-3"));
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn the_refusal_of_an_old_one_says_nothing_of_the_newest() {
+    fn the_refusal_of_an_old_token_does_not_affect_the_newest() {
         let mut chain = after(2);
         chain.refused(&text("rt-1"));
         assert_eq!(next(&mut chain, "", "login-2"), "rt-2");
     }
 
     #[test]
-    fn the_memory_of_spent_ones_is_bounded() {
+    fn the_memory_of_spent_tokens_is_bounded() {
         let mut spent = Spent::default();
         (0..=MAX_SPENT).for_each(|at| {
             if spent.hashes.len() == MAX_SPENT {

@@ -76,7 +76,7 @@ impl Hooks {
         let dropped = {
             let mut queue = self.queue();
             queue.tokens.push_back(token);
-            // Not the first, which the hook may be storing.
+            // Never the first one, which the hook may be storing.
             if queue.tokens.len() > MAX_WAITING { queue.tokens.remove(1) } else { None }
         };
         drop(dropped);
@@ -123,7 +123,7 @@ impl Hooks {
 
 // ===== impl Worker =====
 
-/// Runs the hook until all is handed over.
+/// Runs the hook until all tokens are handed over.
 struct Worker(Arc<Hooks>);
 
 impl Worker {
@@ -166,9 +166,9 @@ mod tests {
         Zeroizing::new(format!("rt-{at}"))
     }
 
-    /// Hooks that tell of each token, and then wait for a permit.
+    /// Hooks that report each token, and then wait for a permit.
     fn hooks() -> (Arc<Hooks>, mpsc::UnboundedReceiver<String>, Arc<tokio::sync::Semaphore>) {
-        let (tell, told) = mpsc::unbounded_channel();
+        let (tell, reported) = mpsc::unbounded_channel();
         let permits = Arc::new(tokio::sync::Semaphore::new(0));
         let gate = Arc::clone(&permits);
         let hook = move |token: Token| -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -178,7 +178,7 @@ mod tests {
                 gate.acquire().await.unwrap().forget();
             })
         };
-        (Arc::new(Hooks::new(Box::new(hook))), told, permits)
+        (Arc::new(Hooks::new(Box::new(hook))), reported, permits)
     }
 
     async fn idle(hooks: &Arc<Hooks>) {
@@ -188,12 +188,12 @@ mod tests {
 
     #[tokio::test]
     async fn each_token_is_handed_over_after_the_one_before() {
-        let (hooks, mut told, permits) = hooks();
+        let (hooks, mut reported, permits) = hooks();
         (0..5).for_each(|at| hooks.push(token(at)));
         for at in 0..5 {
-            assert_eq!(told.recv().await.unwrap(), format!("rt-{at}"));
+            assert_eq!(reported.recv().await.unwrap(), format!("rt-{at}"));
             tokio::task::yield_now().await;
-            assert!(told.try_recv().is_err(), "the next one waits");
+            assert!(reported.try_recv().is_err(), "the next one waits");
             permits.add_permits(1);
         }
         idle(&hooks).await;
@@ -201,16 +201,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn behind_a_hook_that_hangs_no_more_than_so_many_wait_and_the_newest_are_kept() {
-        let (hooks, mut told, permits) = hooks();
+    async fn a_hanging_hook_has_a_bounded_queue_of_the_newest_tokens() {
+        let (hooks, mut reported, permits) = hooks();
         hooks.push(token(0));
-        assert_eq!(told.recv().await.unwrap(), "rt-0");
+        assert_eq!(reported.recv().await.unwrap(), "rt-0");
         (1..=1000).for_each(|at| hooks.push(token(at)));
         assert_eq!(hooks.queue().tokens.len(), MAX_WAITING);
         permits.add_permits(MAX_WAITING);
         idle(&hooks).await;
         let mut all = Vec::new();
-        while let Ok(token) = told.try_recv() {
+        while let Ok(token) = reported.try_recv() {
             all.push(token);
         }
         let expected: Vec<_> =
@@ -219,28 +219,28 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_that_ends_in_the_middle_loses_no_token() {
-        let (hooks, mut told, permits) = hooks();
+    fn a_runtime_that_ends_during_a_hook_loses_no_token() {
+        let (hooks, mut reported, permits) = hooks();
         let runtime =
             || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let first = runtime();
         first.block_on(async {
             hooks.push(token(0));
             hooks.push(token(1));
-            assert_eq!(told.recv().await.unwrap(), "rt-0");
+            assert_eq!(reported.recv().await.unwrap(), "rt-0");
         });
         drop(first);
         // Without a runtime nothing happens, and nothing panics.
         hooks.resume();
         permits.add_permits(2);
         runtime().block_on(idle(&hooks));
-        assert_eq!(told.try_recv().unwrap(), "rt-0");
-        assert_eq!(told.try_recv().unwrap(), "rt-1");
+        assert_eq!(reported.try_recv().unwrap(), "rt-0");
+        assert_eq!(reported.try_recv().unwrap(), "rt-1");
     }
 
     #[tokio::test]
-    async fn a_hook_that_panics_does_not_keep_the_next_token_from_it() {
-        let (tell, mut told) = mpsc::unbounded_channel();
+    async fn a_hook_that_panics_still_gets_the_next_token() {
+        let (tell, mut reported) = mpsc::unbounded_channel();
         let hook = move |token: Token| -> Pin<Box<dyn Future<Output = ()> + Send>> {
             assert_ne!(*token, "rt-0", "before it returns a future");
             let tell = tell.clone();
@@ -251,7 +251,7 @@ mod tests {
         };
         let hooks = Arc::new(Hooks::new(Box::new(hook)));
         (0..3).for_each(|at| hooks.push(token(at)));
-        assert_eq!(told.recv().await.unwrap(), "rt-2");
+        assert_eq!(reported.recv().await.unwrap(), "rt-2");
         idle(&hooks).await;
     }
 }

@@ -1,7 +1,7 @@
 //! One exchange of a refresh token at a time, which a dropped fetch does not interrupt.
 //!
 //! An exchange that is dropped half-way may have spent the refresh token, whose successor is then
-//! lost. So it runs on a task of its own, and other fetches wait for it.
+//! lost. So it runs on its own task, and other fetches wait for it.
 //!
 //! All keys share the refresh token, but no access token. A fetch for the same key takes the result
 //! of the run. A fetch for another key waits until the run has ended, which returns the refresh
@@ -9,11 +9,11 @@
 //!
 //! ```text
 //!          a fetch            the task                       a fetch for the same key
-//!  nothing ───────▶ under way ────────▶ ended, not taken ────────────────────────────▶ nothing
+//!  nothing ───────▶  running  ────────▶ ended, not taken ────────────────────────────▶ nothing
 //!                    │     ▲                 │
 //!                    │     └─────────────────┘ a fetch for another key, or one that wants no
-//!                    │                         such outcome: under way for that one
-//!                    │ the runtime drops the task, or it takes longer than it can
+//!                    │                         such outcome: running for that one
+//!                    │ the runtime drops the task, or it exceeds its time limit
 //!                    ▼
 //!                given up: the rest of it is aborted, and the next fetch starts a new one
 //! ```
@@ -43,7 +43,7 @@ use crate::{
 
 type Outcome = Result<AccessToken, TokenError>;
 
-/// How long the result of a run is kept for the next fetch, if no fetch waits for it any more.
+/// How long to keep the result of a run for the next fetch, if no fetch waits for it.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// The current run, or one that has ended and whose result was not taken.
@@ -79,7 +79,7 @@ impl Runs {
     {
         let called = Instant::now();
         loop {
-            let (run, is_ours) = match self.under_way(overlay, rejected, longest) {
+            let (run, is_ours) = match self.usable_run(overlay, rejected, longest) {
                 Some(run) => (run, false),
                 None => match self.begin(runtime, overlay, &start) {
                     Some(run) => (run, true),
@@ -110,8 +110,8 @@ impl Runs {
         }
     }
 
-    /// The run to wait for, if there is one.
-    fn under_way(
+    /// The run that a fetch can wait for or take, if there is one.
+    fn usable_run(
         &self,
         overlay: &Overlay,
         rejected: Option<&AccessToken>,
@@ -177,8 +177,9 @@ impl Runs {
     }
 }
 
-/// Adjusts a token that was fetched earlier than its taker's call, from which the lifetime counts.
-/// In whole seconds, because a lifetime in whole seconds counts as less.
+/// Shortens the lifetime of a token that is older than the call of the fetch that takes it, because
+/// the cache counts the lifetime from that call. It rounds to whole seconds, because the cache
+/// treats a lifetime in whole seconds as shorter.
 fn aged(token: AccessToken, age: Duration) -> AccessToken {
     let age = Duration::from_secs(age.as_secs().saturating_add((age.subsec_nanos() > 0).into()));
     if age.is_zero() {

@@ -17,7 +17,7 @@ const ERROR_LIST: &str = "errors";
 
 /// A member of the answer whose name you can set.
 ///
-/// # Zero for ever
+/// # A lifetime of zero
 ///
 /// Some services (Mailchimp) send `"expires_in": 0` for a token that does not expire. RFC 6749 §5.1
 /// gives zero no such meaning, so you need two settings. Set a name for the lifetime that the
@@ -60,7 +60,7 @@ pub enum Field {
     /// The type of the token: `token_type`.
     TokenType,
     /// The lifetime in seconds: `expires_in`. Zero means that the token has expired
-    /// ([unless you set otherwise](#zero-for-ever)).
+    /// ([unless you set otherwise](#a-lifetime-of-zero)).
     ExpiresIn,
     /// The expiry in seconds since 1970: `expiration`, else `expires_on`, else `expires_at`. Zero,
     /// or a date before OAuth 2.0 existed, counts as none, because some services send that.
@@ -83,7 +83,8 @@ pub enum Field {
     ErrorDescription,
     /// A page with more about the error: `error_uri`.
     ErrorUri,
-    /// What the user must prove: `claims`, a text, or an object, which becomes JSON text.
+    /// The claims that the user must prove: `claims`, a text, or an object, which becomes JSON
+    /// text.
     Claims,
     /// The type of the token of a token exchange: `issued_token_type`.
     IssuedTokenType,
@@ -235,14 +236,14 @@ impl Fields {
     }
 
     fn add_error_list(&mut self, errors: &Json<'_>) {
-        self.has_error_list |= nested::is_said(errors);
+        self.has_error_list |= nested::has_error(errors);
         self.nested[1] = Nested::of(errors);
     }
 
     /// An error as the scalar that it should be; other forms are kept as nested values.
     fn error(&mut self, error: Json<'_>) -> Scalar {
         match error {
-            Json::List(_) if !nested::is_said(&error) => Scalar::Nothing,
+            Json::List(_) if !nested::has_error(&error) => Scalar::Nothing,
             Json::Bool(true) | Json::List(_) | Json::Object(_) => {
                 self.nested[0] = Nested::of(&error);
                 Scalar::Other
@@ -328,7 +329,7 @@ impl Scalar {
     }
 
     /// Whether the value reports an error: `null`, `false`, 0 and an empty text do not.
-    pub(super) fn is_said(&self) -> bool {
+    pub(super) fn reports_error(&self) -> bool {
         !matches!(self, Self::False) && !self.is_empty() && self.number() != Some(0.0)
     }
 

@@ -9,7 +9,7 @@ use crate::json::{self, Json};
 
 /// How deeply an error may be nested.
 const MAX_DEPTH: usize = 8;
-/// The names of a code, the most telling one first.
+/// The names of a code, the most specific one first.
 const CODES: [&str; 8] =
     ["errorType", "errorCode", "error_code", "error", "status", "code", "reason", "type"];
 /// The names of a description beside a code.
@@ -78,12 +78,12 @@ impl Nested {
     }
 }
 
-/// Whether it contains an error, though perhaps one without a code or a description.
-pub(super) fn is_said(value: &Json<'_>) -> bool {
-    is_said_at(value, MAX_DEPTH)
+/// Whether the value contains an error, even one without a code or a description.
+pub(super) fn has_error(value: &Json<'_>) -> bool {
+    has_error_at(value, MAX_DEPTH)
 }
 
-fn is_said_at(value: &Json<'_>, depth: usize) -> bool {
+fn has_error_at(value: &Json<'_>, depth: usize) -> bool {
     let Some(deeper) = depth.checked_sub(1) else { return false };
     match value {
         Json::Null => false,
@@ -93,7 +93,7 @@ fn is_said_at(value: &Json<'_>, depth: usize) -> bool {
         Json::List(errors) => errors
             .iter()
             .filter_map(|error| Json::of(error))
-            .any(|error| is_said_at(&error, deeper)),
+            .any(|error| has_error_at(&error, deeper)),
         Json::Object(members) => !members.is_empty(),
     }
 }
