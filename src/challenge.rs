@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_ten_thousand_challenges_costs_a_bounded_amount() {
+    fn of_ten_thousand_challenges_or_parameters_the_first_32_are_kept() {
         let line = "Bearer a=b,".repeat(10_000);
         let challenges = parse(&[line.as_bytes(), line.as_bytes()]);
         assert_eq!(challenges.len(), MAX_ENTRIES);

@@ -1,5 +1,5 @@
-//! What a cache and those who wait for it hold in memory, exactly: each thread counts what it allocates
-//! and has not given back.
+//! How much memory a cache and the requests that wait for it hold, exactly. Each thread counts its
+//! own.
 
 #[path = "common/heap.rs"]
 mod heap;

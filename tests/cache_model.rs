@@ -1,4 +1,4 @@
-//! Any sequence of askers, answers, rejections, acceptances, time, and runtimes that come and go,
+//! Any sequence of callers, answers, rejections, acceptances, time, and runtimes that come and go,
 //! against what is promised of a whole cache.
 //!
 //! `PROPTEST_CASES=1000000 cargo test --release --all-features --test cache_model` runs more of them; a
@@ -60,7 +60,7 @@ enum Step {
         place: usize,
     },
     Drop {
-        asker: Index,
+        caller: Index,
     },
     Answer {
         call: Option<Index>,
@@ -74,7 +74,7 @@ enum Step {
         millis: u64,
         jumps: bool,
     },
-    /// Another runtime is driven from now on, and this one by nobody.
+    /// Another runtime is driven from now on, and this one no longer.
     Switch,
     /// The runtime that nobody drives goes, or else the one that is driven.
     Shutdown,
@@ -110,7 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => at.clone().prop_map(|(token, place)| Step::Renew { token, place }),
         2 => at.clone().prop_map(|(token, place)| Step::Reject { token, place }),
         2 => at.prop_map(|(token, place)| Step::Accept { token, place }),
-        2 => any::<Index>().prop_map(|asker| Step::Drop { asker }),
+        2 => any::<Index>().prop_map(|caller| Step::Drop { caller }),
         8 => (option::weighted(0.2, any::<Index>()), answer())
             .prop_map(|(call, answer)| Step::Answer { call, answer }),
         1 => Just(Step::KeepWarm),
@@ -251,7 +251,7 @@ async fn fetch(desk: Arc<Mutex<Desk>>, request: TokenRequest) -> Result<AccessTo
 
 // ===== The world =====
 
-struct Asker {
+struct Caller {
     asks: Asks,
     asked: Instant,
     /// Whether it has not waited yet.
@@ -277,9 +277,9 @@ struct World {
     now: Instant,
     /// By when they were made. `None`: it is gone.
     runtimes: Vec<Option<Runtime>>,
-    /// One that nobody drives.
+    /// One that is not driven.
     other: Option<usize>,
-    askers: Vec<Asker>,
+    callers: Vec<Caller>,
     current: Option<AccessToken>,
     /// Until then nothing is fetched, at least.
     cools_until: Instant,
@@ -335,7 +335,7 @@ impl World {
             now,
             runtimes: vec![Some(first)],
             other: None,
-            askers: Vec::new(),
+            callers: Vec::new(),
             current: None,
             cools_until: now,
         }
@@ -373,7 +373,7 @@ impl World {
             (Instant::now(), outcome)
         };
         let task = self.drive(async || tokio::spawn(answered));
-        self.askers.push(Asker { asks, asked, is_new: true, runtime, task });
+        self.callers.push(Caller { asks, asked, is_new: true, runtime, task });
     }
 
     fn token(&self, token: Index) -> Option<AccessToken> {
@@ -406,10 +406,10 @@ impl World {
                 let Some(token) = self.token(*token) else { return };
                 self.cache.accepted(&token, origin(*place).as_ref());
             }
-            Step::Drop { asker } => {
-                if !self.askers.is_empty() {
-                    let asker = asker.index(self.askers.len());
-                    self.askers.swap_remove(asker).task.abort();
+            Step::Drop { caller } => {
+                if !self.callers.is_empty() {
+                    let caller = caller.index(self.callers.len());
+                    self.callers.swap_remove(caller).task.abort();
                 }
             }
             Step::Answer { call, answer } => self.answer(*call, answer, before.is_fetching()),
@@ -439,7 +439,7 @@ impl World {
         self.check_budget(step, &before, flights, from);
         self.check_calls(calls);
         self.check_current();
-        self.check_askers();
+        self.check_callers();
     }
 
     fn answer(&mut self, call: Option<Index>, answer: &Answer, is_fetching: bool) {
@@ -561,7 +561,7 @@ impl World {
             | Step::WarmUp
             | Step::Status
             | Step::Pass { .. } => 0,
-            // One who asks; or one who has got the rejected token asks for another.
+            // A caller gets a token, or a caller of the rejected token renews it.
             _ => 1,
         };
         let is_warm = self.is_kept_warm || self.is_warmed_up;
@@ -601,22 +601,27 @@ impl World {
         self.current = current;
     }
 
-    /// Nobody waits for ever, and who is answered gets what is promised.
-    fn check_askers(&mut self) {
+    /// No caller waits for ever, and each answer is what is promised.
+    fn check_callers(&mut self) {
         let driven = self.desk().driven;
-        for asker in std::mem::take(&mut self.askers) {
-            if asker.task.is_finished() {
-                match asker.task.now_or_never().expect("it is finished") {
+        for caller in std::mem::take(&mut self.callers) {
+            if caller.task.is_finished() {
+                match caller.task.now_or_never().expect("it is finished") {
                     Ok((at, outcome)) => {
-                        self.check_outcome(&asker.asks, asker.is_new, [asker.asked, at], outcome);
+                        self.check_outcome(
+                            &caller.asks,
+                            caller.is_new,
+                            [caller.asked, at],
+                            outcome,
+                        );
                     }
                     // Its runtime is gone.
                     Err(error) => assert!(error.is_cancelled(), "a caller panics: {error}"),
                 }
             } else {
-                let has_waited = self.now - asker.asked;
-                assert!(asker.runtime != driven || has_waited <= LOST, "it waits for ever");
-                self.askers.push(Asker { is_new: false, ..asker });
+                let has_waited = self.now - caller.asked;
+                assert!(caller.runtime != driven || has_waited <= LOST, "it waits for ever");
+                self.callers.push(Caller { is_new: false, ..caller });
             }
         }
     }
@@ -636,7 +641,7 @@ impl World {
         let is_fetching = self.status().is_fetching();
         let desk = self.desk();
         let minted = desk.minted(&token);
-        // What was expired on arrival is for those who waited for it.
+        // A token that is expired on arrival is for the callers that waited for it.
         assert!(minted.may_be_usable(at) || minted.arrived >= asked, "it has expired");
         match asks {
             Asks::Renew(rejected) => assert!(!is_same(&token, rejected), "it was rejected"),
@@ -651,7 +656,7 @@ impl World {
         }
     }
 
-    /// No failure is for ever, who is kept warm is warm, and nothing is left.
+    /// Every failure ends, a cache that is kept warm has a token, and no task is left.
     fn end(mut self) {
         // A keeper on a runtime that nobody drives keeps its place until that one goes.
         self.shutdown();
@@ -661,9 +666,9 @@ impl World {
         // There may have been others since.
         self.current = None;
         self.check_current();
-        self.check_askers();
+        self.check_callers();
         let driven = self.desk().driven;
-        assert!(self.askers.iter().all(|asker| asker.runtime != driven), "it waits for ever");
+        assert!(self.callers.iter().all(|caller| caller.runtime != driven), "it waits for ever");
         if self.is_kept_warm {
             assert!(self.current.is_some(), "it is cold");
         }
@@ -679,7 +684,7 @@ impl World {
         } else {
             assert_eq!(flights, 0, "an idle cache fetches nothing");
         }
-        self.askers.clear();
+        self.callers.clear();
         drop(cache);
         let Self { cache, runtimes, .. } = self;
         let on = runtimes.into_iter().nth(driven).flatten().expect("it is there");

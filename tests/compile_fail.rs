@@ -10,7 +10,7 @@ use std::{
 };
 
 #[test]
-fn a_body_that_is_not_clone_is_told_which_method_to_call() {
+fn for_a_body_that_is_not_clone_the_compiler_names_the_method_to_call() {
     let told = told("unclonable");
     for sentence in [
         "cannot keep a body of type `Upload` to send it again after a 401",
@@ -24,7 +24,7 @@ fn a_body_that_is_not_clone_is_told_which_method_to_call() {
 }
 
 #[test]
-fn a_service_that_is_not_clone_is_told_where_the_layer_is_put_around_it() {
+fn for_a_service_that_is_not_clone_the_compiler_points_to_where_the_layer_is_put_around_it() {
     let told = told("inner_service");
     for sentence in [
         "`Connection` cannot be the service under a `BearerAuthLayer`, because it is not `Clone`",
@@ -39,7 +39,7 @@ fn a_service_that_is_not_clone_is_told_where_the_layer_is_put_around_it() {
 
 /// The page of `BearerAuth` says which sentence to write, and what it means then.
 #[test]
-fn a_client_that_takes_its_own_requests_is_told_that_as_the_documentation_says() {
+fn for_a_client_that_takes_its_own_requests_the_compiler_says_what_the_documentation_says() {
     let told = told("own_requests");
     for sentence in ["`Client: Service<http::Request<", "for `BearerAuth<Client>`"] {
         assert!(told.contains(sentence), "{sentence}\n\nis not in\n\n{told}");

@@ -46,7 +46,7 @@ fn file(content: &str) -> tempfile::TempPath {
 // ===== What it makes =====
 
 #[tokio::test]
-async fn every_setting_arrives_on_the_wire() {
+async fn the_settings_of_an_endpoint_arrive_on_the_wire() {
     let secret = file(HUSH);
     let config = toml(&format!(
         r#"
@@ -201,7 +201,7 @@ async fn the_others_need_a_client() {
 }
 
 #[tokio::test]
-async fn who_may_have_an_assertion_in_place_of_a_secret_needs_neither() {
+async fn a_provider_that_takes_an_assertion_needs_no_secret() {
     let token = file("eyJ0.e30.c2ln");
     let proof =
         format!("client_id = 'me'\nclient_assertion = {{ token = {{ file = {token:?} }} }}");
@@ -322,7 +322,7 @@ fn an_assertion_that_is_none_or_two_is_refused() {
 }
 
 #[tokio::test]
-async fn what_a_provider_sets_can_be_set_otherwise() {
+async fn what_a_provider_sets_can_be_changed() {
     let secret = file(HUSH);
     let config = toml(&format!(
         "provider = 'greennode'\nurl = 'http://127.0.0.1:1/token'\nscope = 'email'\n\

@@ -1,9 +1,12 @@
 //! Promise 25, exactly: with a usable token the layer adds to a bare header insertion no
-//! allocation and no task. It runs alone in its process, because it counts allocations.
+//! allocation and no task. Each thread counts its own allocations.
 
+#[path = "common/heap.rs"]
+mod heap;
+
+#[cfg(feature = "metrics")]
+use std::cell::Cell;
 use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
     future::{Ready, ready},
     hint::black_box,
     task::{Context, Poll},
@@ -20,28 +23,6 @@ use http_body_util::Full;
 use tokio::runtime::Handle;
 use tower::{BoxError, Layer, Service};
 use tower_bearer::{AccessToken, BearerAuthLayer, TokenCache, TokenError, from_fn};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static RECORDED: Cell<usize> = const { Cell::new(0) };
-}
-
-// SAFETY: it hands everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// What `CloneBody` allocates beyond what `NoReplay` does, for a request with up to 8 headers whose
 /// values and body take no memory to clone, over an inner service that takes none either.
@@ -129,9 +110,9 @@ where
 {
     let mut count = || {
         let request = request();
-        let before = ALLOCATIONS.get();
+        let before = heap::allocations();
         let response = service.call(request).now_or_never().expect("it does not wait");
-        let count = ALLOCATIONS.get() - before;
+        let count = heap::allocations() - before;
         assert_eq!(response.unwrap().status(), 200);
         count
     };
@@ -222,11 +203,11 @@ async fn with_a_usable_token_of_its_key_a_request_allocates_nothing_above_a_bare
 #[tokio::test]
 async fn to_get_a_usable_token_allocates_nothing() {
     let cache = cache().await;
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations();
     for _ in 0..3 {
         black_box(cache.get().now_or_never().expect("it does not wait").unwrap());
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(heap::allocations() - before, 0);
 }
 
 #[cfg(feature = "keyed")]
@@ -239,11 +220,11 @@ async fn to_get_the_usable_token_of_a_key_allocates_nothing() {
     let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
     let tokens = KeyedTokenCache::builder(source).build().unwrap();
     tokens.get(&key).await.unwrap();
-    let before = ALLOCATIONS.get();
+    let before = heap::allocations();
     for _ in 0..3 {
         black_box(tokens.get(&key).now_or_never().expect("it does not wait").unwrap());
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(heap::allocations() - before, 0);
 }
 
 #[tokio::test]
@@ -286,6 +267,11 @@ async fn up_to_eight_headers_are_kept_with_a_fixed_number_of_allocations() {
         let kept = allocations_with_headers(&mut layer.layer(Inner(None)), API, headers);
         assert_eq!(kept, bare.map(|bare| bare + KEPT), "{headers} headers");
     }
+}
+
+#[cfg(feature = "metrics")]
+thread_local! {
+    static RECORDED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A recorder that is there, and allocates nothing.
@@ -343,10 +329,10 @@ impl metrics::Recorder for Recorder {
 async fn to_count_the_use_of_a_named_cache_allocates_nothing() {
     let cache = cache().await.named("billing");
     metrics::with_local_recorder(&Recorder, || {
-        let before = ALLOCATIONS.get();
+        let before = heap::allocations();
         for _ in 0..3 {
             black_box(cache.get().now_or_never().expect("there is a token").unwrap());
         }
-        assert_eq!((ALLOCATIONS.get() - before, RECORDED.get()), (0, 3));
+        assert_eq!((heap::allocations() - before, RECORDED.get()), (0, 3));
     });
 }

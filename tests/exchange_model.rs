@@ -27,7 +27,7 @@ use tower_bearer::{
     AccessToken, BearerAuthLayer, Refused, ReplayLimit, SkipAuth, TokenCache, TokenError, from_fn,
 };
 
-/// Nobody who asks for anything here waits for longer.
+/// No request waits longer.
 const BOUND: Duration = Duration::from_secs(200);
 
 // ===== What is generated =====

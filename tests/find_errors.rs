@@ -66,12 +66,12 @@ async fn assert_found<E: AsRef<dyn Error + 'static>>(wrap: impl Fn(BoxError) -> 
 struct NotStored(#[source] BoxError);
 
 #[tokio::test]
-async fn in_what_the_layer_returns() {
+async fn errors_are_found_in_what_the_layer_returns() {
     assert_found::<Box<dyn Error>>(|error| error).await;
 }
 
 #[tokio::test]
-async fn under_towers_own_layers() {
+async fn errors_are_found_under_towers_own_layers() {
     let stack = ServiceBuilder::new()
         .boxed_clone()
         .load_shed()
@@ -89,7 +89,7 @@ async fn under_towers_own_layers() {
 }
 
 #[tokio::test]
-async fn when_a_buffer_has_failed_for_everybody() {
+async fn errors_are_found_when_a_buffer_has_failed_for_all_callers() {
     let error = ServiceBuilder::new().buffer(1).service(NeverReady).oneshot(()).await.unwrap_err();
     assert!(error.is::<tower::buffer::error::ServiceError>(), "{error:?}");
     assert_eq!(TokenError::find_in(&*error).unwrap().to_string(), "no such role");
@@ -113,17 +113,17 @@ impl Service<()> for NeverReady {
 }
 
 #[tokio::test]
-async fn in_boxes_of_boxes() {
+async fn errors_are_found_in_boxes_of_boxes() {
     assert_found::<Box<dyn Error>>(|error| NotStored(NotStored(error).into()).into()).await;
 }
 
 #[tokio::test]
-async fn in_an_io_error() {
+async fn errors_are_found_in_an_io_error() {
     assert_found::<Box<dyn Error>>(|error| NotStored(io::Error::other(error).into()).into()).await;
 }
 
 #[tokio::test]
-async fn under_the_context_that_anyhow_adds() {
+async fn errors_are_found_under_the_context_that_anyhow_adds() {
     assert_found(|error| {
         anyhow::Error::from(NotStored(error)).context("the job failed").context("at night")
     })
@@ -133,7 +133,7 @@ async fn under_the_context_that_anyhow_adds() {
 }
 
 #[tokio::test]
-async fn under_anyhows_context_if_the_stacks_error_is_wrapped_first() {
+async fn errors_are_found_under_anyhows_context_if_the_stacks_error_is_wrapped_first() {
     use anyhow::Context as _;
 
     assert_found(|error| {
@@ -144,7 +144,7 @@ async fn under_anyhows_context_if_the_stacks_error_is_wrapped_first() {
 }
 
 #[tokio::test]
-async fn in_the_box_that_anyhow_was_given_which_hides_it() {
+async fn errors_are_not_found_in_the_box_that_anyhow_was_given_until_it_is_downcast() {
     let error = anyhow::anyhow!(failure(API).await);
     assert!(TokenError::find_in(error.as_ref()).is_none());
     let error = anyhow::Error::from_boxed(failure(API).await);
@@ -154,12 +154,12 @@ async fn in_the_box_that_anyhow_was_given_which_hides_it() {
 }
 
 #[tokio::test]
-async fn in_a_grpc_status() {
+async fn errors_are_found_in_a_grpc_status() {
     assert_found::<Box<dyn Error>>(|error| tonic::Status::from_error(error).into()).await;
 }
 
 #[tokio::test]
-async fn in_the_error_of_a_source_that_wraps_another() {
+async fn errors_are_found_in_the_error_of_a_source_that_wraps_another() {
     let inner = TokenEndpoint::builder("https://auth.example.com/token")
         .client_id("orders")
         .client_secret("s3cr3t")
@@ -180,7 +180,7 @@ async fn in_the_error_of_a_source_that_wraps_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn and_not_in_what_is_none_of_them() {
+async fn errors_are_not_found_in_others() {
     let source = from_fn(|_| pending::<Result<AccessToken, TokenError>>());
     let layer = BearerAuthLayer::new(source).origin(API).unwrap();
     let stack = ServiceBuilder::new().timeout(Duration::from_secs(1)).layer(layer).service_fn(api);

@@ -48,7 +48,7 @@ enum Step {
     Refresh { key: usize },
     Reject { key: usize, token: Index },
     Keep { key: usize },
-    Drop { asker: Index },
+    Drop { caller: Index },
     Answer { fetch: Index, answer: Answer },
     Forget { key: usize },
     ForgetSubject { key: usize },
@@ -73,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => key.clone().prop_map(|key| Step::Refresh { key }),
         3 => (key.clone(), any::<Index>()).prop_map(|(key, token)| Step::Reject { key, token }),
         1 => key.clone().prop_map(|key| Step::Keep { key }),
-        2 => any::<Index>().prop_map(|asker| Step::Drop { asker }),
+        2 => any::<Index>().prop_map(|caller| Step::Drop { caller }),
         8 => (any::<Index>(), answer()).prop_map(|(fetch, answer)| Step::Answer { fetch, answer }),
         2 => key.clone().prop_map(|key| Step::Forget { key }),
         1 => key.prop_map(|key| Step::ForgetSubject { key }),
@@ -99,8 +99,8 @@ struct Fetch {
     reply: oneshot::Sender<Result<AccessToken, TokenError>>,
 }
 
-/// Somebody who waits for a token.
-struct Asker {
+/// A caller that waits for a token.
+struct Caller {
     key: usize,
     /// How many fetches there were when it asked, and how many when its key was last forgotten.
     forgotten_at: u64,
@@ -117,7 +117,7 @@ struct World {
     tokens: KeyedTokenCache,
     fetches: Arc<Mutex<Fetches>>,
     capacity: usize,
-    askers: Vec<Asker>,
+    callers: Vec<Caller>,
     /// The tokens that were seen, by key.
     seen: HashMap<usize, Vec<AccessToken>>,
     /// How many fetches had started when a key was last forgotten: their tokens are gone.
@@ -160,7 +160,7 @@ impl World {
             tokens: tokens.build().unwrap(),
             fetches,
             capacity,
-            askers: Vec::new(),
+            callers: Vec::new(),
             seen: HashMap::new(),
             forgotten_at: [0; KEYS],
             handles: Vec::new(),
@@ -187,9 +187,9 @@ impl World {
                 let cache = self.tokens.cache(&self::key(*key));
                 self.handles.push((*key, cache));
             }
-            Step::Drop { asker } if !self.askers.is_empty() => {
-                let asker = asker.index(self.askers.len());
-                self.askers.swap_remove(asker).task.abort();
+            Step::Drop { caller } if !self.callers.is_empty() => {
+                let caller = caller.index(self.callers.len());
+                self.callers.swap_remove(caller).task.abort();
             }
             Step::Drop { .. } => {}
             Step::Answer { fetch, answer } => {
@@ -222,7 +222,7 @@ impl World {
         asks: impl Future<Output = Result<AccessToken, TokenError>> + Send + 'static,
     ) {
         let task = tokio::spawn(asks);
-        self.askers.push(Asker { key, forgotten_at: self.forgotten_at[key], task });
+        self.callers.push(Caller { key, forgotten_at: self.forgotten_at[key], task });
     }
 
     fn forgot(&mut self, is_meant: impl Fn(usize) -> bool) {
@@ -236,20 +236,20 @@ impl World {
     /// What must hold at any time.
     async fn check(&mut self) {
         let mut waiting = Vec::new();
-        for asker in self.askers.drain(..) {
-            if !asker.task.is_finished() {
-                waiting.push(asker);
+        for caller in self.callers.drain(..) {
+            if !caller.task.is_finished() {
+                waiting.push(caller);
                 continue;
             }
-            let Ok(token) = asker.task.await.unwrap() else { continue };
+            let Ok(token) = caller.task.await.unwrap() else { continue };
             let (key, nth) = made_for(&token);
-            assert_eq!(key, asker.key, "a token answers for another key");
-            assert!(nth > asker.forgotten_at, "a token was forgotten before it was asked for");
+            assert_eq!(key, caller.key, "a token answers for another key");
+            assert!(nth > caller.forgotten_at, "a token was forgotten before it was asked for");
             if nth > self.forgotten_at[key] {
                 self.seen.entry(key).or_default().push(token);
             }
         }
-        self.askers = waiting;
+        self.callers = waiting;
 
         for (key, handle) in &self.handles {
             let Some(token) = handle.current() else { continue };
@@ -259,14 +259,14 @@ impl World {
         }
     }
 
-    /// Nobody waits for ever: not for answers that never come, either.
+    /// No caller waits for ever, even if an answer never comes.
     async fn end(mut self) {
         for _ in 0..20 {
             advance(Duration::from_secs(10)).await;
             settle().await;
             self.check().await;
         }
-        assert!(self.askers.is_empty(), "{} still wait", self.askers.len());
+        assert!(self.callers.is_empty(), "{} still wait", self.callers.len());
         self.fetches.lock().unwrap().pending.clear();
         settle().await;
         drop(self.tokens.cache(&TokenKey::new().scope("another")));

@@ -60,7 +60,7 @@ async fn a_directive_for_tower_silences_this_crate_unless_it_is_named() {
 }
 
 #[test]
-fn the_guide_says_so() {
+fn the_guide_has_the_directives() {
     let guide = include_str!("../src/guide/observability.md");
     assert!(guide.contains("debug,tower=warn,tower_bearer=debug"));
 }

@@ -1,13 +1,17 @@
 //! Feature `metrics`: every number counts what its name says, and the documentation and the
 //! dashboard know the same names.
 
+#[path = "common/api.rs"]
+mod api;
+#[path = "common/mint.rs"]
+mod mint;
 #[cfg(feature = "oauth2")]
 #[path = "common/scripted.rs"]
 mod scripted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -15,7 +19,11 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use tower::{BoxError, Layer, Service, ServiceExt};
-use tower_bearer::{AccessToken, BearerAuthLayer, RefreshPolicy, TokenCache, TokenError, from_fn};
+use tower_bearer::{
+    BearerAuth, BearerAuthLayer, KeyedTokenCache, TokenCache, TokenError, TokenKey,
+};
+
+use self::{api::Api, mint::Mint};
 
 const API: &str = "https://api.example.com";
 
@@ -25,7 +33,7 @@ fn counted(snapshotter: &Snapshotter) -> BTreeMap<String, usize> {
     let count = |value| match value {
         DebugValue::Counter(count) => usize::try_from(count).unwrap(),
         DebugValue::Histogram(samples) => samples.len(),
-        DebugValue::Gauge(_) => panic!("there is no gauge"),
+        DebugValue::Gauge(count) => count.to_string().parse().unwrap(),
     };
     let named = entries.map(|(key, _, _, value)| {
         let (_, key) = key.into_parts();
@@ -38,52 +46,21 @@ fn counted(snapshotter: &Snapshotter) -> BTreeMap<String, usize> {
     named.collect()
 }
 
-/// A source whose failure can be set, and an API that accepts no revoked token.
-#[derive(Clone, Default)]
-struct World {
-    minted: Arc<Mutex<usize>>,
-    fails: Arc<Mutex<bool>>,
-    /// Tokens up to this one are rejected.
-    revoked: Arc<Mutex<usize>>,
+fn stack(mint: &Mint, api: &Api, name: &str) -> BearerAuth<Api> {
+    let cache = TokenCache::new(mint.clone()).named(name);
+    BearerAuthLayer::from_cache(cache).origin(API).unwrap().layer(api.clone())
 }
 
-impl World {
-    fn stack(
-        &self,
-        name: Option<&str>,
-    ) -> impl Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone + use<>
-    {
-        let (minted, fails) = (Arc::clone(&self.minted), Arc::clone(&self.fails));
-        let source = from_fn(move |_| {
-            let fails = *fails.lock().unwrap();
-            let mut minted = minted.lock().unwrap();
-            *minted += 1;
-            let nth = *minted;
-            async move {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                if fails {
-                    return Err(TokenError::permanent("no such client"));
-                }
-                let token = AccessToken::new(nth.to_string()).map_err(TokenError::permanent)?;
-                Ok(token.with_lifetime(Duration::from_secs(1001)))
-            }
-        });
-        let revoked = Arc::clone(&self.revoked);
-        let api = tower::service_fn(move |request: Request<String>| {
-            let line = request.headers()["authorization"].to_str().unwrap();
-            let nth: usize = line.trim_start_matches("Bearer ").parse().unwrap();
-            let status = if nth > *revoked.lock().unwrap() { 200 } else { 401 };
-            async move { Ok::<_, BoxError>(Response::builder().status(status).body(String::new())?) }
-        });
-        let cache = TokenCache::with_policy(source, RefreshPolicy::default());
-        let cache = cache.named(name.unwrap_or_default());
-        BearerAuthLayer::from_cache(cache).origin(API).unwrap().layer(api)
-    }
+/// A source whose tokens live for long, and whose fetches take a tenth of a second.
+fn mint() -> Mint {
+    let mint = Mint::living(Duration::from_secs(1001));
+    mint.delay_by(Duration::from_millis(100));
+    mint
 }
 
-async fn get<S>(stack: &S, uri: &str) -> Option<u16>
+async fn get<S, B>(stack: &S, uri: &str) -> Option<u16>
 where
-    S: Service<Request<String>, Response = Response<String>, Error = BoxError> + Clone,
+    S: Service<Request<String>, Response = Response<B>, Error = BoxError> + Clone,
 {
     let request = Request::get(uri).body(String::new()).unwrap();
     stack.clone().oneshot(request).await.ok().map(|response| response.status().as_u16())
@@ -94,22 +71,22 @@ async fn the_numbers_of_requests_and_fetches_count_what_their_names_say() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let world = World::default();
-    let stack = world.stack(Some("orders"));
+    let (mint, api) = (mint(), Api::new());
+    let stack = stack(&mint, &api, "orders");
 
     join_all((0..3).map(|_| get(&stack, API))).await;
-    *world.revoked.lock().unwrap() = 1;
+    api.revoke("t1");
     assert_eq!(get(&stack, API).await, Some(200), "renewed");
-    *world.revoked.lock().unwrap() = 2;
-    *world.fails.lock().unwrap() = true;
+    api.revoke("t2");
+    mint.fail_with(TokenError::permanent("no such client"));
     assert_eq!(get(&stack, API).await, Some(401), "not renewed");
     assert_eq!(get(&stack, API).await, Some(401), "suspect, and the source cools down");
     assert_eq!(get(&stack, "https://unlisted.example").await, None);
 
-    let endless = World::default();
-    *endless.revoked.lock().unwrap() = usize::MAX;
-    let unfriendly = endless.stack(None);
-    assert_eq!(get(&unfriendly, API).await, Some(401), "a backoff");
+    let rejecting = Api::new();
+    rejecting.reject_all(true);
+    let unnamed = self::stack(&self::mint(), &rejecting, "");
+    assert_eq!(get(&unnamed, API).await, Some(401), "a backoff");
 
     let counted = counted(&snapshotter);
     let expected = [
@@ -142,17 +119,40 @@ async fn the_numbers_of_requests_and_fetches_count_what_their_names_say() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_numbers_of_keys_count_what_their_names_say() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let tokens = KeyedTokenCache::builder(Mint::default()).capacity(2).build().unwrap();
+    let key = |scope: &str| TokenKey::new().scope(scope);
+    // The third key pushes one out.
+    for scope in ["a", "a", "a", "b", "c"] {
+        tokens.get(&key(scope)).await.unwrap();
+    }
+    tokens.forget(&key("c"));
+
+    let mut counted = counted(&snapshotter);
+    counted.retain(|name, _| name.starts_with("key"));
+    let expected = [
+        ("key_evictions_total{reason=capacity,source=default}", 1),
+        ("key_evictions_total{reason=forgotten,source=default}", 1),
+        ("key_hits_total{source=default}", 2),
+        ("key_misses_total{source=default}", 3),
+        ("keys{source=default}", 1),
+    ];
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+    assert_eq!(counted, expected);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_that_fails_is_counted_and_so_is_what_a_token_has_left() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let _guard = metrics::set_default_local_recorder(&recorder);
-    let cache = TokenCache::new(from_fn(|request| async move {
-        let secret = if request.previous().is_some() { "second" } else { "first" };
-        let token = AccessToken::new(secret).map_err(TokenError::permanent)?;
-        Ok(token.with_lifetime(Duration::from_secs(1001)))
-    }));
+    let cache = TokenCache::new(Mint::living(Duration::from_secs(1001)));
     let api = tower::service_fn(|request: Request<String>| async move {
-        if request.headers()["authorization"] == "Bearer second" {
+        if request.headers()["authorization"] == "Bearer t2" {
             return Err(BoxError::from("cut"));
         }
         Ok(Response::builder().status(401).body(String::new())?)
@@ -217,7 +217,7 @@ fn names_in(text: &str) -> BTreeSet<String> {
     names.map(|name| name.strip_suffix("_bucket").unwrap_or(name).to_owned()).collect()
 }
 
-/// Every name that an exporter is told, each with a help text.
+/// Every name that the crate describes to an exporter, each with a help text.
 fn described() -> BTreeSet<String> {
     use metrics::{
         Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,

@@ -1,4 +1,4 @@
-//! The quickstart does what it says, to somebody who knows nothing but its command.
+//! The quickstart does what it says, run by the command that the README gives.
 
 use std::{
     collections::HashMap,
@@ -146,7 +146,7 @@ async fn missing_credentials_are_named_in_one_line() {
 
 // ===== Running it =====
 
-/// Runs the command that everybody is told to run. To build it first may take its time.
+/// Runs the command of the README. The build before it has no time limit.
 async fn quickstart(args: &[&str], environment: &[(&str, &str)]) -> Output {
     static BUILT: OnceCell<()> = OnceCell::const_new();
     BUILT
@@ -244,6 +244,8 @@ impl Page {
 }
 
 // ===== Services that are not the quickstart's own =====
+//
+// Those of `testing` check no scope, and have no HTML in their errors.
 
 struct Services {
     address: SocketAddr,

@@ -1,5 +1,4 @@
-//! How much memory `BufferBody` holds, exactly. It runs alone in its process, because it counts
-//! what is allocated.
+//! How much memory `BufferBody` holds, exactly. Each thread counts its own.
 
 #[path = "common/heap.rs"]
 mod heap;
@@ -25,7 +24,7 @@ use tower_bearer::{
 
 // ===== The memory of this thread =====
 
-/// How many bytes more are allocated now than when there were so many.
+/// How many more bytes are allocated now than before.
 fn more_than(before: usize) -> usize {
     heap::live().saturating_sub(before)
 }
@@ -103,7 +102,8 @@ fn fields(count: usize) -> HeaderMap {
 
 type Sent = ReplayBody<Frames>;
 
-/// An inner service that reads all of the body that there is, hands it to the test, and answers when it is told.
+/// An inner service that reads all of the body that there is, hands it to the test, and answers when
+/// the test says so.
 #[derive(Clone)]
 struct Inner {
     tell: fn(Sent),

@@ -1,5 +1,7 @@
 //! The promises hold in a reqwest-middleware chain too, over a real socket.
 
+#[path = "common/mint.rs"]
+mod mint;
 #[path = "common/scripted.rs"]
 mod scripted;
 
@@ -31,13 +33,13 @@ use reqwest_retry::{
 };
 use tokio::{net::TcpListener, time::timeout};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, BearerAuthMiddleware, Refused, ReplayLimit, SkipAuth, TokenCache,
-    TokenError, UnlistedOrigin, from_fn,
+    BearerAuthLayer, BearerAuthMiddleware, Refused, ReplayLimit, SkipAuth, TokenCache, TokenError,
+    UnlistedOrigin,
     oauth2::{EndpointError, TokenEndpoint},
     testing::World,
 };
 
-use self::scripted::Scripted;
+use self::{mint::Mint, scripted::Scripted};
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(30), work).await.expect("it takes too long")
@@ -65,7 +67,7 @@ fn client(auth: impl Into<BearerAuthMiddleware>) -> ClientWithMiddleware {
     ClientBuilder::new(reqwest::Client::new()).with(auth.into()).build()
 }
 
-/// The origin of a server that answers everything so.
+/// The origin of a server that gives this answer to each request: `testing` has no redirects and no 503.
 async fn serve(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -93,7 +95,7 @@ async fn a_rejected_request_is_sent_again_once_with_its_body() {
 }
 
 #[tokio::test]
-async fn n_requests_in_flight_whose_token_is_rejected_one_fetch() {
+async fn n_requests_in_flight_whose_token_is_rejected_cause_one_fetch() {
     let (world, cache) = world().await;
     let client = client(auth(&world, &cache));
     within(client.get(world.api().url("/warm")).send()).await.unwrap();
@@ -130,7 +132,7 @@ async fn what_cannot_be_sent_again_is_returned_and_renews_in_the_background() {
 }
 
 #[tokio::test]
-async fn replay_if_and_rejected_when_are_heeded() {
+async fn replay_if_and_rejected_when_decide() {
     let (world, cache) = revoked().await;
     let get_only = auth(&world, &cache).replay_if(|parts| parts.method == "GET");
     let response = within(client(get_only).post(world.api().url("/")).send()).await.unwrap();
@@ -166,13 +168,12 @@ async fn a_token_goes_only_to_origins_that_were_named() {
 }
 
 #[tokio::test]
-async fn a_route_gets_its_own_token_and_a_failed_fetch_is_had_back() {
+async fn a_route_gets_its_own_token_and_a_failed_fetch_is_found_in_the_error() {
     let (world, cache) = world().await;
     let other = World::start_named("other").await.unwrap();
     let others = TokenCache::new(other.tokens().endpoint().build().unwrap());
-    let failing = TokenCache::new(from_fn(|_| async {
-        Err::<AccessToken, _>(TokenError::permanent("no such role"))
-    }));
+    let failing = Mint::default();
+    failing.fail_with(TokenError::permanent("no such role"));
     let auth = auth(&world, &cache).route(other.api().origin(), others).unwrap();
     let client = client(auth.route("https://third.example.com", failing).unwrap());
 
@@ -276,7 +277,7 @@ async fn errors_are_found_under_reqwest_retry_and_say_each_thing_once() {
 
 const API: &str = "https://api.example.com";
 
-/// Rejects the tokens that it was told to, and remembers what each request carried.
+/// Rejects some tokens, fails for others, and remembers what each request carried.
 #[derive(Clone, Default)]
 struct Answering {
     rejects: &'static [&'static str],
@@ -359,16 +360,7 @@ impl Answering {
 
 /// The layer, for [`API`]: `t1`, `t2`, …
 fn minting() -> BearerAuthLayer {
-    BearerAuthLayer::from_cache(minted()).origin(API).unwrap()
-}
-
-fn minted() -> TokenCache {
-    let minted = AtomicUsize::new(0);
-    let source = from_fn(move |_| {
-        let secret = format!("t{}", minted.fetch_add(1, SeqCst) + 1);
-        async move { AccessToken::new(secret).map_err(TokenError::permanent) }
-    });
-    TokenCache::new(source)
+    BearerAuthLayer::new(Mint::default()).origin(API).unwrap()
 }
 
 #[tokio::test]
@@ -398,7 +390,7 @@ async fn a_url_without_a_host_or_that_is_no_uri_is_not_the_assumed_origin() {
 }
 
 #[tokio::test]
-async fn the_head_is_copied_only_for_those_who_judge_it() {
+async fn the_head_is_copied_only_for_the_rules_that_judge_it() {
     let clones = |auth: BearerAuthLayer| async move {
         let counts = [CountsClones::default(), CountsClones::default()];
         let [of_request, of_response] = counts.each_ref().map(|count| Arc::clone(&count.0));
@@ -435,7 +427,7 @@ async fn the_judges_see_the_whole_head() {
 #[tokio::test]
 async fn the_rejection_is_let_go_of_before_the_second_call_and_that_is_the_last() {
     let api = Answering { rejects: &["t1", "t2", "t3"], ..Answering::default() };
-    let cache = minted();
+    let cache = TokenCache::new(Mint::default());
     let client = api.under(BearerAuthLayer::from_cache(&cache).origin(API).unwrap());
     let response = within(client.get(API).send()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

@@ -40,7 +40,7 @@ impl TokenStore for Flaky {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_away_and_garbage_in_it_are_told_once_and_no_secret_is() {
+async fn a_store_that_is_away_and_garbage_in_it_are_logged_once_and_no_secret_is() {
     let log = Log::from_level(Level::INFO);
 
     let store = Flaky(MemoryStore::new(), Arc::default());

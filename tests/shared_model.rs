@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(30);
 const LIFE: u64 = 60;
 /// How long a history takes.
 const END: Duration = Duration::from_secs(300);
-/// Nobody who asks waits longer, whatever happens: three leases and an attempt.
+/// No caller waits longer: three leases and an attempt.
 const BOUND: Duration = Duration::from_secs(3 * 30 + 60);
 
 // ===== What is generated =====

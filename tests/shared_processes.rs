@@ -33,7 +33,7 @@ const SERVICE: &str = "TOWER_BEARER_TEST_SERVICE";
 // ===== The token service =====
 
 /// A token service that rotates refresh tokens. One that is sent twice is refused, or gets the
-/// answer of a new exchange if the service forgives.
+/// answer of a new exchange if the service forgives (which that of `testing` never does).
 struct Service {
     address: String,
     exchanges: watch::Receiver<u32>,
@@ -95,9 +95,9 @@ struct Source {
 
 enum Then {
     Return,
-    /// It never returns: who is killed now has an answer that is stored nowhere.
+    /// It never returns: a process that is killed now has an answer that is stored nowhere.
     Cut,
-    /// It tells, and returns a little later: who is stopped now goes on with it.
+    /// It says so, and returns a little later: a process that is stopped now goes on with the answer.
     Tell,
 }
 

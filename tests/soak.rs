@@ -37,7 +37,7 @@ use tower_bearer::{
     oauth2::{ReqwestService, TokenEndpoint},
 };
 
-/// Bytes that are in use.
+/// Bytes that are in use by all threads; `common/heap.rs` counts those of one.
 struct Counting;
 
 static IN_USE: AtomicI64 = AtomicI64::new(0);
@@ -103,7 +103,8 @@ const BETWEEN_FAULTS: Duration = Duration::from_secs(5);
 
 // ===== The servers =====
 
-/// Both servers keep nothing: a token says itself when it expires, and in which era it was issued.
+/// Both servers keep nothing, which those of `testing` do: a token says itself when it expires, and
+/// in which era it was issued.
 struct World {
     begin: Instant,
     /// A revocation ends it.
@@ -171,7 +172,7 @@ fn count(counts: &Counts, outcome: Result<StatusCode, BoxError>) {
             counts.rejected.fetch_add(1, Relaxed);
         }
         Err(error) => match TokenError::find_in(&*error) {
-            // As documented: who waited for the token of a key that was forgotten gets none.
+            // As documented: a caller that waits for the token of a forgotten key gets an error.
             Some(error) if matches!(error.downcast_ref(), Some(CacheError::Forgotten)) => {
                 counts.forgotten.fetch_add(1, Relaxed);
             }
@@ -248,7 +249,7 @@ async fn after_a_long_run_with_faults_nothing_is_held_that_was_not_held_at_its_b
                 let _permit = permit;
                 let call = stack.oneshot(request);
                 if is_dropped {
-                    // Somebody who does not wait.
+                    // A caller that does not wait.
                     drop(timeout(Duration::from_millis(1), call).await);
                     return;
                 }

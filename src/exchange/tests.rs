@@ -162,7 +162,7 @@ fn a_rejection_names_the_token_its_origin_and_the_decisive_challenge() {
 }
 
 #[test]
-fn a_rejection_that_cannot_be_replayed_is_the_answer_and_is_told() {
+fn a_rejection_that_cannot_be_replayed_is_the_answer_and_is_reported_to_the_cache() {
     let cache = holding();
     let exchange = exchange(&cache);
     let next = exchange.answered(&ResponseHead::of(&response(401)), || false);
@@ -255,7 +255,7 @@ fn a_replay_that_is_accepted_proves_the_new_token() {
 }
 
 #[test]
-fn a_second_rejection_is_told() {
+fn a_second_rejection_is_reported_to_the_cache() {
     let cache = holding();
     let (_, replay) = rejected(&cache);
     assert!(!cache.status().is_suspect());

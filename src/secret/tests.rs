@@ -87,7 +87,7 @@ fn a_variable_that_is_not_utf_8_is_not_shown() {
 }
 
 #[tokio::test]
-async fn a_file_is_read_anew_each_time_without_the_white_space_around_it() {
+async fn a_file_is_read_each_time_without_the_white_space_around_it() {
     let (_dir, path) = file_with(b"\xef\xbb\xbf one \r\n");
     let secret = Secret::file(&path);
     assert_eq!(*secret.read().await.unwrap(), "one");

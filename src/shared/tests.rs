@@ -220,7 +220,7 @@ async fn a_renewal_that_is_rejected_at_once_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_who_asked_can_break_off_the_fetch() {
+async fn a_caller_that_goes_away_does_not_end_the_fetch() {
     let (service, store) = (Service::default(), MemoryStore::new());
     let one = process(&service, store.clone());
     assert!(timeout(Duration::from_millis(20), one.fetch(first())).await.is_err());
@@ -560,7 +560,7 @@ async fn after_a_crash_between_exchange_and_store_a_refusal_says_that_the_token_
     let error = one.fetch(due(&t_1)).await.unwrap_err();
     assert!(matches!(shared_error(&error), SharedError::RefreshTokenLost(_)));
     assert!(!error.is_transient() && error.to_string().contains("invalid_grant"), "{error}");
-    // The token that is still good stays for those who start.
+    // The token that is still good stays for processes that start.
     assert_eq!(process(&service, store).fetch(first()).await.unwrap().secret(), "t-1");
 }
 

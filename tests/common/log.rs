@@ -10,7 +10,7 @@ thread_local! {
     static LINES: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// All that this thread logs while it is there.
+/// Collects what this thread logs, until it is dropped.
 pub(crate) struct Log;
 
 impl Log {
@@ -21,8 +21,8 @@ impl Log {
 
     /// From that level up. It has to be the same in all tests of a program.
     pub(crate) fn from_level(level: Level) -> Self {
-        // One subscriber for all threads: with one for each, what a callsite is cached to be
-        // interested in depends on which thread came by first.
+        // One subscriber for all threads. With one for each, the interest that tracing caches for a
+        // callsite would depend on which thread reached it first.
         static SUBSCRIBER: Once = Once::new();
         SUBSCRIBER.call_once(|| {
             let spans = if level == Level::TRACE { FmtSpan::CLOSE } else { FmtSpan::NONE };

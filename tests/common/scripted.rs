@@ -1,5 +1,5 @@
-//! The tests' token service in memory: a transport that answers as it was told, and remembers what
-//! it was sent.
+//! The tests' token service in memory: a transport that follows a script, and remembers what it was
+//! sent.
 #![allow(dead_code, reason = "no test needs all of it")]
 
 use std::{
@@ -29,7 +29,7 @@ pub(crate) enum Step {
     Answer(Response<Body>),
     Fail(BoxError),
     Hang,
-    /// Does that after so long: with paused time.
+    /// Does that step after this time. Use it with paused time.
     Slow(Duration, Box<Step>),
 }
 
@@ -92,14 +92,14 @@ impl Drop for UnderWay {
 }
 
 impl Default for Scripted {
-    /// Each request is one too many.
+    /// Any request fails the test.
     fn default() -> Self {
         Self::new([])
     }
 }
 
 impl Scripted {
-    /// Does one step after the other; a request too many is a failure of the test.
+    /// Does one step for each request. A further request fails the test.
     pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
         let mut steps: VecDeque<_> = steps.into_iter().collect();
         Self::always(move |_| {
@@ -192,7 +192,7 @@ pub(crate) fn answer_with(status: u16, headers: &[(&str, &str)], body: impl Into
     Step::Answer(response.body(body.boxed_unsync()).unwrap())
 }
 
-/// That step, after so long.
+/// That step, after this time.
 pub(crate) fn slow(time: Duration, step: Step) -> Step {
     Step::Slow(time, Box::new(step))
 }

@@ -373,7 +373,7 @@ async fn a_redirect_of_the_api_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_not_there_is_told_with_the_cause() {
+async fn the_error_for_an_api_that_is_not_there_has_the_cause() {
     let auth = tokens().await;
     // Held and not accepted from; so nobody else gets the port.
     let api = tokio::net::TcpSocket::new_v4().unwrap();

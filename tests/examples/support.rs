@@ -21,7 +21,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(30);
 // ===== Examples =====
 
 /// A compiled example, in an environment with nothing in it but `PATH`: the variables and the
-/// proxies of whoever runs the tests do not count.
+/// proxies of the caller's environment do not count.
 pub(crate) fn example(name: &str) -> Command {
     // The tests are in `target/…/deps`, the examples are beside that.
     let tests = env::current_exe().unwrap();

@@ -179,7 +179,7 @@ async fn a_credential_under_another_spelling_is_named() {
 }
 
 #[tokio::test]
-async fn whoever_calls_it_wrongly_is_told_how_to() {
+async fn wrong_arguments_are_answered_with_the_usage() {
     for args in [
         &[][..],
         &["--help"],

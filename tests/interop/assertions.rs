@@ -143,7 +143,7 @@ async fn a_refresh_whose_answer_was_lost_is_repeated_with_an_assertion_of_its_ow
 
 // ===== What happens to keys =====
 
-/// Replaces a key as whoever rotates keys should: by renaming.
+/// Replaces a key as an operator should: by renaming.
 fn replace(file: &Path, key: &str) {
     let new = file.with_extension("new");
     std::fs::copy(key_file(key), &new).unwrap();

@@ -108,14 +108,14 @@ async fn challenge(authorization: Option<&str>) -> Vec<Challenge> {
 }
 
 #[tokio::test]
-async fn who_brings_no_token_is_challenged_without_an_error() {
+async fn a_call_without_a_token_gets_a_challenge_without_an_error() {
     let challenges = challenge(None).await;
     assert!(challenges[0].is("Bearer") && challenges.len() == 1);
     assert_eq!(challenges[0].params().collect::<Vec<_>>(), [("realm", "interop")]);
 }
 
 #[tokio::test]
-async fn who_brings_an_unknown_token_is_told_that_it_is_invalid() {
+async fn an_unknown_token_gets_a_challenge_with_invalid_token() {
     let challenges = challenge(Some("Bearer unknown")).await;
     assert_eq!(challenges[0].param("error"), Some("invalid_token"));
     let description = "The access token expired, or was revoked";

@@ -1,5 +1,5 @@
-//! Assertions at a server of other people, who read RFC 7523 for themselves: `glewlwyd`. Each of its
-//! clients may say who it is by one method alone, and with each assertion once.
+//! Assertions at an independent implementation of RFC 7523: `glewlwyd`. Each of its clients may
+//! authenticate by one method only, and with each assertion once.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::StatusCode;

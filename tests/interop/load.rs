@@ -25,7 +25,7 @@ pub(crate) struct Figures {
     failed: usize,
 }
 
-/// So many callers, each of whom calls again and again.
+/// A number of callers, each of which calls again and again.
 pub(crate) struct Load {
     callers: JoinSet<Figures>,
     /// How many calls each of them has ended.
@@ -48,7 +48,7 @@ impl Load {
         load
     }
 
-    /// Waits until every caller has ended so many more calls.
+    /// Waits until every caller has ended this many more calls.
     pub(crate) async fn progress(&mut self, calls: u64) {
         let goals: Vec<_> = self.ended.iter().map(|ended| *ended.borrow() + calls).collect();
         for (ended, goal) in self.ended.iter_mut().zip(goals) {

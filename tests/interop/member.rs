@@ -25,9 +25,9 @@ pub(crate) const STORE: &str = "INTEROP_FLEET_STORE";
 pub(crate) const DIRECTORY: &str = "INTEROP_FLEET_DIRECTORY";
 
 const LOGIN: &str = "login";
-/// Whoever takes this file tells, once it has exchanged, and never stores what came of it.
+/// A process that takes this file reports its next exchange, and never stores the answer.
 pub(crate) const CUT: &str = "cut";
-/// Whoever takes this file tells, once it has exchanged, and stores what came of it a little later.
+/// A process that takes this file reports its next exchange, and stores the answer a little later.
 pub(crate) const TELL: &str = "tell";
 
 const SEAL: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";

@@ -106,7 +106,7 @@ async fn a_family_that_was_revoked_is_a_permanent_error_until_somebody_logs_in_a
 }
 
 #[tokio::test]
-async fn an_answer_that_was_lost_is_asked_for_once_more_and_then_told_as_a_lost_refresh_token() {
+async fn a_lost_answer_is_asked_for_once_more_and_is_then_a_lost_refresh_token() {
     let store = Store::default();
     store.log_in("unlucky").await;
     let cache = TokenCache::new(store.endpoint("unlucky"));

@@ -48,7 +48,7 @@ async fn each_key_gets_the_token_of_its_user_and_its_api() {
 }
 
 #[tokio::test]
-async fn a_user_or_an_api_that_is_not_known_is_told_with_the_servers_code() {
+async fn the_error_for_an_unknown_user_or_api_has_the_servers_code() {
     let endpoint = exchange("gateway");
     let unknown = Subject::new(AccessToken::new("unknown").unwrap());
     for (key, code) in [

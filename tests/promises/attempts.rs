@@ -25,7 +25,7 @@ async fn an_attempt_that_could_only_begin_at_the_end_of_the_flight_is_not_waited
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_counts_how_often_the_source_was_asked_beside_the_flights() {
+async fn the_status_counts_the_attempts_the_flights_and_the_failures() {
     let mint = Mint::default();
     let cache = TokenCache::new(mint.clone()).named("billing");
     let counted = |cache: &TokenCache| {
@@ -47,7 +47,7 @@ async fn the_status_counts_how_often_the_source_was_asked_beside_the_flights() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_attempt_and_a_replay_are_told_in_the_log() {
+async fn another_attempt_and_a_replay_are_logged() {
     let log = Log::start();
     let mint = Mint::default();
     mint.fail_with(busy());
@@ -71,18 +71,12 @@ fn stepping_up() -> Rejection {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_claims_while_a_flight_is_under_way_asks_again_at_its_end() {
+async fn a_caller_that_needs_claims_starts_another_flight_at_the_end_of_the_one_under_way() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    let first = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await }
-    });
+    let first = ask(&cache);
     let flight = desk.next().await;
-    let asked = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.renew(stepping_up()).await }
-    });
+    let asked = renew(&cache, stepping_up());
     settle().await;
     flight.answer("b");
     assert_eq!(first.await.unwrap().unwrap().secret(), "b");
@@ -94,14 +88,11 @@ async fn who_asks_for_claims_while_a_flight_is_under_way_asks_again_at_its_end()
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_claims_waits_no_longer_than_the_policy_says() {
+async fn a_caller_that_needs_claims_waits_no_longer_than_the_policy_says() {
     let (source, mut desk) = manual();
     let policy = exact().max_wait(5 * S).build().unwrap();
     let cache = TokenCache::with_policy(source, policy);
-    let first = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await }
-    });
+    let first = ask(&cache);
     let flight = desk.next().await;
     let start = Instant::now();
     let error = cache.renew(stepping_up()).await.unwrap_err();

@@ -6,7 +6,7 @@ use tower::Layer;
 
 use crate::support::*;
 
-/// What an operator sees, who has set the level to `info`, without the time of day.
+/// What an operator sees at level `info`, without the time of day.
 fn told(log: &str) -> Vec<String> {
     let event = |line: &str| {
         let level = ["WARN", "INFO"].into_iter().find(|level| line.contains(level))?;
@@ -36,7 +36,7 @@ async fn the_log_of_a_bad_night_tells_what_fails_and_when_it_is_well_again() {
     assert_eq!(call().await, 200);
     cache.keep_warm();
 
-    // The token service is down when the token is due, and nobody calls.
+    // The token service is down when the token is due, and no request comes.
     mint.fail_with(busy());
     sleep(84 * S).await;
     mint.fail_with(None);

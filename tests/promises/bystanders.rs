@@ -1,20 +1,12 @@
-//! Promises 6, 13, 14, 16 and 18 against sources that take their time, or that look at the cache
-//! from where nobody expects it.
+//! Promises 6, 13 and 14 against sources that take long, and errors that look at the cache.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::SeqCst},
 };
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::{
-    runtime,
-    time::{Instant, advance},
-};
+use tokio::time::{Instant, advance};
 use tower_bearer::{
     AccessToken, CacheError, Rejection, TokenCache, TokenError, TokenRequest, TokenSource,
 };
@@ -23,70 +15,25 @@ use crate::support::*;
 
 // ===== 6 =====
 
-/// An error that asks the cache when it is dropped.
-struct Nosy(TokenCache, Arc<AtomicUsize>);
-
-impl Drop for Nosy {
-    fn drop(&mut self) {
-        assert!(format!("{:?}", self.0.status()).contains("Status"));
-        drop(self.0.current());
-        self.1.fetch_add(1, SeqCst);
-    }
-}
-
-impl fmt::Debug for Nosy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nosy")
-    }
-}
-
-impl fmt::Display for Nosy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nosy")
-    }
-}
-
-impl std::error::Error for Nosy {}
-
-/// With a lock held the work would wait for itself for ever: another thread keeps the time.
-fn bounded(work: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        work();
-        done.send(()).unwrap();
-    });
-    is_done.recv_timeout(30 * S).expect("a lock is held while an error is dropped");
-}
-
-fn paused() -> runtime::Runtime {
-    runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
-}
-
 #[test]
 fn an_error_that_asks_the_cache_when_it_is_dropped_may_be_the_last_error_and_a_waiters() {
     bounded(|| {
         paused().block_on(async {
             let (source, mut desk) = manual();
             let (cache, dropped) = (cache(source), Arc::new(AtomicUsize::new(0)));
-            let nosy = || TokenError::transient(Nosy(cache.clone(), Arc::clone(&dropped)));
+            let nosy = || TokenError::transient(Nosy::new(&cache, &dropped));
             let mut changes = cache.subscribe();
             for _ in 0..2 {
-                let waiter = tokio::spawn({
-                    let cache = cache.clone();
-                    async move { drop(cache.get().await.unwrap_err()) }
-                });
+                let waiter = ask(&cache);
                 desk.next().await.reply(Err(nosy()));
-                waiter.await.unwrap();
+                drop(waiter.await.unwrap().unwrap_err());
                 drop(changes.next().await);
                 advance(60 * S).await;
             }
             assert_eq!(dropped.load(SeqCst), 1, "the second one took the place of the first");
-            let waiter = tokio::spawn({
-                let cache = cache.clone();
-                async move { cache.get().await.unwrap() }
-            });
+            let waiter = ask(&cache);
             desk.next().await.answer("a");
-            waiter.await.unwrap();
+            waiter.await.unwrap().unwrap();
             settle().await;
             drop(changes.next().await);
             // The end of a flight holds its outcome until the next one begins.
@@ -103,7 +50,7 @@ fn an_error_that_asks_the_cache_when_it_is_dropped_may_come_from_a_flight_that_w
     bounded(|| {
         let (source, mut desk) = manual();
         let (cache, dropped) = (cache(source), Arc::new(AtomicUsize::new(0)));
-        let stalled = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stalled = a_runtime();
         let call = stalled.block_on(async {
             assert!(cache.get().now_or_never().is_none());
             desk.next().await
@@ -111,7 +58,7 @@ fn an_error_that_asks_the_cache_when_it_is_dropped_may_come_from_a_flight_that_w
         paused().block_on(async {
             cache.get().await.unwrap_err();
         });
-        let nosy = TokenError::transient(Nosy(cache.clone(), Arc::clone(&dropped)));
+        let nosy = TokenError::transient(Nosy::new(&cache, &dropped));
         stalled.block_on(async {
             call.reply(Err(nosy));
             settle().await;
@@ -129,14 +76,11 @@ async fn a_pause_that_would_end_after_the_flights_end_is_not_waited_for() {
     let policy = exact().attempts(3).fetch_timeout(3 * S).build().unwrap();
     let cache = TokenCache::with_policy(source, policy);
     let began = Instant::now();
-    let waiter = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await.unwrap_err() }
-    });
+    let waiter = ask(&cache);
     let call = desk.next().await;
     advance(2 * S).await;
     call.reply(Err(busy().with_retry_after(2 * S)));
-    assert_eq!(waiter.await.unwrap().to_string(), "busy");
+    assert_eq!(waiter.await.unwrap().unwrap_err().to_string(), "busy");
     assert_eq!(began.elapsed(), 2 * S);
     desk.assert_idle().await;
 }
@@ -229,16 +173,10 @@ async fn a_subscriber_sees_that_the_source_has_recovered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recovery_does_not_end_the_pause_that_the_service_has_asked_for() {
-    struct Busy;
-    impl TokenSource for Busy {
-        async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-            Err(busy().with_retry_after(120 * S))
-        }
-        async fn recovered(&self) -> bool {
-            true
-        }
-    }
-    let cache = cache(Busy);
+    let mint = Mint::default();
+    mint.fail_with(busy().with_retry_after(120 * S));
+    mint.recover_after(0);
+    let cache = cache(mint);
     for _ in 0..119 {
         cache.get().await.unwrap_err();
         settle().await;
@@ -254,18 +192,11 @@ async fn a_recovery_does_not_end_the_pause_that_the_service_has_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn the_users_attempt_timeout_wins_over_what_the_source_suggests() {
-    struct Suggests(Duration);
-    impl TokenSource for Suggests {
-        async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-            std::future::pending().await
-        }
-        fn attempt_timeout(&self) -> Option<Duration> {
-            Some(self.0)
-        }
-    }
     for suggested in [S, 120 * S] {
         let policy = exact().attempt_timeout(3 * S).build().unwrap();
-        let cache = TokenCache::with_policy(Suggests(suggested), policy);
+        let mint = Mint::taking(3600 * S);
+        mint.suggest_timeout(suggested);
+        let cache = TokenCache::with_policy(mint, policy);
         let began = Instant::now();
         let error = cache.get().await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&CacheError::FetchTimeout(3 * S)));

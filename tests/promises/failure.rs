@@ -2,20 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex},
 };
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, advance};
 use tower::Layer;
-use tower_bearer::{
-    AccessToken, CacheError, RefreshPolicy, Rejection, TokenCache, TokenError, TokenRequest,
-    TokenSource, from_fn,
-};
+use tower_bearer::{CacheError, Challenge, RefreshPolicy, Rejection, TokenCache, TokenError};
 
 use crate::support::*;
 
@@ -37,40 +31,30 @@ async fn a_failed_flight_takes_away_no_token_that_has_not_expired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_renewal_flies_askers_wait_for_it() {
+async fn while_a_renewal_is_in_flight_callers_wait_for_it() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     cache.reject(Rejection::new(token("a")));
-    let asker = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await.unwrap().secret().to_owned() }
-    });
+    let caller = ask(&cache);
     let call = desk.next().await;
     settle().await;
-    assert!(!asker.is_finished());
+    assert!(!caller.is_finished());
     call.answer("b");
-    assert_eq!(asker.await.unwrap(), "b");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "b");
 }
 
 #[tokio::test(start_paused = true)]
-async fn if_the_renewal_fails_cools_down_or_brings_the_same_token_askers_get_the_suspect_one() {
+async fn if_the_renewal_fails_cools_down_or_brings_the_same_token_callers_get_the_suspect_one() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     for outcome in [Err(busy()), Ok(token("a"))] {
         cache.reject(Rejection::new(token("a")));
-        let asker = tokio::spawn({
-            let cache = cache.clone();
-            async move { cache.get().await.unwrap().secret().to_owned() }
-        });
+        let caller = ask(&cache);
         settle().await;
         desk.next().await.reply(outcome);
-        assert_eq!(asker.await.unwrap(), "a");
+        assert_eq!(caller.await.unwrap().unwrap().secret(), "a");
         assert_eq!(cache.get().now_or_never().unwrap().unwrap().secret(), "a", "it cools down");
         assert!(cache.status().is_suspect());
         advance(2 * S).await;
@@ -83,21 +67,18 @@ async fn if_the_renewal_fails_cools_down_or_brings_the_same_token_askers_get_the
 async fn a_transient_failure_is_tried_again_inside_the_flight() {
     let (source, mut desk) = manual();
     let cache = TokenCache::new(source);
-    let asker = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await.unwrap().secret().to_owned() }
-    });
+    let caller = ask(&cache);
     let began = Instant::now();
     desk.next().await.reply(Err(busy()));
     desk.next().await.reply(Err(busy()));
     let pauses = began.elapsed();
     assert!(pauses > S / 5 && pauses <= S * 3 / 4, "250 ms and 500 ms, jittered: {pauses:?}");
     desk.next().await.answer("a");
-    assert_eq!(asker.await.unwrap(), "a");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "a");
 }
 
 #[tokio::test(start_paused = true)]
-async fn three_attempts_and_no_more() {
+async fn a_flight_makes_three_attempts_and_no_more() {
     let mint = Mint::default();
     mint.fail_with(busy());
     let cache = TokenCache::new(mint.clone());
@@ -118,7 +99,7 @@ async fn a_permanent_failure_is_not_tried_again() {
 async fn an_attempt_takes_ten_seconds_at_most_and_all_together_thirty() {
     let (source, mut desk) = manual();
     let cache = TokenCache::new(source);
-    let asker = tokio::spawn(async move { cache.get().await });
+    let caller = ask(&cache);
     let began = Instant::now();
     let first = desk.next().await;
     let second = desk.next().await;
@@ -126,7 +107,7 @@ async fn an_attempt_takes_ten_seconds_at_most_and_all_together_thirty() {
     assert!(waited > 10 * S && waited < 11 * S, "{waited:?}");
     assert!(first.is_abandoned());
     let third = desk.next().await;
-    let error = asker.await.unwrap().unwrap_err();
+    let error = caller.await.unwrap().unwrap_err();
     assert_eq!(began.elapsed(), 30 * S);
     assert!(error.is_transient() && error.to_string().contains("30s"), "{error}");
     assert!(second.is_abandoned() && third.is_abandoned());
@@ -134,31 +115,23 @@ async fn an_attempt_takes_ten_seconds_at_most_and_all_together_thirty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_knows_better_how_long_it_takes_is_heeded() {
-    struct Slow;
-    impl TokenSource for Slow {
-        async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-            tokio::time::sleep(100 * S).await;
-            Ok(token("a"))
-        }
-        fn attempt_timeout(&self) -> Option<std::time::Duration> {
-            Some(120 * S)
-        }
-    }
-    assert_eq!(TokenCache::new(Slow).get().await.unwrap().secret(), "a");
+async fn an_attempt_may_take_as_long_as_the_source_suggests() {
+    let mint = Mint::taking(100 * S);
+    mint.suggest_timeout(120 * S);
+    assert_eq!(TokenCache::new(mint).get().await.unwrap().secret(), "t1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_of_up_to_two_seconds_is_waited_for() {
     let (source, mut desk) = manual();
     let cache = TokenCache::new(source);
-    let asker = tokio::spawn(async move { cache.get().await.unwrap().secret().to_owned() });
+    let caller = ask(&cache);
     desk.next().await.reply(Err(busy().with_retry_after(2 * S)));
     let began = Instant::now();
     let second = desk.next().await;
     assert_eq!(began.elapsed(), 2 * S);
     second.answer("a");
-    assert_eq!(asker.await.unwrap(), "a");
+    assert_eq!(caller.await.unwrap().unwrap().secret(), "a");
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +149,7 @@ async fn a_longer_retry_after_ends_the_flight_and_becomes_the_cooldown_five_minu
 // ===== 14 =====
 
 #[tokio::test(start_paused = true)]
-async fn while_the_source_cools_down_askers_without_a_token_get_the_last_error_at_once() {
+async fn while_the_source_cools_down_callers_without_a_token_get_the_last_error_at_once() {
     let mint = Mint::default();
     let cache = cache(mint.clone());
     mint.fail_with(busy());
@@ -192,7 +165,7 @@ async fn while_the_source_cools_down_askers_without_a_token_get_the_last_error_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_failure_is_for_ever() {
+async fn a_source_that_keeps_failing_permanently_is_asked_again() {
     let mint = Mint::default();
     mint.fail_with(invalid_client());
     let cache = cache(mint.clone());
@@ -205,29 +178,22 @@ async fn no_failure_is_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permanent_cooldown_is_ended_early_when_the_source_has_been_mended() {
-    #[derive(Clone, Default)]
-    struct Mended(Arc<AtomicBool>);
-    impl TokenSource for Mended {
-        async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-            if self.0.load(SeqCst) { Ok(token("a")) } else { Err(invalid_client()) }
-        }
-        async fn recovered(&self) -> bool {
-            self.0.load(SeqCst)
-        }
-    }
-    let source = Mended::default();
-    let cache = cache(source.clone());
+async fn the_cooldown_after_a_permanent_failure_ends_early_when_the_source_has_recovered() {
+    let mint = Mint::default();
+    mint.fail_with(invalid_client());
+    let cache = cache(mint.clone());
     cache.get().await.unwrap_err();
     for _ in 0..5 {
         cache.get().await.unwrap_err();
         settle().await;
         advance(S).await;
     }
-    source.0.store(true, SeqCst);
+    assert_eq!(mint.fetches(), 1, "it has not recovered");
+    mint.fail_with(None);
+    mint.recover_after(0);
     cache.get().await.unwrap_err();
     settle().await;
-    assert_eq!(cache.get().await.unwrap().secret(), "a");
+    assert_eq!(cache.get().await.unwrap().secret(), "t2");
 }
 
 // ===== 15 =====
@@ -349,7 +315,7 @@ async fn if_a_renewal_fails_the_caller_gets_the_original_response_untouched_with
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_failure_goes_to_the_log_and_the_counters() {
+async fn a_failed_renewal_goes_to_the_log_and_the_counters() {
     let mint = Mint::default();
     let api = Api::new();
     let cache = cache(mint.clone());
@@ -389,9 +355,7 @@ async fn a_caller_with_a_suspect_token_gets_it_when_the_wait_is_over() {
     let (source, mut desk) = manual();
     let policy = exact().max_wait(2 * S).build().unwrap();
     let cache = TokenCache::with_policy(source, policy);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     cache.reject(Rejection::new(token("a")));
     assert_eq!(cache.get().await.unwrap().secret(), "a");
     let error = cache.renew(Rejection::new(token("a"))).await.unwrap_err();
@@ -399,7 +363,7 @@ async fn a_caller_with_a_suspect_token_gets_it_when_the_wait_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_a_caller_waits_as_long_as_the_fetch_may_take() {
+async fn by_default_a_caller_waits_longer_than_the_flight_may_take_and_gets_its_error() {
     for (policy, longest) in [
         (RefreshPolicy::builder(), 30 * S),
         (RefreshPolicy::builder().fetch_timeout(15 * S), 15 * S),
@@ -407,9 +371,34 @@ async fn by_default_a_caller_waits_as_long_as_the_fetch_may_take() {
         (RefreshPolicy::builder().attempts(1), 10 * S),
     ] {
         let policy = policy.build().unwrap();
-        let cache = TokenCache::with_policy(from_fn(|_| std::future::pending()), policy);
+        let cache = TokenCache::with_policy(Mint::taking(3600 * S), policy);
         let began = Instant::now();
-        cache.get().await.unwrap_err();
+        let error = cache.get().await.unwrap_err();
+        assert_eq!(began.elapsed(), longest);
+        assert_eq!(error.downcast_ref(), Some(&CacheError::FetchTimeout(longest)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_caller_that_needs_two_flights_waits_a_second_longer_than_one_may_take() {
+    for (policy, longest) in [
+        (RefreshPolicy::builder(), 31 * S),
+        (RefreshPolicy::builder().fetch_timeout(15 * S), 16 * S),
+    ] {
+        let (source, mut desk) = manual();
+        let cache = TokenCache::with_policy(source, policy.build().unwrap());
+        desk.fill(&cache, token("a")).await;
+        cache.reject(Rejection::new(token("a")));
+        let first = desk.next().await;
+        let began = Instant::now();
+        // The flight under way was not asked for these claims.
+        let challenge = Challenge::new("Bearer").with_param("claims", "c");
+        let renewal = renew(&cache, Rejection::new(token("a")).with_challenge(challenge));
+        settle().await;
+        advance(9 * S).await;
+        first.answer("b");
+        let error = renewal.await.unwrap().unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::WaitTimeout(longest)));
         assert_eq!(began.elapsed(), longest);
     }
 }

@@ -1,4 +1,4 @@
-//! All that holds for `Authorization` holds for another header that carries the token.
+//! A token in another header than `Authorization`, or with another scheme.
 
 use std::{
     convert::Infallible,

@@ -1,19 +1,13 @@
-//! Promise 9, `keep_warm`: a token without traffic, and one keeper, whatever becomes of the runtimes.
+//! Promise 9, `keep_warm`: a token without traffic, and one task that keeps it, on whichever runtime.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{
-    runtime::{self, Handle},
+    runtime::Handle,
     time::{Instant, advance, sleep},
 };
 use tower::Layer;
-use tower_bearer::{AccessToken, Rejection, TokenCache, TokenError, TokenRequest, TokenSource};
+use tower_bearer::{Rejection, TokenCache};
 
 use crate::support::*;
 
@@ -21,11 +15,7 @@ fn warm(mint: &Mint) -> TokenCache {
     TokenCache::with_policy(mint.clone(), exact().keep_warm(true).build().unwrap())
 }
 
-fn another_runtime() -> runtime::Runtime {
-    runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// Without a question of anybody the token is refreshed.
+/// Whether the token is refreshed although no caller asks for it.
 async fn is_kept_warm(cache: &TokenCache) -> bool {
     let before = cache.status().flights();
     sleep(300 * S).await;
@@ -33,7 +23,7 @@ async fn is_kept_warm(cache: &TokenCache) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_outlives_a_rejection_from_a_thread_without_a_runtime() {
+async fn keeping_warm_outlives_a_rejection_from_a_thread_without_a_runtime() {
     let cache = warm(&Mint::living(101 * S));
     let first = cache.get().await.unwrap();
     std::thread::scope(|scope| scope.spawn(|| cache.reject(Rejection::new(first))).join().unwrap());
@@ -41,11 +31,11 @@ async fn it_outlives_a_rejection_from_a_thread_without_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_outlives_a_renewal_on_a_runtime_that_is_then_dropped() {
+async fn keeping_warm_outlives_a_renewal_on_a_runtime_that_is_then_dropped() {
     let cache = warm(&Mint::living(101 * S));
     let first = cache.get().await.unwrap();
     std::thread::scope(|scope| {
-        let renew = || another_runtime().block_on(cache.renew(Rejection::new(first))).unwrap();
+        let renew = || a_runtime().block_on(cache.renew(Rejection::new(first))).unwrap();
         scope.spawn(renew).join().unwrap();
     });
     assert!(is_kept_warm(&cache).await);
@@ -56,7 +46,7 @@ async fn after_a_first_flight_on_a_runtime_that_is_dropped_the_next_caller_leave
     // Made without a runtime, so that the first flight's is the first one.
     let cache = std::thread::spawn(|| warm(&Mint::living(101 * S))).join().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| another_runtime().block_on(cache.get()).unwrap()).join().unwrap();
+        scope.spawn(|| a_runtime().block_on(cache.get()).unwrap()).join().unwrap();
     });
     let stack = layer(&cache).layer(Api::new());
     send(&stack, get("/")).await.unwrap();
@@ -127,8 +117,7 @@ fn the_next_runtime_gets_a_keeper_when_the_first_one_is_gone() {
     let mint = Mint::living(101 * S);
     let cache = warm(&mint);
     for nth in 0..2 {
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let runtime = paused();
         let before = mint.fetches();
         runtime.block_on(async {
             // Each runtime's clock begins now: the token of the one before is old only then.
@@ -176,8 +165,7 @@ fn without_a_runtime_it_begins_as_soon_as_its_status_is_looked_at_on_one() {
         let cache = warm(&mint);
         look(&cache);
         assert_eq!(format!("{cache:?}").matches("has_token: false").count(), 1);
-        let mut runtime = runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        let runtime = paused();
         runtime.block_on(async {
             sleep(10 * S).await;
             let _shown = format!("{cache:?}");
@@ -225,9 +213,7 @@ fn a_first_token_that_was_wanted_without_a_runtime_is_fetched_on_the_next_one() 
     let mint = Mint::living(101 * S);
     let cache = cache(mint.clone());
     cache.warm_up();
-    let mut runtime = runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    paused().block_on(async {
         assert!(!cache.status().has_token());
         sleep(S / 100).await;
         assert!(cache.status().has_token());
@@ -235,7 +221,7 @@ fn a_first_token_that_was_wanted_without_a_runtime_is_fetched_on_the_next_one() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cache_is_kept_warm_from_when_it_is_told_to_and_has_its_name_by_then() {
+async fn keep_warm_starts_with_its_call_and_the_cache_has_its_name_by_then() {
     let log = Log::start();
     let mint = Mint::living(101 * S);
     let cache = cache(mint.clone()).named("billing");
@@ -250,34 +236,18 @@ async fn a_cache_is_kept_warm_from_when_it_is_told_to_and_has_its_name_by_then()
     assert!(!log.text().contains("default"));
 }
 
-/// A source that an operator has to repair, and that notices when that was done.
-#[derive(Clone, Default)]
-struct Misconfigured {
-    mint: Mint,
-    asked: Arc<AtomicUsize>,
-}
-
-impl TokenSource for Misconfigured {
-    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
-        self.mint.fetch(request).await
-    }
-
-    async fn recovered(&self) -> bool {
-        self.asked.fetch_add(1, SeqCst) >= 5
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_source_that_was_repaired_is_fetched_from_before_its_cooldown_ends_without_traffic() {
-    let source = Misconfigured::default();
-    source.mint.fail_with(invalid_client());
-    let cache = cache(source.clone());
+    let mint = Mint::default();
+    mint.fail_with(invalid_client());
+    mint.recover_after(5);
+    let cache = cache(mint.clone());
     cache.keep_warm();
     sleep(S / 100).await;
-    source.mint.fail_with(None);
+    mint.fail_with(None);
     sleep(4 * S).await;
     assert!(cache.current().is_none(), "it has not noticed yet");
     sleep(3 * S).await;
     assert!(cache.current().is_some(), "a cooldown of 30 s was cut short");
-    assert_eq!((source.mint.fetches(), source.asked.load(SeqCst)), (2, 6));
+    assert_eq!((mint.fetches(), mint.recovery_checks()), (2, 6));
 }

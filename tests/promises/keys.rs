@@ -227,7 +227,7 @@ async fn where_a_subject_is_required_a_request_without_one_is_refused_and_nothin
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_a_subject_is_required_a_single_cache_serves_nobody() {
+async fn where_a_subject_is_required_a_single_cache_serves_no_request() {
     let (api, mint) = (Api::new(), Mint::default());
     let cache = cache(mint.clone());
     cache.get().await.unwrap();

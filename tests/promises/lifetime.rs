@@ -1,4 +1,4 @@
-//! Promises 7 to 11. The numbers themselves are proven in `cache/state/tests.rs`.
+//! Promises 7 to 11. `src/cache/state/tests/lifetime.rs` has the exact numbers.
 
 use std::time::{Duration, SystemTime};
 
@@ -148,7 +148,7 @@ async fn keep_warm_goes_on_after_failures() {
 // ===== 10 =====
 
 #[tokio::test(start_paused = true)]
-async fn no_lifetime_given_the_exp_of_a_jwt() {
+async fn without_a_lifetime_the_exp_of_a_jwt_counts() {
     let exp = SystemTime::now() + 1000 * S;
     let exp = exp.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
@@ -163,7 +163,7 @@ async fn no_lifetime_given_the_exp_of_a_jwt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_lifetime_given_and_no_jwt_the_policys_default() {
+async fn without_a_lifetime_and_without_a_jwt_the_policys_default_counts() {
     let policy = exact().default_lifetime(60 * S).build().unwrap();
     let cache = TokenCache::with_policy(Mint::default(), policy);
     cache.get().await.unwrap();
@@ -171,7 +171,7 @@ async fn no_lifetime_given_and_no_jwt_the_policys_default() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_lifetime_at_all_it_lives_until_a_rejection() {
+async fn a_token_without_any_lifetime_lives_until_a_rejection() {
     let mint = Mint::default();
     let api = Api::new();
     let cache = cache(mint.clone());
@@ -191,18 +191,13 @@ async fn no_lifetime_at_all_it_lives_until_a_rejection() {
 async fn a_token_that_is_expired_on_arrival_serves_those_who_waited_and_is_not_kept() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    let waiters: Vec<_> = (0..10)
-        .map(|_| {
-            let cache = cache.clone();
-            tokio::spawn(async move { cache.get().await.unwrap().secret().to_owned() })
-        })
-        .collect();
+    let waiters: Vec<_> = (0..10).map(|_| ask(&cache)).collect();
     let call = desk.next().await;
     settle().await;
     advance(5 * S).await;
     call.reply(Ok(token("late").with_lifetime(5 * S)));
     for waiter in waiters {
-        assert_eq!(waiter.await.unwrap(), "late");
+        assert_eq!(waiter.await.unwrap().unwrap().secret(), "late");
     }
     assert!(cache.current().is_none());
     desk.assert_idle().await;
@@ -246,7 +241,7 @@ async fn background_flights_start_at_most_once_a_second() {
 // ===== Status =====
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_sees_the_token_come_and_the_failures_and_the_end() {
+async fn a_subscriber_sees_the_token_the_failures_and_the_end_of_the_cache() {
     let mint = Mint::living(101 * S);
     let cache = cache(mint.clone());
     let mut changes = cache.subscribe();
@@ -271,7 +266,7 @@ async fn a_subscriber_sees_the_token_come_and_the_failures_and_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_subscribes_late_sees_the_status_of_now() {
+async fn a_late_subscriber_sees_the_current_status() {
     let cache = cache(Mint::living(101 * S));
     cache.get().await.unwrap();
     let mut early = cache.subscribe();
@@ -285,7 +280,7 @@ async fn who_subscribes_late_sees_the_status_of_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_without_a_margin_and_with_a_longest_lifetime_is_heeded() {
+async fn without_a_margin_a_token_lives_as_long_as_the_longest_lifetime_allows() {
     let policy = RefreshPolicy::builder()
         .expiry_margin(Duration::ZERO)
         .max_lifetime(50 * S)

@@ -1,8 +1,12 @@
-//! The promises of the crate, each by tests that bear its sentence as a name. Time is paused,
-//! and every interleaving is driven: a source answers when the test says so.
+//! The promises of the crate (see ARCHITECTURE.md). The name of each test says what it checks. Time is
+//! paused, and a source answers when the test says so.
 
+#[path = "../common/api.rs"]
+mod api;
 #[path = "../common/log.rs"]
 mod log;
+#[path = "../common/mint.rs"]
+mod mint;
 mod support;
 
 mod attempts;

@@ -1,4 +1,4 @@
-//! Two sources are told apart: by the name of the cache, in events and in errors.
+//! The name of a cache is in its events and its errors.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn refused(cache: &TokenCache) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_clients_of_one_token_service_are_told_apart_in_every_error_and_event() {
+async fn two_clients_of_one_token_service_are_distinguished_in_every_event() {
     let log = Log::start();
     let mint = Mint::default();
     let [billing, orders] = ["billing", "orders"].map(|name| cache(mint.clone()).named(name));

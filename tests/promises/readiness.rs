@@ -12,20 +12,41 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::time::advance;
+use tokio::{task::JoinHandle, time::advance};
 use tower::{
     BoxError, Layer, Service, ServiceExt,
     limit::{ConcurrencyLimit, ConcurrencyLimitLayer},
 };
-use tower_bearer::{AccessToken, ReplayLimit};
+use tower_bearer::{AccessToken, ReplayLimit, TokenCache};
 
 use crate::support::*;
 
+/// An API with room for one request at a time.
 type Limited = ConcurrencyLimit<Api>;
 
-/// An API with room for one request at a time.
-fn limited(api: &Api) -> Limited {
-    ConcurrencyLimitLayer::new(1).layer(api.clone())
+/// A request through the layer on its way to that API. Its cache has no token yet.
+struct Sent {
+    desk: Desk,
+    api: Api,
+    cache: TokenCache,
+    limited: Limited,
+    request: JoinHandle<Result<Response<Full<Bytes>>, BoxError>>,
+}
+
+fn sent() -> Sent {
+    sent_with_revoked(&[])
+}
+
+fn sent_with_revoked(revoked: &[&str]) -> Sent {
+    let (source, desk) = manual();
+    let (api, cache) = (Api::new(), cache(source));
+    for secret in revoked {
+        api.revoke(secret);
+    }
+    let limited: Limited = ConcurrencyLimitLayer::new(1).layer(api.clone());
+    let stack = layer(&cache).layer(limited.clone());
+    let request = tokio::spawn(async move { send(&stack, get("/")).await });
+    Sent { desk, api, cache, limited, request }
 }
 
 /// Takes the only place, as soon as it is free.
@@ -41,11 +62,7 @@ fn living(secret: &str, seconds: u32) -> AccessToken {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_while_its_request_waits_for_readiness_is_not_sent() {
-    let (source, mut desk) = manual();
-    let (api, cache) = (Api::new(), cache(source));
-    let limited = limited(&api);
-    let stack = layer(&cache).layer(limited.clone());
-    let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
+    let Sent { mut desk, api, limited, request, .. } = sent();
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
     first.reply(Ok(living("a", 51)));
@@ -57,17 +74,13 @@ async fn a_token_that_expires_while_its_request_waits_for_readiness_is_not_sent(
     assert!(api.seen().is_empty(), "it was not sent");
     drop(occupy(&limited).now_or_never().expect("nothing is held ready during the wait"));
     second.reply(Ok(living("b", 51)));
-    assert_eq!(request.await.unwrap(), 200);
+    assert_eq!(request.await.unwrap().unwrap().status(), 200);
     assert_eq!(api.tokens(), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_newer_token_that_came_while_a_request_waited_for_readiness_is_sent() {
-    let (source, mut desk) = manual();
-    let (api, cache) = (Api::new(), cache(source));
-    let limited = limited(&api);
-    let stack = layer(&cache).layer(limited.clone());
-    let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
+    let Sent { mut desk, api, cache, limited, request } = sent();
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
     first.reply(Ok(living("a", 101)));
@@ -77,18 +90,13 @@ async fn a_newer_token_that_came_while_a_request_waited_for_readiness_is_sent() 
     desk.next().await.reply(Ok(living("b", 101)));
     settle().await;
     drop(occupant);
-    assert_eq!(request.await.unwrap(), 200);
+    assert_eq!(request.await.unwrap().unwrap().status(), 200);
     assert_eq!(api.tokens(), ["b"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_renewed_token_that_expires_while_the_replay_waits_for_readiness_is_not_sent() {
-    let (source, mut desk) = manual();
-    let (api, cache) = (Api::new(), cache(source));
-    api.revoke("a");
-    let limited = limited(&api);
-    let stack = layer(&cache).layer(limited.clone());
-    let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
+    let Sent { mut desk, api, limited, request, .. } = sent_with_revoked(&["a"]);
     desk.next().await.reply(Ok(living("a", 1001)));
     let renewal = desk.next().await;
     let occupant = occupy(&limited).await;
@@ -101,17 +109,13 @@ async fn a_renewed_token_that_expires_while_the_replay_waits_for_readiness_is_no
     assert_eq!(api.tokens(), ["a"], "it was not sent");
     drop(occupy(&limited).now_or_never().expect("nothing is held ready during the wait"));
     another.reply(Ok(living("c", 51)));
-    assert_eq!(request.await.unwrap(), 200);
+    assert_eq!(request.await.unwrap().unwrap().status(), 200);
     assert_eq!(api.tokens(), ["a", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn if_no_other_token_can_be_had_a_request_whose_token_has_expired_fails() {
-    let (source, mut desk) = manual();
-    let (api, cache) = (Api::new(), cache(source));
-    let limited = limited(&api);
-    let stack = layer(&cache).layer(limited.clone());
-    let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap_err() });
+    let Sent { mut desk, api, limited, request, .. } = sent();
     let first = desk.next().await;
     let occupant = occupy(&limited).await;
     first.reply(Ok(living("a", 51)));
@@ -119,7 +123,7 @@ async fn if_no_other_token_can_be_had_a_request_whose_token_has_expired_fails() 
     advance(60 * S).await;
     drop(occupant);
     desk.next().await.reply(Err(invalid_client()));
-    assert_eq!(request.await.unwrap().to_string(), "invalid_client");
+    assert_eq!(request.await.unwrap().unwrap_err().to_string(), "invalid_client");
     assert!(api.seen().is_empty());
     drop(occupy(&limited).now_or_never().expect("nothing is held up"));
 }
@@ -254,12 +258,7 @@ async fn a_replay_that_has_to_wait_again_for_a_token_ends_once_and_is_counted_as
     ] {
         let counted = Counted(metrics_util::debugging::DebuggingRecorder::new());
         let _until_the_end = metrics::set_default_local_recorder(&counted.0);
-        let (source, mut desk) = manual();
-        let (api, cache) = (Api::new(), cache(source));
-        api.revoke("a");
-        let limited = limited(&api);
-        let stack = layer(&cache).layer(limited.clone());
-        let request = tokio::spawn(async move { send(&stack, get("/")).await.is_ok() });
+        let Sent { mut desk, cache, limited, request, .. } = sent_with_revoked(&["a"]);
         desk.next().await.reply(Ok(living("a", 1001)));
         let renewal = desk.next().await;
         let occupant = occupy(&limited).await;
@@ -277,7 +276,7 @@ async fn a_replay_that_has_to_wait_again_for_a_token_ends_once_and_is_counted_as
         if outcomes.len() == 1 {
             desk.next().await.reply(outcomes[0].clone());
         }
-        assert_eq!(request.await.unwrap(), end == "answered");
+        assert_eq!(request.await.unwrap().is_ok(), end == "answered");
         assert_eq!(counted.ends(), [end]);
     }
 }

@@ -1,5 +1,5 @@
-//! A request has its token, and waits for the inner service: what it is sent with is what is good
-//! when it goes.
+//! A request that has its token waits for the inner service: the token is checked again before the
+//! request is sent.
 
 use std::time::Duration;
 
@@ -75,9 +75,9 @@ impl Held {
     /// Somebody else asks for a token, and gets this one.
     async fn fetch(&mut self, secret: &str) {
         let cache = self.cache.clone();
-        let asker = tokio::spawn(async move { cache.get().await });
+        let caller = tokio::spawn(async move { cache.get().await });
         self.desk.next().await.reply(Ok(token(secret).with_lifetime(100 * S)));
-        asker.await.unwrap().unwrap();
+        caller.await.unwrap().unwrap();
     }
 
     /// The permit is free, and the request goes; the tokens that the API saw of it.

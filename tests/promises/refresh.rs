@@ -1,4 +1,4 @@
-//! A new token on demand: one fetch for all who want it, and nobody else is held up.
+//! A new token on demand: one fetch for all callers, and no request is delayed.
 
 use futures_util::future::join_all;
 use tokio::time::advance;
@@ -33,7 +33,7 @@ async fn a_hundred_refreshes_cost_one_fetch_while_requests_use_the_token_there_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refresh_that_fails_is_told_to_its_caller_and_the_token_stays() {
+async fn a_refresh_that_fails_is_an_error_of_its_caller_and_the_token_stays() {
     let mint = Mint::default();
     let cache = cache(mint.clone()).named("billing");
     cache.get().await.unwrap();
@@ -47,7 +47,7 @@ async fn a_refresh_that_fails_is_told_to_its_caller_and_the_token_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_wants_a_new_token_waits_for_it_no_longer_than_the_policy_says() {
+async fn a_refresh_waits_no_longer_than_the_policy_says() {
     let (source, mut desk) = manual();
     let policy = exact().max_wait(5 * S).build().unwrap();
     let cache = TokenCache::with_policy(source, policy);

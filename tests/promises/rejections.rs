@@ -34,23 +34,11 @@ fn status(status: u16) -> Response<Full<Bytes>> {
     Response::builder().status(status).body(Full::default()).unwrap()
 }
 
-/// `t1`, `t2`, …, each of which takes so long to get.
-fn slow(mint: &Mint, takes: std::time::Duration) -> impl TokenSource + use<> {
-    let mint = mint.clone();
-    from_fn(move |request| {
-        let mint = mint.clone();
-        async move {
-            sleep(takes).await;
-            mint.fetch(request).await
-        }
-    })
-}
-
 // ===== 15: an origin that accepts what it rejects =====
 
 #[tokio::test(start_paused = true)]
 async fn one_broken_replica_of_ten_costs_the_budget_and_holds_nobody_up() {
-    let (mint, calls) = (Mint::default(), Arc::new(AtomicUsize::new(0)));
+    let (mint, calls) = (Mint::taking(S / 5), Arc::new(AtomicUsize::new(0)));
     let replicas = tower::service_fn({
         let calls = Arc::clone(&calls);
         move |_: Request<Full<Bytes>>| {
@@ -61,7 +49,7 @@ async fn one_broken_replica_of_ten_costs_the_budget_and_holds_nobody_up() {
             }
         }
     });
-    let stack = layer(&cache(slow(&mint, S / 5))).layer(replicas);
+    let stack = layer(&cache(mint.clone())).layer(replicas);
     send(&stack, get("/warm")).await.unwrap();
 
     // A minute of a hundred requests a second.
@@ -78,17 +66,17 @@ async fn one_broken_replica_of_ten_costs_the_budget_and_holds_nobody_up() {
     let took = requests.join_all().await;
     assert!(mint.fetches() <= 1 + 20 + 60 / 5, "{}", mint.fetches());
     let held_up = took.iter().filter(|took| **took > S / 50).count();
-    // Who was rejected himself, and is sent again.
+    // The requests that were rejected, and are sent again.
     assert!(held_up < mint.fetches() * 3, "{held_up}");
-    assert_eq!(calls.load(SeqCst), 6001 + held_up, "nobody waits but for a call of his own");
-    // Without the broken one's share each call takes as long as the API does.
+    assert_eq!(calls.load(SeqCst), 6001 + held_up, "no request waits for another's renewal");
+    // On average a request takes little longer than the API does.
     let mean = took.iter().sum::<std::time::Duration>() / 6000;
     assert!(mean <= S / 50 * 6 / 5, "{mean:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_rejections_over_a_tenth_of_a_second_one_fetch_and_each_replayed_once() {
-    let (mint, calls) = (Mint::default(), Arc::new(AtomicUsize::new(0)));
+async fn a_thousand_rejections_over_a_tenth_of_a_second_cause_one_fetch_and_one_replay_each() {
+    let (mint, calls) = (Mint::taking(S / 20), Arc::new(AtomicUsize::new(0)));
     let api = tower::service_fn({
         let calls = Arc::clone(&calls);
         move |request: Request<Full<Bytes>>| {
@@ -101,7 +89,7 @@ async fn a_thousand_rejections_over_a_tenth_of_a_second_one_fetch_and_each_repla
             }
         }
     });
-    let cache = cache(slow(&mint, S / 20));
+    let cache = cache(mint.clone());
     cache.get().await.unwrap();
     let stack = layer(&cache).layer(api);
     let mut requests = JoinSet::new();
@@ -114,7 +102,7 @@ async fn a_thousand_rejections_over_a_tenth_of_a_second_one_fetch_and_each_repla
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_path_that_always_rejects_beside_good_ones_costs_the_budget() {
+async fn a_path_that_always_rejects_at_an_origin_that_accepts_others_costs_the_budget() {
     let mint = Mint::default();
     let api = tower::service_fn(|request: Request<Full<Bytes>>| async move {
         Answer::Ok(status(if request.uri().path() == "/bad" { 401 } else { 200 }))
@@ -187,9 +175,7 @@ async fn tokens_that_are_expired_on_arrival_and_an_api_that_rejects_all_cost_a_f
 async fn ten_thousand_rejections_of_as_many_origins_share_one_flight() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     let renewals = (0..10_000).map(|n| {
         let origin = format!("https://{n}.example").parse().unwrap();
         let (cache, rejection) = (cache.clone(), Rejection::new(token("a")).with_origin(origin));
@@ -215,9 +201,7 @@ async fn an_api_that_accepts_the_token_is_not_held_up_while_another_ones_renewal
     bad.reject_all(true);
     let to_good = layer(&cache).layer(good.clone());
     let to_bad = layer(&cache).origin("https://bad.example").unwrap().layer(bad);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     send(&to_good, get("/")).await.unwrap();
     let rejected =
         tokio::spawn(async move { send(&to_bad, get_from("https://bad.example")).await });
@@ -270,15 +254,13 @@ async fn a_rejection_that_names_no_origin_is_renewed_at_once_if_the_layer_saw_an
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_a_renewal_gets_what_it_brought_although_it_is_expired_on_arrival() {
+async fn a_caller_that_waits_for_a_renewal_gets_its_token_although_it_is_expired_on_arrival() {
     let (source, mut desk) = manual();
     let cache = cache(source);
     let api = Api::new();
     api.revoke("a");
     let stack = layer(&cache).layer(api.clone());
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     cache.reject(Rejection::new(token("a")));
     let renewal = desk.next().await;
     let request = tokio::spawn(async move { send(&stack, get("/")).await.unwrap().status() });
@@ -367,7 +349,7 @@ async fn a_plain_rejection_that_is_followed_by_a_first_challenge_for_claims_wait
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flight_that_was_asked_for_a_step_up_is_shared_by_those_who_need_just_that() {
+async fn a_flight_for_a_step_up_is_shared_by_the_callers_that_need_the_same() {
     struct StepsUp(AtomicUsize);
     impl TokenSource for StepsUp {
         async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
@@ -416,14 +398,9 @@ async fn each_nonce_is_a_challenge_of_its_own_and_the_budget_is_their_bound() {
 async fn what_the_flight_is_asked_for_is_what_the_rejection_brought() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     let challenge = Challenge::new("Bearer").with_param("claims", "c");
-    let renewal = tokio::spawn({
-        let (cache, challenge) = (cache.clone(), challenge.clone());
-        async move { cache.renew(Rejection::new(token("a")).with_challenge(challenge)).await }
-    });
+    let renewal = renew(&cache, Rejection::new(token("a")).with_challenge(challenge.clone()));
     let call = desk.next().await;
     assert_eq!(call.request.reason(), Reason::Rejected);
     assert_eq!(call.request.challenge(), Some(&challenge));
@@ -433,21 +410,16 @@ async fn what_the_flight_is_asked_for_is_what_the_rejection_brought() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_who_waits_for_a_second_flight_waits_no_longer_than_the_policy_says() {
+async fn a_caller_that_waits_for_a_second_flight_waits_no_longer_than_the_policy_says() {
     let (source, mut desk) = manual();
     let policy = exact().max_wait(2 * S).build().unwrap();
     let cache = TokenCache::with_policy(source, policy);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
     cache.reject(Rejection::new(token("a")));
     let first = desk.next().await;
     let challenge = Challenge::new("Bearer").with_param("claims", "c");
     let began = Instant::now();
-    let renewal = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.renew(Rejection::new(token("a")).with_challenge(challenge)).await }
-    });
+    let renewal = renew(&cache, Rejection::new(token("a")).with_challenge(challenge));
     settle().await;
     advance(S).await;
     first.answer("b");

@@ -24,7 +24,7 @@ use self::support::{Fed, Got, Picky, buffered, buffered_over, data, fed, post, t
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn it_never_delays_a_frame() {
+async fn buffer_body_never_delays_a_frame() {
     let (feed, body) = fed();
     let (arrived, mut arrivals) = mpsc::unbounded_channel();
     let inner = tower::service_fn(move |request: Request<ReplayBody<Fed>>| {
@@ -65,7 +65,7 @@ async fn within_the_limit_the_body_is_replayed_whole_with_its_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejected_before_the_end_was_read_it_is_the_kept_prefix_followed_by_the_rest() {
+async fn a_body_that_is_rejected_before_its_end_is_replayed_as_the_kept_prefix_and_the_rest() {
     for frames in 0..=3 {
         let (feed, body) = fed();
         for item in [data("abc"), data("def"), Ok(Frame::trailers(trailers()))] {
@@ -272,7 +272,7 @@ async fn an_error_in_the_unread_part_is_the_replays_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_never_lets_go_makes_nobody_wait_for_ever() {
+async fn a_service_that_never_drops_the_body_delays_the_answer_by_a_second() {
     let (feed, body) = fed();
     feed.send(data("abc")).unwrap();
     let inner = Picky::rejecting_after(1);
@@ -365,7 +365,7 @@ async fn a_replay_has_all_headers_in_their_order_however_many_there_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_leaves_the_stacks_own_body_type_in_place() {
+async fn buffer_body_leaves_the_stacks_own_body_type_in_place() {
     fn takes<B, S: Service<Request<B>, Response = Response<Full<Bytes>>>>(_: &S, _: B) {}
     let auth = || layer(&cache(Mint::default()));
 

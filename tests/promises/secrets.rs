@@ -1,4 +1,4 @@
-//! Promise 24, as far as it can be seen: what is wiped is proven in `tests/wiped`.
+//! Promise 24, without the wiping of memory, which `tests/wiped` tests.
 
 use tokio::time::advance;
 use tower::Layer;

@@ -18,26 +18,22 @@ use crate::support::*;
 // ===== 1 =====
 
 #[tokio::test(start_paused = true)]
-async fn n_askers_and_an_empty_cache_one_fetch() {
+async fn n_callers_and_an_empty_cache_cause_one_fetch() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    let mut askers = JoinSet::new();
-    for _ in 0..1000 {
-        let cache = cache.clone();
-        askers.spawn(async move { cache.get().await.unwrap().secret().to_owned() });
-    }
+    let callers: Vec<_> = (0..1000).map(|_| ask(&cache)).collect();
     let call = desk.next().await;
     assert_eq!(call.request.reason(), Reason::First);
     desk.assert_idle().await;
     call.answer("a");
-    let tokens = askers.join_all().await;
-    assert_eq!(tokens.len(), 1000);
-    assert!(tokens.iter().all(|token| token == "a"));
+    for token in join_all(callers).await {
+        assert_eq!(token.unwrap().unwrap().secret(), "a");
+    }
     desk.assert_idle().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_requests_and_no_token_one_fetch() {
+async fn ten_thousand_requests_without_a_token_cause_one_fetch() {
     let (source, mut desk) = manual();
     let api = Api::new();
     let stack = layer(&cache(source)).layer(api.clone());
@@ -56,7 +52,7 @@ async fn ten_thousand_requests_and_no_token_one_fetch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn n_requests_in_flight_whose_token_is_rejected_one_fetch_each_replayed_once() {
+async fn n_requests_in_flight_whose_token_is_rejected_cause_one_fetch_and_one_replay_each() {
     let mint = Mint::default();
     let api = Api::new();
     let stack = layer(&cache(mint.clone())).layer(api.clone());
@@ -107,18 +103,12 @@ async fn a_rejection_of_an_old_token_arriving_after_a_newer_one_is_here_fetches_
 // ===== 3 =====
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asked_may_be_dropped_and_the_others_get_its_token() {
+async fn the_caller_that_started_a_flight_may_be_dropped_and_the_others_get_its_token() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    let leader = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await }
-    });
+    let leader = ask(&cache);
     let call = desk.next().await;
-    let follower = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await }
-    });
+    let follower = ask(&cache);
     settle().await;
     leader.abort();
     assert!(leader.await.unwrap_err().is_cancelled());
@@ -129,7 +119,7 @@ async fn whoever_asked_may_be_dropped_and_the_others_get_its_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_all_who_asked_are_gone_the_flight_still_ends_by_itself() {
+async fn a_flight_whose_callers_are_all_gone_still_ends_and_publishes_its_token() {
     let (source, mut desk) = manual();
     let cache = cache(source);
     assert!(cache.get().now_or_never().is_none());
@@ -148,21 +138,18 @@ async fn a_waiter_of_one_flight_that_is_dropped_late_disturbs_no_later_flight() 
     desk.next().await.reply(Ok(token("a").with_lifetime(std::time::Duration::ZERO)));
     settle().await;
 
-    let second = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.get().await.unwrap().secret().to_owned() }
-    });
+    let second = ask(&cache);
     let call = desk.next().await;
     drop(finished);
     settle().await;
     call.answer("b");
-    assert_eq!(second.await.unwrap(), "b");
+    assert_eq!(second.await.unwrap().unwrap().secret(), "b");
 }
 
 // ===== 4 =====
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_panics_is_an_error_to_the_waiters_and_the_next_asker_starts_a_new_flight() {
+async fn a_source_that_panics_is_an_error_to_the_waiters_and_the_next_caller_starts_a_new_flight() {
     let calls = Arc::new(AtomicUsize::new(0));
     let cache = cache(from_fn({
         let calls = Arc::clone(&calls);
@@ -212,22 +199,15 @@ fn a_runtime_that_shuts_down_under_a_flight_is_an_error_to_the_waiters() {
         assert!(cache.get().now_or_never().is_none());
         desk.next().await
     });
-    let other = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    other.block_on(async {
-        let waiter = tokio::spawn({
-            let cache = cache.clone();
-            async move { cache.get().await }
-        });
+    a_runtime().block_on(async {
+        let waiter = ask(&cache);
         settle().await;
         doomed.shutdown_background();
         let error = waiter.await.unwrap().unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
         drop(call);
 
-        let next = tokio::spawn({
-            let cache = cache.clone();
-            async move { cache.get().await }
-        });
+        let next = ask(&cache);
         desk.next().await.answer("a");
         assert_eq!(next.await.unwrap().unwrap().secret(), "a");
     });
@@ -237,15 +217,13 @@ fn a_runtime_that_shuts_down_under_a_flight_is_an_error_to_the_waiters() {
 fn waiters_on_a_runtime_that_nobody_drives_stop_a_second_after_the_fetch_timeout() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    let stalled = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let stalled = a_runtime();
     let lost = stalled.block_on(async {
         assert!(cache.get().now_or_never().is_none());
         desk.next().await
     });
 
-    let other =
-        runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    other.block_on(async {
+    paused().block_on(async {
         let began = Instant::now();
         let error = cache.get().await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
@@ -255,10 +233,7 @@ fn waiters_on_a_runtime_that_nobody_drives_stop_a_second_after_the_fetch_timeout
         assert!(!status.is_fetching(), "it is given up for everybody");
         assert!(status.last_error().is_some());
 
-        let next = tokio::spawn({
-            let cache = cache.clone();
-            async move { cache.get().await }
-        });
+        let next = ask(&cache);
         desk.next().await.answer("b");
         assert_eq!(next.await.unwrap().unwrap().secret(), "b");
     });
@@ -284,17 +259,15 @@ fn no_runtime_at_all_is_an_error_and_no_panic() {
     let error = timeless.block_on(cache.get()).unwrap_err();
     assert!(error.to_string().contains("enable_all"), "{error}");
 
-    let whole = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert_eq!(whole.block_on(cache.get()).unwrap().secret(), "t1");
+    assert_eq!(a_runtime().block_on(cache.get()).unwrap().secret(), "t1");
     assert_eq!(mint.fetches(), 1);
 }
 
 #[test]
 fn a_usable_token_needs_no_runtime() {
     let cache = cache(Mint::default());
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(cache.get()).unwrap();
-    drop(runtime);
+    // The runtime is gone afterwards.
+    a_runtime().block_on(cache.get()).unwrap();
     assert_eq!(cache.get().now_or_never().unwrap().unwrap().secret(), "t1");
 }
 
@@ -304,18 +277,13 @@ fn a_usable_token_needs_no_runtime() {
 async fn a_renewal_joins_the_flight_under_way() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.reply(Ok(token("a").with_lifetime(101 * S)));
-    settle().await;
+    desk.fill(&cache, token("a").with_lifetime(101 * S)).await;
     tokio::time::advance(85 * S).await;
     assert_eq!(cache.get().await.unwrap().secret(), "a");
     let due = desk.next().await;
     assert_eq!(due.request.reason(), Reason::Due);
 
-    let renewal = tokio::spawn({
-        let cache = cache.clone();
-        async move { cache.renew(Rejection::new(token("a"))).await }
-    });
+    let renewal = renew(&cache, Rejection::new(token("a")));
     desk.assert_idle().await;
     due.answer("b");
     assert_eq!(renewal.await.unwrap().unwrap().secret(), "b");
@@ -326,19 +294,12 @@ async fn a_renewal_joins_the_flight_under_way() {
 async fn a_renewal_asks_for_another_flight_only_if_that_one_brought_the_rejected_token() {
     let (source, mut desk) = manual();
     let cache = cache(source);
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.reply(Ok(token("a").with_lifetime(101 * S)));
-    settle().await;
+    desk.fill(&cache, token("a").with_lifetime(101 * S)).await;
     tokio::time::advance(85 * S).await;
     cache.get().await.unwrap();
     let due = desk.next().await;
 
-    let renewals: Vec<_> = (0..10)
-        .map(|_| {
-            let cache = cache.clone();
-            tokio::spawn(async move { cache.renew(Rejection::new(token("a"))).await })
-        })
-        .collect();
+    let renewals: Vec<_> = (0..10).map(|_| renew(&cache, Rejection::new(token("a")))).collect();
     settle().await;
     due.reply(Ok(token("a").with_lifetime(101 * S)));
     let another = desk.next().await;
@@ -353,7 +314,7 @@ async fn a_renewal_asks_for_another_flight_only_if_that_one_brought_the_rejected
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_flight_at_a_time_whatever_everybody_does() {
+async fn one_flight_runs_at_a_time_whatever_callers_do() {
     let flying = Arc::new(AtomicUsize::new(0));
     let overlapped = Arc::new(AtomicBool::new(false));
     let cache = cache(from_fn({
@@ -393,6 +354,7 @@ async fn one_flight_at_a_time_whatever_everybody_does() {
         });
     }
     crowd.join_all().await;
+    assert!(cache.status().flights() > 10, "{}", cache.status().flights());
     assert!(!overlapped.load(SeqCst));
 }
 
@@ -400,28 +362,21 @@ async fn one_flight_at_a_time_whatever_everybody_does() {
 
 #[test]
 fn no_lock_is_held_while_user_code_runs() {
-    // With a lock held this would wait for itself for ever: another thread keeps the time.
-    let (done, is_done) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let paused =
-            runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-        paused.block_on(everything_of_the_users_looks_at_the_cache());
-        done.send(()).unwrap();
-    });
-    is_done.recv_timeout(30 * S).expect("a lock is held while user code runs");
+    bounded(|| paused().block_on(source_and_error_look_at_the_cache()));
 }
 
-async fn everything_of_the_users_looks_at_the_cache() {
+async fn source_and_error_look_at_the_cache() {
     let slot = Arc::new(std::sync::OnceLock::<TokenCache>::new());
+    let dropped = Arc::new(AtomicUsize::new(0));
     let cache = cache(from_fn({
-        let slot = Arc::clone(&slot);
+        let (slot, dropped) = (Arc::clone(&slot), Arc::clone(&dropped));
         move |_| {
-            let cache = slot.get().unwrap().clone();
+            let (cache, dropped) = (slot.get().unwrap().clone(), Arc::clone(&dropped));
             assert!(cache.current().is_none());
             assert!(cache.status().is_fetching());
             async move {
                 cache.accepted(&token("x"), None);
-                Err(TokenError::transient(Nosy(cache)))
+                Err(TokenError::transient(Nosy::new(&cache, &dropped)))
             }
         }
     }));
@@ -433,28 +388,5 @@ async fn everything_of_the_users_looks_at_the_cache() {
         drop(error);
         tokio::time::advance(60 * S).await;
     }
+    assert_eq!(dropped.load(SeqCst), 2);
 }
-
-/// An error that looks at the cache wherever it can.
-struct Nosy(TokenCache);
-
-impl Drop for Nosy {
-    fn drop(&mut self) {
-        drop(self.0.status());
-    }
-}
-
-impl std::fmt::Debug for Nosy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        drop(self.0.status());
-        f.write_str("Nosy")
-    }
-}
-
-impl std::fmt::Display for Nosy {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl std::error::Error for Nosy {}

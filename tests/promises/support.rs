@@ -1,30 +1,31 @@
-//! A token service and an API that do what the test says, when it says so.
+//! What the tests of the promises have in common: a source that the test answers, callers, requests,
+//! runtimes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
-use http::{
-    Request, Response, StatusCode,
-    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
 };
-use http_body_util::{BodyExt, Full};
-use tokio::sync::{Notify, mpsc, oneshot};
 use tower::{BoxError, Service, ServiceExt};
 use tower_bearer::{
-    AccessToken, BearerAuthLayer, RefreshPolicy, RefreshPolicyBuilder, TokenCache, TokenError,
-    TokenRequest, TokenSource,
+    AccessToken, BearerAuthLayer, RefreshPolicy, RefreshPolicyBuilder, Rejection, TokenCache,
+    TokenError, TokenRequest, TokenSource,
 };
 
-pub(crate) use crate::log::Log;
+pub(crate) use crate::{api::Api, log::Log, mint::Mint};
 
 pub(crate) const S: Duration = Duration::from_secs(1);
 pub(crate) const API: &str = "https://api.example.com";
@@ -91,6 +92,13 @@ impl Desk {
         call.expect("no fetch within an hour").expect("the source is gone")
     }
 
+    /// Lets the cache fetch its first token, which is this one.
+    pub(crate) async fn fill(&mut self, cache: &TokenCache, token: AccessToken) {
+        assert!(cache.get().now_or_never().is_none());
+        self.next().await.reply(Ok(token));
+        settle().await;
+    }
+
     /// Nothing has been fetched that was not taken by [`next`](Self::next).
     pub(crate) async fn assert_idle(&mut self) {
         settle().await;
@@ -113,213 +121,21 @@ impl Call {
     }
 }
 
-// ===== A source that mints tokens =====
+// ===== Callers =====
 
-/// Answers at once: `t1`, `t2`, … What it does otherwise can be changed at any time.
-#[derive(Clone, Default)]
-pub(crate) struct Mint {
-    inner: Arc<MintInner>,
+/// A caller that gets a token, on a task of its own.
+pub(crate) fn ask(cache: &TokenCache) -> JoinHandle<Result<AccessToken, TokenError>> {
+    let cache = cache.clone();
+    tokio::spawn(async move { cache.get().await })
 }
 
-#[derive(Default)]
-struct MintInner {
-    fetches: AtomicUsize,
-    lifetime: Mutex<Option<Duration>>,
-    error: Mutex<Option<TokenError>>,
-    always: Mutex<Option<AccessToken>>,
-}
-
-impl Mint {
-    pub(crate) fn living(lifetime: Duration) -> Self {
-        let mint = Self::default();
-        *mint.inner.lifetime.lock().unwrap() = Some(lifetime);
-        mint
-    }
-
-    pub(crate) fn fail_with(&self, error: impl Into<Option<TokenError>>) {
-        *self.inner.error.lock().unwrap() = error.into();
-    }
-
-    pub(crate) fn always(&self, token: AccessToken) {
-        *self.inner.always.lock().unwrap() = Some(token);
-    }
-
-    pub(crate) fn fetches(&self) -> usize {
-        self.inner.fetches.load(SeqCst)
-    }
-}
-
-impl TokenSource for Mint {
-    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-        let nth = self.inner.fetches.fetch_add(1, SeqCst) + 1;
-        if let Some(error) = self.inner.error.lock().unwrap().clone() {
-            return Err(error);
-        }
-        if let Some(token) = self.inner.always.lock().unwrap().clone() {
-            return Ok(token);
-        }
-        let token = token(&format!("t{nth}"));
-        Ok(match *self.inner.lifetime.lock().unwrap() {
-            Some(lifetime) => token.with_lifetime(lifetime),
-            None => token,
-        })
-    }
-}
-
-// ===== An API =====
-
-/// What one request looked like when it arrived.
-#[derive(Clone, Debug)]
-pub(crate) struct Seen {
-    pub(crate) bearer: Option<String>,
-    pub(crate) parts: http::request::Parts,
-    pub(crate) body: Bytes,
-}
-
-/// An inner service that rejects revoked tokens, and that fails the test if it is called
-/// without having been polled ready.
-pub(crate) struct Api {
-    shared: Arc<Shared>,
-    ready: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    seen: Mutex<Vec<Seen>>,
-    revoked: Mutex<HashSet<String>>,
-    rejects_all: Mutex<bool>,
-    challenge: Mutex<Option<String>>,
-    extra: Mutex<HashMap<&'static str, String>>,
-    /// Requests wait here while the gate is closed.
-    gate: Mutex<Option<Arc<Notify>>>,
-    waiting: AtomicUsize,
-    reserved: AtomicUsize,
-}
-
-impl Api {
-    pub(crate) fn new() -> Self {
-        Self { shared: Arc::default(), ready: false }
-    }
-
-    pub(crate) fn revoke(&self, secret: &str) {
-        self.shared.revoked.lock().unwrap().insert(secret.to_owned());
-    }
-
-    pub(crate) fn accept_again(&self, secret: &str) {
-        self.shared.revoked.lock().unwrap().remove(secret);
-    }
-
-    pub(crate) fn reject_all(&self, rejects: bool) {
-        *self.shared.rejects_all.lock().unwrap() = rejects;
-    }
-
-    pub(crate) fn challenge_with(&self, challenge: &str) {
-        *self.shared.challenge.lock().unwrap() = Some(challenge.to_owned());
-    }
-
-    pub(crate) fn respond_with_header(&self, name: &'static str, value: &str) {
-        self.shared.extra.lock().unwrap().insert(name, value.to_owned());
-    }
-
-    pub(crate) fn close_gate(&self) {
-        *self.shared.gate.lock().unwrap() = Some(Arc::default());
-    }
-
-    pub(crate) fn open_gate(&self) {
-        if let Some(gate) = self.shared.gate.lock().unwrap().take() {
-            gate.notify_waiters();
-        }
-    }
-
-    /// How many requests stand at the gate.
-    pub(crate) fn waiting(&self) -> usize {
-        self.shared.waiting.load(SeqCst)
-    }
-
-    /// How many clones have been polled ready and not been called.
-    pub(crate) fn reserved(&self) -> usize {
-        self.shared.reserved.load(SeqCst)
-    }
-
-    pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
-    }
-
-    /// The tokens of all requests so far, in order; `-` for none.
-    pub(crate) fn tokens(&self) -> Vec<String> {
-        self.seen().into_iter().map(|seen| seen.bearer.unwrap_or("-".into())).collect()
-    }
-}
-
-impl Clone for Api {
-    fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), ready: false }
-    }
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        if self.ready {
-            self.shared.reserved.fetch_sub(1, SeqCst);
-        }
-    }
-}
-
-impl<B> Service<Request<B>> for Api
-where
-    B: http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Send + 'static,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Full<Bytes>>, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.shared.reserved.fetch_add(1, SeqCst);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
-        self.shared.reserved.fetch_sub(1, SeqCst);
-        let shared = Arc::clone(&self.shared);
-        Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.map_err(|error| format!("{error:?}"))?.to_bytes();
-            Ok(shared.answer(parts, body).await)
-        })
-    }
-}
-
-impl Shared {
-    async fn answer(&self, parts: http::request::Parts, body: Bytes) -> Response<Full<Bytes>> {
-        let gate = self.gate.lock().unwrap().clone();
-        if let Some(gate) = gate {
-            let opened = gate.notified();
-            self.waiting.fetch_add(1, SeqCst);
-            opened.await;
-            self.waiting.fetch_sub(1, SeqCst);
-        }
-        let line = parts.headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap());
-        let bearer = line.and_then(|line| line.strip_prefix("Bearer ")).map(str::to_owned);
-        let is_good = bearer.as_ref().is_some_and(|bearer| {
-            !*self.rejects_all.lock().unwrap() && !self.revoked.lock().unwrap().contains(bearer)
-        });
-        self.seen.lock().unwrap().push(Seen { bearer, parts, body });
-
-        let mut response = Response::builder();
-        for (name, value) in self.extra.lock().unwrap().iter() {
-            response = response.header(*name, value);
-        }
-        if is_good {
-            return response.body(Full::from("welcome")).unwrap();
-        }
-        if let Some(challenge) = self.challenge.lock().unwrap().as_deref() {
-            response = response.header(WWW_AUTHENTICATE, challenge);
-        }
-        response.status(StatusCode::UNAUTHORIZED).body(Full::from("who are you?")).unwrap()
-    }
+/// A caller that renews a token, on a task of its own.
+pub(crate) fn renew(
+    cache: &TokenCache,
+    rejection: Rejection,
+) -> JoinHandle<Result<AccessToken, TokenError>> {
+    let cache = cache.clone();
+    tokio::spawn(async move { cache.renew(rejection).await })
 }
 
 // ===== Requests =====
@@ -328,8 +144,8 @@ pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(format!("{API}{path}")).body(Full::default()).unwrap()
 }
 
-pub(crate) fn get_from(origin: &str) -> Request<Full<Bytes>> {
-    Request::get(origin).body(Full::default()).unwrap()
+pub(crate) fn get_from(uri: &str) -> Request<Full<Bytes>> {
+    Request::get(uri).body(Full::default()).unwrap()
 }
 
 /// The layer on that cache, for [`API`].
@@ -343,4 +159,67 @@ where
     St: Service<Request<B>, Response = Response<R>, Error = BoxError> + Clone,
 {
     stack.clone().oneshot(request).await
+}
+
+// ===== Runtimes =====
+
+pub(crate) fn a_runtime() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A runtime on which time passes only when every task waits for it.
+pub(crate) fn paused() -> Runtime {
+    runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+// ===== User code that looks at the cache =====
+
+/// An error that looks at the cache when it is shown and when it is dropped.
+pub(crate) struct Nosy {
+    cache: TokenCache,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Nosy {
+    /// `dropped` counts the errors that were dropped.
+    pub(crate) fn new(cache: &TokenCache, dropped: &Arc<AtomicUsize>) -> Self {
+        Self { cache: cache.clone(), dropped: Arc::clone(dropped) }
+    }
+
+    fn look(&self) {
+        drop(self.cache.status());
+        drop(self.cache.current());
+    }
+}
+
+impl Drop for Nosy {
+    fn drop(&mut self) {
+        self.look();
+        self.dropped.fetch_add(1, SeqCst);
+    }
+}
+
+impl fmt::Debug for Nosy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.look();
+        f.write_str("nosy")
+    }
+}
+
+impl fmt::Display for Nosy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Nosy {}
+
+/// Fails if the work takes longer than 30 s. With the cache's lock held, it would wait for itself.
+pub(crate) fn bounded(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        work();
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(30 * S).expect("a lock is held while user code runs");
 }

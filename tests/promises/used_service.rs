@@ -1,5 +1,5 @@
-//! What a service has learnt from one request, it applies to no other that it is not for. Each
-//! test sends through one service again and again, and through clones of it.
+//! A service applies what it keeps from one request only to the requests that this is for. Each test
+//! sends several requests through one service, and through clones of it.
 
 use bytes::Bytes;
 use http::{Request, Response, header::AUTHORIZATION};
@@ -19,10 +19,6 @@ async fn send_both(stack: &mut BearerAuth<Api>, request: Request<Full<Bytes>>) -
 
 async fn send_one(stack: &mut BearerAuth<Api>, request: Request<Full<Bytes>>) -> Sent {
     ServiceExt::<Request<Full<Bytes>>>::ready(stack).await?.call(request).await
-}
-
-fn to(uri: &str) -> Request<Full<Bytes>> {
-    Request::get(uri).body(Full::default()).unwrap()
 }
 
 /// A service that has been used for [`API`], and whose token is proven there.
@@ -46,7 +42,7 @@ async fn each_origin_gets_its_own_token_from_one_service() {
     let (mut stack, api) = used(layer).await;
     for _ in 0..2 {
         for uri in ["https://b.example/", API] {
-            for sent in send_both(&mut stack, to(uri)).await {
+            for sent in send_both(&mut stack, get_from(uri)).await {
                 assert_eq!(sent.unwrap().status(), 200);
             }
         }
@@ -59,7 +55,7 @@ async fn a_service_that_was_used_for_one_origin_refuses_others() {
     let (mut stack, api) = used(layer(&cache(Mint::default()))).await;
     for uri in ["http://api.example.com/", "https://evil.example/", "https://api.example.com:8443/"]
     {
-        for sent in send_both(&mut stack, to(uri)).await {
+        for sent in send_both(&mut stack, get_from(uri)).await {
             let error = sent.unwrap_err();
             assert!(matches!(error.downcast_ref(), Some(Refused::NotNamed(_))), "{uri}: {error}");
         }
@@ -71,7 +67,7 @@ async fn a_service_that_was_used_for_one_origin_refuses_others() {
 async fn what_was_sent_by_https_is_not_sent_in_plain_text() {
     let any = BearerAuthLayer::from_cache(cache(Mint::default())).any_https();
     let (mut stack, api) = used(any).await;
-    for sent in send_both(&mut stack, to("http://api.example.com/")).await {
+    for sent in send_both(&mut stack, get_from("http://api.example.com/")).await {
         let error = sent.unwrap_err();
         assert!(error.downcast_ref::<Refused>().is_some(), "{error}");
     }
@@ -81,7 +77,7 @@ async fn what_was_sent_by_https_is_not_sent_in_plain_text() {
 #[tokio::test(start_paused = true)]
 async fn a_request_without_an_origin_gets_no_token_from_a_service_that_was_used() {
     let (mut stack, api) = used(layer(&cache(Mint::default()))).await;
-    for sent in send_both(&mut stack, to("/path")).await {
+    for sent in send_both(&mut stack, get_from("/path")).await {
         let error = sent.unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(Refused::NoOrigin)), "{error}");
     }

@@ -14,10 +14,6 @@ use tower_bearer::{
 
 use crate::support::*;
 
-fn to(uri: &str) -> Request<Full<Bytes>> {
-    Request::get(uri).body(Full::default()).unwrap()
-}
-
 fn refused(error: &BoxError) -> &Refused {
     error.downcast_ref().unwrap_or_else(|| panic!("another error: {error}"))
 }
@@ -29,7 +25,7 @@ async fn ready_for_a_call(stack: &mut BearerAuth<Api>) {
 // ===== 19 =====
 
 #[tokio::test(start_paused = true)]
-async fn at_most_two_calls_per_request() {
+async fn the_inner_service_is_called_at_most_twice_for_each_request() {
     let mint = Mint::default();
     let api = Api::new();
     api.reject_all(true);
@@ -39,7 +35,7 @@ async fn at_most_two_calls_per_request() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn none_on_a_service_that_was_not_polled_ready() {
+async fn no_service_is_called_that_was_not_polled_ready() {
     // `Api` panics if it is: here on the first call, after a wait, and on the replay.
     let api = Api::new();
     api.revoke("t1");
@@ -50,7 +46,7 @@ async fn none_on_a_service_that_was_not_polled_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_has_to_wait_lets_go_of_its_readied_service_and_polls_again_after() {
+async fn a_request_that_waits_releases_its_ready_service_and_polls_it_again_afterwards() {
     let (source, mut desk) = manual();
     let api = Api::new();
     let stack = layer(&cache(source)).layer(api.clone());
@@ -69,7 +65,7 @@ async fn a_request_that_has_to_wait_lets_go_of_its_readied_service_and_polls_aga
 #[tokio::test(start_paused = true)]
 async fn the_first_calls_future_is_dropped_before_the_second_poll_ready() {
     // The permit of a concurrency limit lives in the response future: with one permit this
-    // would wait for itself for ever.
+    // would wait for itself.
     let api = Api::new();
     api.revoke("t1");
     let stack = ServiceBuilder::new()
@@ -89,7 +85,7 @@ async fn a_refused_or_failed_request_holds_nothing_up() {
     let api = Api::new();
     let mut stack = layer(&cache(mint)).layer(api.clone());
     ready_for_a_call(&mut stack).await;
-    tower::Service::call(&mut stack, to("https://evil.example/")).await.unwrap_err();
+    tower::Service::call(&mut stack, get_from("https://evil.example/")).await.unwrap_err();
     assert_eq!(api.reserved(), 0);
     ready_for_a_call(&mut stack).await;
     tower::Service::call(&mut stack, get("/")).await.unwrap_err();
@@ -99,7 +95,7 @@ async fn a_refused_or_failed_request_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_fetch_is_had_back_from_the_services_error() {
+async fn a_failed_fetch_is_found_in_the_services_error() {
     let mint = Mint::default();
     mint.fail_with(invalid_client());
     let api = Api::new();
@@ -129,9 +125,7 @@ async fn a_rejection_that_cannot_be_replayed_is_returned_at_once_and_still_start
     let cache = cache(source);
     let with_no_replay = layer(&cache).no_replay().layer(api.clone());
     let with_a_judge = layer(&cache).replay_if(|parts| parts.method == "GET").layer(api.clone());
-    assert!(cache.get().now_or_never().is_none());
-    desk.next().await.answer("a");
-    settle().await;
+    desk.fill(&cache, token("a")).await;
 
     let response = send(&with_no_replay, get("/")).now_or_never().expect("at once").unwrap();
     assert_eq!(response.status(), 401);
@@ -164,13 +158,13 @@ async fn a_token_goes_only_to_origins_that_were_named() {
         "https://api.example.com:pw@evil.example/",
         "https://xapi.example.com/",
     ] {
-        let error = send(&stack, to(uri)).await.unwrap_err();
+        let error = send(&stack, get_from(uri)).await.unwrap_err();
         assert!(matches!(refused(&error), Refused::NotNamed(_)), "{uri}: {error}");
         assert!(error.to_string().contains(".origin(") || error.to_string().contains("::origin("));
         assert!(!error.to_string().contains("pw"));
     }
     for uri in ["/v1", "api.example.com:443", "ftp://api.example.com/"] {
-        let error = send(&stack, to(uri)).await.unwrap_err();
+        let error = send(&stack, get_from(uri)).await.unwrap_err();
         assert_eq!(refused(&error), &Refused::NoOrigin, "{uri}");
         assert!(error.to_string().contains("assume_origin"));
     }
@@ -180,13 +174,13 @@ async fn a_token_goes_only_to_origins_that_were_named() {
     for uri in
         ["https://api.example.com:443/", "HTTPS://API.EXAMPLE.COM/", "https://u@api.example.com/"]
     {
-        send(&stack, to(uri)).await.unwrap();
+        send(&stack, get_from(uri)).await.unwrap();
     }
     assert_eq!(api.tokens(), ["t1"; 3]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn never_by_the_host_header() {
+async fn the_host_header_never_decides_where_a_token_goes() {
     let api = Api::new();
     let stack = layer(&cache(Mint::default())).layer(api.clone());
     for uri in ["/", "https://evil.example/"] {
@@ -197,32 +191,32 @@ async fn never_by_the_host_header() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_over_tls_or_to_loopback() {
+async fn a_token_goes_only_over_tls_or_to_loopback() {
     let api = Api::new();
     let cache = cache(Mint::default());
     let plain = |origin: &str| BearerAuthLayer::from_cache(cache.clone()).origin(origin).unwrap();
 
     let stack = plain("http://internal.example").layer(api.clone());
-    let error = send(&stack, to("http://internal.example/")).await.unwrap_err();
+    let error = send(&stack, get_from("http://internal.example/")).await.unwrap_err();
     assert!(matches!(refused(&error), Refused::Plaintext(_)));
     assert!(error.to_string().contains("allow_plaintext()"));
     assert!(api.seen().is_empty());
 
     let allowed = plain("http://internal.example").allow_plaintext().layer(api.clone());
-    send(&allowed, to("http://internal.example/")).await.unwrap();
+    send(&allowed, get_from("http://internal.example/")).await.unwrap();
     for origin in ["http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"] {
-        send(&plain(origin).layer(api.clone()), to(origin)).await.unwrap();
+        send(&plain(origin).layer(api.clone()), get_from(origin)).await.unwrap();
     }
     assert_eq!(api.tokens(), ["t1"; 4]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn or_to_any_https_origin_if_that_was_asked_for() {
+async fn with_any_https_a_token_goes_to_every_https_origin_and_to_no_other() {
     let api = Api::new();
     let stack = BearerAuthLayer::from_cache(cache(Mint::default())).any_https().layer(api.clone());
-    send(&stack, to("https://wherever.example/")).await.unwrap();
+    send(&stack, get_from("https://wherever.example/")).await.unwrap();
     for uri in ["http://wherever.example/", "http://127.0.0.1/", "/"] {
-        send(&stack, to(uri)).await.unwrap_err();
+        send(&stack, get_from(uri)).await.unwrap_err();
     }
     assert_eq!(api.tokens(), ["t1"]);
 }
@@ -236,7 +230,7 @@ async fn a_route_gets_its_own_token() {
         .unwrap()
         .layer(api.clone());
     send(&stack, get("/")).await.unwrap();
-    send(&stack, to("https://other.example.com/")).await.unwrap();
+    send(&stack, get_from("https://other.example.com/")).await.unwrap();
     assert_eq!(api.tokens(), ["t1", "other"]);
 }
 
@@ -249,7 +243,7 @@ async fn a_route_may_be_given_a_source_which_gets_a_cache_of_its_own() {
         .unwrap()
         .layer(api.clone());
     for _ in 0..2 {
-        send(&stack, to("https://other.example.com/")).await.unwrap();
+        send(&stack, get_from("https://other.example.com/")).await.unwrap();
     }
     assert_eq!((api.tokens(), second.fetches()), (vec!["other".to_owned(); 2], 1));
 }
@@ -266,8 +260,8 @@ async fn unlisted_origins_may_be_sent_bare() {
     let api = Api::new();
     let cache = cache(Mint::default());
     let stack = layer(&cache).unlisted_origins(UnlistedOrigin::SendBare).layer(api.clone());
-    send(&stack, to("https://evil.example/")).await.unwrap();
-    send(&stack, to("/")).await.unwrap();
+    send(&stack, get_from("https://evil.example/")).await.unwrap();
+    send(&stack, get_from("/")).await.unwrap();
     assert_eq!(api.tokens(), ["-", "-"], "a 401 is returned as it is");
 
     // A named origin that the token may not go to is no unlisted one.
@@ -276,20 +270,20 @@ async fn unlisted_origins_may_be_sent_bare() {
         .unwrap()
         .unlisted_origins(UnlistedOrigin::SendBare)
         .layer(api.clone());
-    send(&stack, to("http://plain.example/")).await.unwrap_err();
+    send(&stack, get_from("http://plain.example/")).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_uri_without_authority_means_the_assumed_origin() {
     let api = Api::new();
     let stack = layer(&cache(Mint::default())).assume_origin(API).unwrap().layer(api.clone());
-    send(&stack, to("/service/Method")).await.unwrap();
+    send(&stack, get_from("/service/Method")).await.unwrap();
     assert_eq!(api.tokens(), ["t1"]);
-    send(&stack, to("https://evil.example/service/Method")).await.unwrap_err();
+    send(&stack, get_from("https://evil.example/service/Method")).await.unwrap_err();
 
     let unnamed =
         BearerAuthLayer::new(Mint::default()).assume_origin(API).unwrap().layer(api.clone());
-    let error = send(&unnamed, to("/")).await.unwrap_err();
+    let error = send(&unnamed, get_from("/")).await.unwrap_err();
     assert!(matches!(refused(&error), Refused::NotNamed(_)), "{error}");
 }
 
@@ -387,7 +381,7 @@ async fn a_challenge_that_no_new_token_satisfies_starts_no_renewal_in_the_backgr
 }
 
 #[tokio::test(start_paused = true)]
-async fn or_the_source_claims_that_it_can_satisfy_it() {
+async fn a_challenge_that_the_source_claims_to_satisfy_renews() {
     struct StepUp;
     impl TokenSource for StepUp {
         async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
@@ -407,7 +401,7 @@ async fn or_the_source_claims_that_it_can_satisfy_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_counts_as_a_rejection_can_be_told() {
+async fn rejected_when_says_what_counts_as_a_rejection() {
     let api = Api::new();
     api.respond_with_header("x-token", "stale");
     let stack = layer(&cache(Mint::default()))
@@ -418,7 +412,7 @@ async fn what_counts_as_a_rejection_can_be_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn grpc_status_16_in_the_headers_is_a_rejection_if_grpc_is_spoken() {
+async fn grpc_status_16_in_the_headers_is_a_rejection_with_grpc() {
     for (grpc, status, calls) in [(true, "16", 2), (true, "7", 1), (false, "16", 1)] {
         let api = Api::new();
         api.respond_with_header("grpc-status", status);

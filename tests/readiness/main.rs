@@ -38,7 +38,7 @@ fn cache(world: &World) -> TokenCache {
     TokenCache::with_policy(world.tokens().endpoint().build().unwrap(), policy).named("orders")
 }
 
-/// Waits until the cache says this of itself; nobody asks it for a token.
+/// Waits until the status of the cache is like that, without asking for a token.
 async fn until(cache: &TokenCache, is_so: impl Fn(&Status) -> bool) {
     let mut seen = cache.subscribe().filter(|status| std::future::ready(is_so(status)));
     bounded(seen.next()).await.expect("the cache is there");

@@ -151,7 +151,7 @@ async fn a_server_that_is_busy_may_recover_and_a_wrong_request_stays_wrong() {
 fn no_proxy_is_asked() {
     let mut run = Command::new(std::env::current_exe().unwrap());
     run.args(["--exact", "metadata::google_gives_the_token_of_the_service_account"]);
-    // Nobody listens there.
+    // No server listens there.
     let output = run.envs(PROXIES.map(|name| (name, "http://127.0.0.1:1"))).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");

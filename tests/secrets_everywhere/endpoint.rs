@@ -35,7 +35,7 @@ use crate::{
 #[path = "../../examples/loopback/tls.rs"]
 mod tls;
 
-/// What the service was sent that nobody knew before: assertions, and the values of Basic.
+/// The secrets that the client made for its requests: signatures, and the values of Basic.
 type Made = Arc<Mutex<Vec<(&'static str, Vec<u8>)>>>;
 
 const KINDS: [&str; 14] = [
@@ -168,7 +168,7 @@ async fn fetch(output: &Output, builder: TokenEndpointBuilder) {
     output.say(serde_json::to_string(&cache.status()).unwrap());
 }
 
-/// Gives what was made on the way.
+/// Returns the secrets that were made on the way.
 pub(crate) async fn walk(output: &Output) -> Vec<(&'static str, Vec<u8>)> {
     let made = Made::default();
     let router = Router::new().fallback(answer).with_state(made.clone());
@@ -200,7 +200,7 @@ pub(crate) async fn walk(output: &Output) -> Vec<(&'static str, Vec<u8>)> {
             fetches.spawn(async move { fetch(&output, builder).await });
         }
     }
-    // Whom nobody vouches for, where nobody is, and what cannot be built.
+    // An untrusted certificate, a port without a server, and endpoints that cannot be built.
     for url in [&*secure, "https://127.0.0.1:1", "http://auth.example.com", "https://u:p@a.example"]
     {
         let twice = ways(url).into_iter().map(|way| way.param("client_secret", "x"));

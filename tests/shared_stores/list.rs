@@ -43,7 +43,7 @@ pub(crate) async fn run(backend: &impl Backend) -> Result<(), BoxError> {
     names_that_differ_are_other_records(backend).await?;
     a_swap_that_nobody_waits_for_is_done_or_not(backend).await?;
     the_clock_goes_on(backend).await?;
-    whoever_waits_for_a_change_is_not_kept(backend).await?;
+    waiting_for_a_change_ends_in_bounded_time(backend).await?;
     what_was_forgotten_is_nothing(backend).await?;
     // A store that may forget settles for some time before something is spent.
     tokio::try_join!(
@@ -150,7 +150,7 @@ async fn the_clock_goes_on(backend: &impl Backend) -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn whoever_waits_for_a_change_is_not_kept(backend: &impl Backend) -> Result<(), BoxError> {
+async fn waiting_for_a_change_ends_in_bounded_time(backend: &impl Backend) -> Result<(), BoxError> {
     let store = backend.store();
     let version = done(store.swap("change", &Version::NONE, b"a").await?);
     timeout(BOUND, store.changed("change", &version)).await?;
@@ -320,7 +320,7 @@ async fn an_emptied_store_gets_its_token_back(backend: &impl Backend) -> Result<
     backend.forget().await;
     let other = process(&source, backend.store(), "emptied");
     if backend.store().is_durable() {
-        // Whoever deletes a file means it. The one that has it puts it back when it is asked.
+        // An operator deleted the file. The process that has the token puts it back at its next fetch.
         assert_eq!(one.fetch(first()).await?.secret(), "t-1");
     }
     assert_eq!(timeout(BOUND, other.fetch(first())).await??.secret(), "t-1");

@@ -153,7 +153,7 @@ async fn a_server_that_never_ends_its_answer_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_server_of_something_else_and_a_node_of_a_cluster_are_told() {
+async fn the_error_names_a_server_of_something_else_and_a_node_of_a_cluster() {
     for (answer, expected) in [
         ("HTTP/1.1 400 Bad Request\r\n\r\n", "answers"),
         ("-MOVED 3999 10.0.0.7:6381\r\n", "cluster"),
@@ -173,10 +173,10 @@ async fn a_server_of_something_else_and_a_node_of_a_cluster_are_told() {
     }
 }
 
-// ===== Who asks =====
+// ===== Authentication =====
 
 #[tokio::test]
-async fn the_password_is_read_anew_by_each_connection_and_never_shown() {
+async fn the_password_is_read_for_each_connection_and_never_shown() {
     static READ: AtomicU32 = AtomicU32::new(0);
     let Some(server) = Server::start_with(&["--requirepass", "right"]).await else { return };
     assert!(why(&RedisStore::new(server.url()).unwrap()).await.contains("NOAUTH"));

@@ -1,4 +1,4 @@
-//! What is wrong with a file is told in one line, with exit code 2, before anything listens.
+//! A faulty configuration is one line of error and exit code 2, before the sidecar listens.
 
 use crate::support::run;
 
@@ -298,7 +298,7 @@ fn uncommented(line: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_file_or_an_argument_that_is_not_there_is_told() {
+async fn a_missing_file_and_an_unknown_argument_are_named() {
     let (code, out, err) = run("", &["--config", "/nowhere/sidecar.toml"]).await;
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.starts_with("sidecar: /nowhere/sidecar.toml: cannot be read: "), "{err}");

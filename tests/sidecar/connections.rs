@@ -36,7 +36,7 @@ async fn closed(mut connection: TcpStream) {
 }
 
 #[tokio::test]
-async fn whoever_does_not_finish_the_headers_is_let_go_of() {
+async fn a_connection_whose_headers_are_not_finished_in_time_is_closed() {
     let config = World::mirroring().await.config("connections.header_seconds = 1");
     let sidecar = Sidecar::start(&config).await;
     let mut connections = Vec::new();
@@ -50,7 +50,7 @@ async fn whoever_does_not_finish_the_headers_is_let_go_of() {
 }
 
 #[tokio::test]
-async fn whoever_is_idle_is_let_go_of() {
+async fn an_idle_connection_is_closed() {
     let config = World::mirroring().await.config("connections.idle_seconds = 1");
     let sidecar = Sidecar::start(&config).await;
     let mut connection =
@@ -81,7 +81,7 @@ async fn silent_connections_do_not_keep_the_pages_from_anybody() {
 }
 
 #[tokio::test]
-async fn at_the_limit_whoever_connects_waits_for_those_that_are_served() {
+async fn at_the_limit_a_new_connection_waits_for_those_that_are_served() {
     let (goes_on, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let now = Arc::new(AtomicUsize::new(0));
     let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
@@ -117,7 +117,7 @@ async fn at_the_limit_whoever_connects_waits_for_those_that_are_served() {
 }
 
 #[tokio::test]
-async fn on_sigterm_nobody_waits_for_connections_on_which_nothing_is_under_way() {
+async fn on_sigterm_idle_connections_do_not_delay_the_end() {
     let world = World::mirroring().await;
     // Longer than the test waits.
     let config = world.config("drain_seconds = 3600\nconnections.header_seconds = 3600");

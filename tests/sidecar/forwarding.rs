@@ -41,7 +41,7 @@ async fn a_request_arrives_as_it_was_with_the_token_on() {
         "\nx-mine: 1\nx-mine: 2\n".to_owned(),
         "\nvia: 1.1 sidecar\n".to_owned(),
         "\nte: trailers\n".to_owned(),
-        "\nauthorization: Bearer t1\n".to_owned(),
+        "\nauthorization: Bearer t-1\n".to_owned(),
         "\ncontent-length: 4\n".to_owned(),
         format!("\nhost: {}\n", world.api),
         "\n\nbody".to_owned(),
@@ -74,9 +74,9 @@ async fn a_token_goes_into_the_header_that_the_upstream_wants_and_the_clients_ow
     let tokens = Tokens::start().await;
     let api = serve(Router::new().fallback(mirror)).await;
     for (setting, expected) in [
-        ("header = \"X-Api-Key\"\n", "\nx-api-key: t1\n"),
-        ("header = \"X-Api-Key\"\nscheme = \"Token\"\n", "\nx-api-key: Token t2\n"),
-        ("scheme = \"GenieKey\"\n", "\nauthorization: GenieKey t3\n"),
+        ("header = \"X-Api-Key\"\n", "\nx-api-key: t-1\n"),
+        ("header = \"X-Api-Key\"\nscheme = \"Token\"\n", "\nx-api-key: Token t-2\n"),
+        ("scheme = \"GenieKey\"\n", "\nauthorization: GenieKey t-3\n"),
     ] {
         let config = format!(
             "listen = \"127.0.0.1:0\"\n{}\n[upstreams.api]\npath = \"/api\"\n\
@@ -109,7 +109,7 @@ async fn a_clients_own_authorization_makes_room_for_the_token() {
         .unwrap();
     let (status, seen) = text(send(request).await).await;
     assert_eq!(status, 200);
-    assert!(seen.contains("\nauthorization: Bearer t1\n") && !seen.contains("dummy"), "{seen}");
+    assert!(seen.contains("\nauthorization: Bearer t-1\n") && !seen.contains("dummy"), "{seen}");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_get_with_a_body_is_sent_again_whole_after_a_revocation() {
     let request = "GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                    Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
     let answer = raw(sidecar.address, request).await;
-    assert!(answer.contains("\nauthorization: Bearer t2\n"), "{answer}");
+    assert!(answer.contains("\nauthorization: Bearer t-2\n"), "{answer}");
     assert!(answer.contains("\n\nbody"), "{answer}");
 }
 
@@ -345,7 +345,7 @@ async fn the_longest_path_wins() {
 #[tokio::test]
 async fn an_upstream_that_is_not_there_is_a_502() {
     let world = World::mirroring().await;
-    // Nobody listens on a port that was bound and let go of.
+    // No server listens on a port that was bound and released.
     let gone = serve_nothing().await;
     let config = world.config("").replace(&world.api.to_string(), &gone.to_string());
     let sidecar = Sidecar::start(&config).await;
@@ -385,7 +385,7 @@ async fn an_upstream_that_does_not_answer_a_connection_is_given_up() {
 async fn the_environment_redirects_nothing() {
     let world = World::mirroring().await;
     let trap = World::mirroring().await;
-    let trap_url = format!("http://{}/token", trap.tokens.address);
+    let trap_url = trap.tokens.url();
     let names = [
         "HTTP_PROXY",
         "http_proxy",

@@ -59,7 +59,7 @@ async fn what_does_not_end_is_cut_off() {
 #[tokio::test]
 async fn the_log_says_when_it_begins_to_drain_and_when_it_has_ended() {
     let log = log(&World::mirroring().await.config("drain_seconds = 7")).await;
-    // A fetch that the end has cut off may be told too.
+    // The log may have a fetch that the end has cut off, too.
     let mut lines = log.lines().filter(|line| line.contains(" INFO "));
     let (drains, ended) = (lines.next().unwrap(), lines.next().unwrap());
     assert!(drains.contains("draining: ") && drains.contains("7s"), "{log}");
@@ -67,7 +67,7 @@ async fn the_log_says_when_it_begins_to_drain_and_when_it_has_ended() {
 }
 
 #[tokio::test]
-async fn whoever_listens_beyond_this_machine_is_warned() {
+async fn a_listener_beyond_this_machine_is_logged_as_a_warning() {
     let config = World::mirroring().await.config("");
     let log = log(&config.replace("\"127.0.0.1:0\"", "\"0.0.0.0:0\"")).await;
     let warning = log.lines().next().unwrap();

@@ -35,7 +35,7 @@ async fn two_sidecars_over_one_store_fetch_once_for_each_refresh_and_each_renewa
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_store_is_told_and_no_password_with_it() {
+async fn what_is_wrong_with_a_store_is_reported_without_the_password() {
     let world = World::mirroring().await;
     let seal = "seal = { env = \"SIDECAR_TEST_SECRET\" }\n";
     for (store, expected) in [

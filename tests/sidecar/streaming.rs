@@ -1,4 +1,4 @@
-//! Bodies go on as they come, and whoever hangs up hangs up on the other side too.
+//! Bodies are forwarded as they arrive, and a connection that closes closes the one on the other side.
 
 use std::sync::Arc;
 
@@ -300,7 +300,7 @@ async fn a_request_for_which_there_is_no_room_carries_the_token() {
     soon(admitted.notified()).await;
     sidecar.metric("sidecar_kept_bytes 1000").await;
 
-    // The API admits nobody without one.
+    // The API rejects a request without a token.
     assert_eq!(post_to(&sidecar.url("/api"), "x").await, (StatusCode::OK, "1".to_owned()));
     sidecar.metric("sidecar_unkept_total{upstream=\"api\"} 1").await;
     drop(chunks);

@@ -1,22 +1,23 @@
-//! A process, a token service, an API and a client; each says what has happened, so that
-//! nobody sleeps.
+//! A process, a token service, an API and a client. A test can wait for what each of them does, so it
+//! never sleeps.
 
 use std::{
-    collections::HashSet,
     future::{Future, IntoFuture},
     net::SocketAddr,
     path::PathBuf,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Router,
     body::{Body, Bytes},
-    extract::{Request, State},
-    response::{IntoResponse, Response},
-    routing::post,
+    extract::Request,
+    response::IntoResponse,
 };
 use futures_util::{Stream, stream};
 use http::{HeaderMap, StatusCode, header::WWW_AUTHENTICATE};
@@ -25,14 +26,14 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     net::TcpListener,
     process::{Child, ChildStdout, Command},
-    sync::{OnceCell, mpsc, watch},
+    sync::{OnceCell, mpsc},
 };
+use tower_bearer::testing::{self, CLIENT_ID, Dialect, TokenService};
 
 /// The client's secret: never to be seen again.
 pub(crate) const HUSH: &str = "hunter2";
@@ -147,7 +148,7 @@ impl Sidecar {
         Self::spawn(command, config, dir).await
     }
 
-    /// With so many files that it may open.
+    /// With a limit of open files.
     #[cfg(unix)]
     pub(crate) async fn start_with_files(config: &str, files: u32) -> Self {
         let dir = TempDir::new().expect("there is room");
@@ -290,93 +291,57 @@ pub(crate) async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-/// Hands out `t1`, `t2`, …, and knows which of them are valid.
+/// The token service of `testing`. It issues `t-1`, `t-2`, …; an API of the test's own can ask which
+/// of them are valid.
 #[derive(Clone)]
 pub(crate) struct Tokens {
-    pub(crate) address: SocketAddr,
-    shared: Arc<TokensShared>,
-}
-
-struct TokensShared {
-    valid: Mutex<HashSet<String>>,
-    is_down: watch::Sender<bool>,
-    issued: watch::Sender<usize>,
-    refused: watch::Sender<usize>,
+    world: Arc<testing::World>,
+    /// The tokens up to this one are revoked.
+    revoked: Arc<AtomicU64>,
 }
 
 impl Tokens {
     pub(crate) async fn start() -> Self {
-        let shared = Arc::new(TokensShared {
-            valid: Mutex::default(),
-            is_down: watch::Sender::new(false),
-            issued: watch::Sender::new(0),
-            refused: watch::Sender::new(0),
-        });
-        let router = Router::new().route("/token", post(issue)).with_state(Arc::clone(&shared));
-        Self { address: serve(router).await, shared }
+        let world = testing::World::start().await.expect("there is a free port");
+        world.tokens().set_secret(HUSH);
+        Self { world: Arc::new(world), revoked: Arc::default() }
     }
 
-    pub(crate) fn set_down(&self, is_down: bool) {
-        self.shared.is_down.send_replace(is_down);
+    pub(crate) fn service(&self) -> &TokenService {
+        self.world.tokens()
     }
 
-    pub(crate) fn issued(&self) -> usize {
-        *self.shared.issued.borrow()
+    pub(crate) fn url(&self) -> String {
+        self.service().url(Dialect::Rfc6749)
     }
 
-    /// Waits until that many requests were answered with 503.
-    pub(crate) async fn refused(&self, count: usize) {
-        let mut refused = self.shared.refused.subscribe();
-        soon(refused.wait_for(|refused| *refused >= count)).await.expect("it is still there");
-    }
-
-    /// Waits until that many were issued.
-    pub(crate) async fn issued_so_far(&self, count: usize) {
-        let mut issued = self.shared.issued.subscribe();
-        soon(issued.wait_for(|issued| *issued >= count)).await.expect("it is still there");
+    pub(crate) fn issued(&self) -> u64 {
+        self.service().issued()
     }
 
     pub(crate) fn revoke_all(&self) {
-        self.shared.valid.lock().unwrap().clear();
+        self.revoked.store(self.issued(), SeqCst);
     }
 
     /// The API's check.
-    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
+    fn admits(&self, headers: &HeaderMap) -> bool {
         let line = headers.get("authorization").and_then(|line| line.to_str().ok());
-        let token = line.and_then(|line| line.strip_prefix("Bearer "));
-        token.is_some_and(|token| self.shared.valid.lock().unwrap().contains(token))
+        let nth = line.and_then(|line| line.strip_prefix("Bearer t-")?.parse().ok());
+        nth.is_some_and(|nth| self.revoked.load(SeqCst) < nth && nth <= self.issued())
     }
 
     /// The configuration of a source that asks here.
     pub(crate) fn source(&self) -> String {
         format!(
-            "[sources.local.oauth2]\nurl = \"http://{}/token\"\nclient_id = \"me\"\n\
+            "[sources.local.oauth2]\nurl = \"{}\"\nclient_id = \"{CLIENT_ID}\"\n\
              client_secret = {{ env = \"SIDECAR_TEST_SECRET\" }}\n",
-            self.address
+            self.url()
         )
     }
 }
 
-async fn issue(State(shared): State<Arc<TokensShared>>, headers: HeaderMap) -> Response {
-    if *shared.is_down.borrow() {
-        shared.refused.send_modify(|refused| *refused += 1);
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    }
-    if headers["authorization"] != "Basic bWU6aHVudGVyMg==" {
-        return (StatusCode::UNAUTHORIZED, Json(json!({ "error": "invalid_client" })))
-            .into_response();
-    }
-    let mut number = 0;
-    shared.issued.send_modify(|issued| {
-        *issued += 1;
-        number = *issued;
-    });
-    let token = format!("t{number}");
-    shared.valid.lock().unwrap().insert(token.clone());
-    Json(json!({ "access_token": token, "expires_in": 3600 })).into_response()
-}
-
-/// 401 for everybody without a valid token.
+/// 401 for everybody without a valid token. (The API of `testing` says neither which headers came nor
+/// when a body does.)
 pub(crate) fn guarded(tokens: &Tokens, router: Router) -> Router {
     let tokens = tokens.clone();
     router.layer(axum::middleware::from_fn(

@@ -4,7 +4,9 @@ use axum::body::Body;
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
 
-use crate::support::{HUSH, Sidecar, World, get, run, send, text};
+use tower_bearer::testing::{CLIENT_ID, Failure};
+
+use crate::support::{HUSH, Sidecar, World, get, run, send, soon, text};
 
 #[tokio::test]
 async fn a_hundred_calls_after_a_revocation_cost_one_fetch_and_all_succeed() {
@@ -19,11 +21,11 @@ async fn a_hundred_calls_after_a_revocation_cost_one_fetch_and_all_succeed() {
 }
 
 #[tokio::test]
-async fn a_token_service_that_is_down_at_the_start_is_told_and_waited_for() {
+async fn a_token_service_that_is_down_at_the_start_is_reported_and_waited_for() {
     let world = World::mirroring().await;
-    world.tokens.set_down(true);
+    world.tokens.service().fail(Failure::Status(503));
     let sidecar = Sidecar::start(&world.config("")).await;
-    world.tokens.refused(3).await;
+    soon(world.tokens.service().until_fetches(3)).await;
     let is_told = |status, text: &str| status == 503 && !text.contains("being fetched");
     let why = sidecar.page("/readyz", is_told).await;
     assert!(
@@ -40,9 +42,8 @@ async fn a_token_service_that_is_down_at_the_start_is_told_and_waited_for() {
     assert_eq!(status, 503);
     assert!(said.starts_with("no access token for `api`: local: the token endpoint"), "{said}");
 
-    // Nobody asks, and yet it recovers.
-    world.tokens.set_down(false);
-    world.tokens.issued_so_far(1).await;
+    // It recovers without a request.
+    world.tokens.service().recover();
     assert_eq!(sidecar.readiness(StatusCode::OK).await, "ready\n");
     assert_eq!(get(&sidecar.url("/api")).await.0, 200);
 }
@@ -59,11 +60,12 @@ async fn a_check_fetches_from_every_source() {
 #[tokio::test]
 async fn a_check_says_in_a_line_what_is_wrong() {
     let world = World::mirroring().await;
-    let wrong = world.config("").replace("client_id = \"me\"", "client_id = \"you\"");
+    let wrong = world.config("").replace(CLIENT_ID, "nobody");
     let (code, out, _) = run(&wrong, &["--check"]).await;
     let expected = format!(
-        "local: the token endpoint http://{}/token refused (HTTP 401 Unauthorized): invalid_client\n",
-        world.tokens.address
+        "local: the token endpoint {} refused (HTTP 401 Unauthorized): invalid_client: \
+         the client is unknown or its secret is wrong\n",
+        world.tokens.url()
     );
     assert_eq!((code, out), (1, expected));
 }
@@ -72,14 +74,14 @@ async fn a_check_says_in_a_line_what_is_wrong() {
 async fn a_token_may_come_from_a_file_or_from_a_command_that_was_allowed() {
     let world = World::mirroring().await;
     let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
-    std::fs::write(&file, "t1").unwrap();
+    std::fs::write(&file, "t-1").unwrap();
     let upstream = format!(
         "\n[upstreams.api]\npath = \"/api\"\nto = \"http://{}\"\nsource = \"local\"\n",
         world.api
     );
     let listen = "listen = \"127.0.0.1:0\"\n";
     let from_file = format!("{listen}[sources.local]\ntoken = {{ file = {file:?} }}{upstream}");
-    let from_command = format!("{listen}[sources.local]\ncommand = [\"echo\", \"t1\"]{upstream}");
+    let from_command = format!("{listen}[sources.local]\ncommand = [\"echo\", \"t-1\"]{upstream}");
     // The API knows this token.
     assert_eq!(run(&world.config(""), &["--check"]).await.0, 0);
 

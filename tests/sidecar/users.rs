@@ -129,7 +129,7 @@ async fn a_field_that_is_said_to_be_for_one_hop_is_the_users_token_all_the_same(
 }
 
 #[tokio::test]
-async fn a_users_client_is_told_that_the_login_is_no_good_or_what_has_to_be_proven() {
+async fn a_users_client_gets_a_challenge_for_an_invalid_login_and_for_claims() {
     let world = World::new().await;
     let sidecar = Sidecar::start(&world.config()).await;
     let url = sidecar.url("/api/orders");
@@ -168,7 +168,7 @@ async fn a_challenge_of_the_upstream_is_passed_on() {
 #[tokio::test]
 async fn a_token_service_that_is_away_is_no_trouble_of_the_users() {
     let mut world = World::new().await;
-    // Nobody listens there.
+    // No server listens there.
     world.token_service = "http://127.0.0.1:1".to_owned();
     let sidecar = Sidecar::start(&world.config()).await;
     let (status, headers, _) = get_as(&sidecar.url("/api/orders"), "ann").await;

@@ -85,7 +85,7 @@ async fn answer(world: World, request: Request<Incoming>) -> Response<String> {
     let mut shared = world.lock();
     let is_granted = matches!(mode, Mode::Good | Mode::Slow);
     let requests = shared.issued.requests.entry(client).or_default();
-    // What comes after a minute nobody waits for.
+    // No client waits for an answer that comes after a minute.
     let counted =
         if matches!(mode, Mode::Good) { &mut requests.granted } else { &mut requests.refused };
     *counted += 1;

@@ -1,5 +1,5 @@
-//! What the callers of a service that acts on behalf of its users are told, beside what the example
-//! itself tells in its story.
+//! What a service that acts on behalf of users answers to its callers, in the cases that the example
+//! does not show.
 
 use axum::Router;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,7 +11,7 @@ use tower_bearer::{
 
 use crate::{app, keys::World, loopback, scripted::Scripted, world::bounded};
 
-/// The status and the challenge that a user gets who asks that service for `/me`.
+/// The status and the challenge that a user gets from that service for `/me`.
 async fn told(tokens: KeyedTokenCache, api: &str, login: &str) -> (StatusCode, String) {
     let service = loopback::serve(app::router(tokens, api).unwrap()).await.unwrap();
     let request = reqwest::Client::new().get(format!("{service}/me"));
@@ -31,7 +31,7 @@ fn refusing(status: u16, error: &'static str) -> KeyedTokenCache {
 }
 
 #[tokio::test]
-async fn a_login_that_has_expired_is_told_and_not_exchanged() {
+async fn a_login_that_has_expired_is_a_401_and_is_not_exchanged() {
     let world = World::start().await;
     let [header, claims] =
         [r#"{"alg":"none"}"#, r#"{"exp":1}"#].map(|it| URL_SAFE_NO_PAD.encode(it));
@@ -43,7 +43,7 @@ async fn a_login_that_has_expired_is_told_and_not_exchanged() {
 }
 
 #[tokio::test]
-async fn a_user_who_has_to_do_something_is_told_so_also_without_claims() {
+async fn a_user_that_has_to_do_something_gets_a_challenge_without_claims_too() {
     let world = World::start().await;
     for error in ["login_required", "consent_required", "interaction_required"] {
         let (status, challenge) = told(refusing(400, error), &world.api, "ann").await;

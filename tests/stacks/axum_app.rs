@@ -16,13 +16,11 @@ use hyper_util::{
 use tokio::net::TcpListener;
 use tower::{Layer, ServiceExt};
 use tower_bearer::{
-    BearerAuth, BearerAuthLayer, BufferBody, ReplayBody, TokenCache, TokenError, from_fn,
+    BearerAuth, BearerAuthLayer, BufferBody, ReplayBody, TokenCache, TokenError,
+    testing::{Failure, World},
 };
 
-use crate::{
-    loopback,
-    world::{World, bounded},
-};
+use crate::{loopback, world::bounded};
 
 type Api = BearerAuth<Client<HttpConnector, Body>, BufferBody<fn(ReplayBody<Body>) -> Body>>;
 
@@ -51,36 +49,42 @@ async fn serve(cache: TokenCache, api: &str) -> String {
 
 #[tokio::test]
 async fn handlers_share_one_token_and_the_body_of_their_caller_is_sent_again() {
-    let world = World::start().await;
-    let app = serve(world.cache.clone(), &world.api).await;
+    let world = World::start().await.unwrap();
+    let cache = TokenCache::new(world.tokens().endpoint().build().unwrap());
+    let app = serve(cache, &world.api().origin()).await;
     let caller = reqwest::Client::new();
-    for token in ["t1", "t2"] {
+    for token in ["t-1", "t-2"] {
         let calls = (0..20).map(|n| {
             let call = caller.post(format!("{app}/{n}")).body(format!("report {n}"));
             async move {
-                let text = call.send().await.unwrap().text().await.unwrap();
-                assert_eq!(text, format!("POST /{n} with {token}: report {n}"));
+                let response = call.send().await.unwrap();
+                assert_eq!(response.headers()["echo-token"], token);
+                assert_eq!(response.headers()["echo-path"], format!("/{n}"));
+                assert_eq!(response.text().await.unwrap(), format!("report {n}"));
             }
         });
         bounded(join_all(calls)).await;
-        world.tokens.revoke();
+        world.revoke_all();
     }
-    assert_eq!(world.tokens.issued(), 2);
+    assert_eq!(world.tokens().fetches(), 2);
 }
 
 #[tokio::test]
-async fn a_token_that_cannot_be_had_is_told_from_an_api_that_cannot_be_reached() {
+async fn a_failed_fetch_is_distinguished_from_an_api_that_cannot_be_reached() {
     let caller = reqwest::Client::new();
     let status =
         async |app: String| bounded(caller.post(format!("{app}/1")).send()).await.unwrap().status();
 
-    let world = World::start().await;
-    let no_tokens = TokenCache::new(from_fn(async |_| Err(TokenError::permanent("no account"))));
-    assert_eq!(status(serve(no_tokens, &world.api).await).await, StatusCode::SERVICE_UNAVAILABLE);
-    assert!(world.tokens.shown().is_empty());
+    let world = World::start().await.unwrap();
+    let cache = || TokenCache::new(world.tokens().endpoint().build().unwrap());
+    world.tokens().fail(Failure::OAuth("invalid_client"));
+    let app = serve(cache(), &world.api().origin()).await;
+    assert_eq!(status(app).await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(world.api().calls(), 0);
+    world.tokens().recover();
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nowhere = format!("http://{}", closed.local_addr().unwrap());
     drop(closed);
-    assert_eq!(status(serve(world.cache, &nowhere).await).await, StatusCode::BAD_GATEWAY);
+    assert_eq!(status(serve(cache(), &nowhere).await).await, StatusCode::BAD_GATEWAY);
 }

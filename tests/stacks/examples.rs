@@ -20,7 +20,7 @@ async fn run(name: &str) -> String {
 }
 
 #[tokio::test]
-async fn hyper_util() {
+async fn the_hyper_util_example_prints_its_calls() {
     let shown = "GET /invoices/1 with t1: \nGET /invoices/2 with t2: \n2 tokens were fetched\n";
     assert_eq!(run("stack_hyper_util").await, shown);
 }
@@ -30,18 +30,18 @@ const REPORTS: &str = "POST /reports with t1: a first report\n\
                        2 tokens were fetched\n";
 
 #[tokio::test]
-async fn reqwest() {
+async fn the_reqwest_example_prints_its_calls() {
     assert_eq!(run("stack_reqwest").await, REPORTS);
 }
 
 #[cfg(feature = "reqwest-middleware")]
 #[tokio::test]
-async fn reqwest_middleware() {
+async fn the_reqwest_middleware_example_prints_its_calls() {
     assert_eq!(run("stack_reqwest_middleware").await, REPORTS);
 }
 
 #[tokio::test]
-async fn tonic() {
+async fn the_tonic_example_prints_its_calls() {
     let shown = "unary: hello, world with t1\n\
                  streamed, and rejected once: hello, Ada Grace with t2\n\
                  rejected in the trailers\n\
@@ -51,7 +51,7 @@ async fn tonic() {
 }
 
 #[tokio::test]
-async fn axum() {
+async fn the_axum_example_prints_its_calls() {
     let shown = "POST /reports/january with t1: numbers\n\
                  POST /reports/february with t2: numbers\n\
                  2 tokens were fetched\n";
@@ -59,7 +59,7 @@ async fn axum() {
 }
 
 #[tokio::test]
-async fn redirects() {
+async fn the_redirects_example_prints_its_calls() {
     let shown = run("stack_redirects").await;
     assert!(shown.starts_with("above, by default: no access token may go to http://"), "{shown}");
     let end = "above, sent bare: 401 Unauthorized\n\
@@ -70,7 +70,7 @@ async fn redirects() {
 }
 
 #[tokio::test]
-async fn layer_order() {
+async fn the_layer_order_example_prints_its_calls() {
     let shown = "a cold start: 20 calls at once over one permit, 1 fetched so far\n\
                  a revocation: 20 calls at once over one permit, 2 fetched so far\n";
     assert_eq!(run("stack_layer_order").await, shown);

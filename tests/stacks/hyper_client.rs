@@ -69,7 +69,7 @@ async fn a_revoked_token_is_replaced_once_for_all_calls_over_one_connection() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_is_shown_no_token() {
+async fn a_server_with_an_untrusted_certificate_gets_no_token() {
     let tokens = Tokens::default();
     let (stack, api) = stack(&tokens, false).await;
     let error = bounded(stack.oneshot(post(&api, String::new()))).await.unwrap_err();

@@ -64,7 +64,7 @@ fn nothing_happened(world: &World) {
 }
 
 #[tokio::test]
-async fn whoever_brings_no_single_bearer_token_gets_401_and_a_challenge() {
+async fn a_request_without_a_single_bearer_token_gets_401_and_a_challenge() {
     let world = World::start().await;
     let service = loopback::serve(app::router(world.tokens.clone(), &world.api).unwrap());
     let service = service.await.unwrap();
@@ -102,7 +102,7 @@ async fn a_control_character_does_not_get_past_http() {
 
 type Api = BearerAuth<Client<HttpConnector, Body>, tower_bearer::NoReplay>;
 
-/// Sends a request on behalf of whoever it finds, and says how that was refused.
+/// Sends a request on behalf of the user, if there is one, and says how that was refused.
 async fn careless(State((api, origin)): State<(Api, String)>, headers: HeaderMap) -> String {
     let key = match Subject::from_headers(&headers) {
         Ok(user) => TokenKey::new().on_behalf_of(user),

@@ -8,80 +8,42 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    Router,
-    http::{HeaderMap, StatusCode},
-    routing::get,
-};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::sync::{Semaphore, watch};
 use tower::{
     BoxError, Service, ServiceBuilder, ServiceExt, load_shed::error::Overloaded, retry::Policy,
     timeout::error::Elapsed,
 };
-use tower_bearer::{
-    AccessToken, BearerAuthLayer, Rejection, SkipAuth, TokenCache, TokenError, TokenSource,
-    from_fn, oauth2::TokenEndpoint,
-};
+use tower_bearer::{BearerAuthLayer, Rejection, SkipAuth, TokenCache, testing::World};
 
-use crate::{
-    loopback::{self, Tokens},
-    world::{World, bounded, client, token_url},
-};
+use crate::world::{bounded, client};
 
 type HttpRequest = Request<Full<Bytes>>;
 
-// ===== A world that waits for the test =====
-
-/// Lets through what the test has let through, and tells it who has come.
-#[derive(Clone)]
-struct Gate {
-    came: Arc<watch::Sender<usize>>,
-    open: Arc<Semaphore>,
+/// A world, a cache of its tokens, and the layer over that for its API.
+async fn world() -> (World, TokenCache, BearerAuthLayer) {
+    let world = World::start().await.unwrap();
+    let cache = TokenCache::new(world.tokens().endpoint().build().unwrap());
+    let layer = BearerAuthLayer::from_cache(&cache).origin(world.api().origin()).unwrap();
+    (world, cache, layer)
 }
 
-impl Gate {
-    fn closed() -> Self {
-        Self { came: Arc::default(), open: Arc::new(Semaphore::new(0)) }
-    }
-
-    async fn pass(&self) {
-        self.came.send_modify(|came| *came += 1);
-        self.open.acquire().await.expect("never closed").forget();
-    }
-
-    async fn somebody_came(&self, count: usize) {
-        let mut came = self.came.subscribe();
-        bounded(came.wait_for(|came| *came >= count)).await.unwrap();
-    }
-
-    fn let_one_pass(&self) {
-        self.open.add_permits(1);
-    }
+fn get(world: &World, path: &str) -> HttpRequest {
+    Request::get(world.api().url(path)).body(Full::default()).unwrap()
 }
 
-fn gated(tokens: &Tokens, gate: &Gate) -> impl TokenSource {
-    let (tokens, gate) = (tokens.clone(), gate.clone());
-    from_fn(move |_| {
-        let (tokens, gate) = (tokens.clone(), gate.clone());
-        async move {
-            gate.pass().await;
-            AccessToken::new(tokens.issue()).map_err(TokenError::permanent)
-        }
-    })
+/// A request that the layer leaves alone, and that the API rejects.
+fn bare(world: &World, path: &str) -> HttpRequest {
+    let mut request = get(world, path);
+    request.extensions_mut().insert(SkipAuth);
+    request
 }
 
-/// The world whose tokens wait for the first gate, and whose `/slow` waits for the second.
-async fn gated_world() -> (World, Gate, Gate) {
-    let (tokens, fetches, slow) = (Tokens::default(), Gate::closed(), Gate::closed());
-    let gate = slow.clone();
-    let handler = get(move || async move { gate.pass().await });
-    let api = Router::new().route("/slow", handler).merge(loopback::protected_api(&tokens));
-    let source = gated(&tokens, &fetches);
-    (World::with_source(tokens, api, source).await, fetches, slow)
+/// How many calls the API has accepted and rejected.
+fn judged(world: &World) -> (u64, u64) {
+    (world.api().accepted(), world.api().rejected())
 }
 
 /// A call that is on its way when this returns.
@@ -102,114 +64,100 @@ where
 
 #[tokio::test]
 async fn a_limit_of_one_that_the_token_transport_shares_is_no_deadlock() {
-    let tokens = Tokens::default();
-    let api = loopback::serve(loopback::protected_api(&tokens)).await.unwrap();
+    let world = World::start().await.unwrap();
     let wire = ServiceBuilder::new().concurrency_limit(1).service(client());
-    let endpoint = TokenEndpoint::builder(token_url(&tokens).await)
-        .client_id("my-app")
-        .client_secret("s3cr3t")
-        .transport(wire.clone())
-        .build()
-        .unwrap();
+    let endpoint = world.tokens().endpoint().transport(wire.clone()).build().unwrap();
     // One handle for all calls: what it has reserved, it keeps.
-    let layer = BearerAuthLayer::new(endpoint).origin(&api).unwrap();
+    let layer = BearerAuthLayer::new(endpoint).origin(world.api().origin()).unwrap();
     let mut stack = ServiceBuilder::new().layer(layer).service(wire);
     for path in ["/cold", "/warm", "/revoked"] {
         if path == "/revoked" {
-            tokens.revoke();
+            world.revoke_all();
         }
-        let request: HttpRequest =
-            Request::get(format!("{api}{path}")).body(Full::default()).unwrap();
+        let request = get(&world, path);
         let call =
             async { ServiceExt::<HttpRequest>::ready(&mut stack).await?.call(request).await };
         assert_eq!(bounded(call).await.unwrap().status(), StatusCode::OK);
     }
-    assert_eq!(tokens.shown(), ["t1", "t1", "t1", "t2"]);
+    assert_eq!((world.tokens().fetches(), judged(&world)), (2, (3, 1)));
 }
 
 #[tokio::test]
 async fn a_call_that_waits_for_its_token_holds_no_permit() {
-    let (world, fetches, _) = gated_world().await;
+    let (world, _, layer) = world().await;
+    let fetch = world.tokens().hold();
     let limited = ServiceBuilder::new().concurrency_limit(1).service(client());
-    let mut stack = ServiceBuilder::new().layer(world.layer()).service(limited);
+    let mut stack = ServiceBuilder::new().layer(layer).service(limited);
     // The handle that was made ready lives on.
     let ready = ServiceExt::<HttpRequest>::ready(&mut stack).await.unwrap();
-    let waiting = ready.call(world.get("/first"));
-    fetches.somebody_came(1).await;
+    let waiting = ready.call(get(&world, "/first"));
+    bounded(world.tokens().until_fetches(1)).await;
 
-    let mut bare = world.get("/bare");
-    bare.extensions_mut().insert(SkipAuth);
-    let response = bounded(stack.clone().oneshot(bare)).await.unwrap();
+    let response = bounded(stack.clone().oneshot(bare(&world, "/bare"))).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
 
-    fetches.let_one_pass();
+    fetch.release();
     assert_eq!(bounded(waiting).await.unwrap().status(), StatusCode::OK);
-    assert_eq!(world.tokens.shown(), ["none", "t1"]);
+    assert_eq!(judged(&world), (1, 1));
 }
 
 // ===== LoadShed =====
 
 #[tokio::test]
 async fn load_shed_above_turns_calls_away_and_no_replay() {
-    let (world, fetches, slow) = gated_world().await;
-    fetches.let_one_pass();
-    bounded(world.cache.get()).await.unwrap();
-    world.tokens.revoke();
-    let stack = ServiceBuilder::new()
-        .load_shed()
-        .layer(world.layer())
-        .concurrency_limit(1)
-        .service(client());
+    let (world, cache, layer) = world().await;
+    bounded(cache.get()).await.unwrap();
+    world.revoke_all();
+    let stack =
+        ServiceBuilder::new().load_shed().layer(layer).concurrency_limit(1).service(client());
 
-    let rejected = started(&stack, world.get("/rejected"));
-    fetches.somebody_came(2).await;
-    let mut bare = world.get("/slow");
-    bare.extensions_mut().insert(SkipAuth);
-    let slowly = started(&stack, bare);
-    slow.somebody_came(1).await;
+    let fetch = world.tokens().hold();
+    let rejected = started(&stack, get(&world, "/rejected"));
+    bounded(world.tokens().until_fetches(2)).await;
+    let call = world.api().hold();
+    let slowly = started(&stack, bare(&world, "/slow"));
+    bounded(world.api().until_calls(2)).await;
     // The one permit is taken.
-    let error = bounded(stack.clone().oneshot(world.get("/late"))).await.unwrap_err();
+    let error = bounded(stack.clone().oneshot(get(&world, "/late"))).await.unwrap_err();
     assert!(error.is::<Overloaded>(), "{error:?}");
 
-    fetches.let_one_pass();
-    assert_eq!(bounded(world.cache.get()).await.unwrap().secret(), "t2");
-    slow.let_one_pass();
-    assert_eq!(slowly.await.unwrap().status(), StatusCode::OK);
+    fetch.release();
+    assert_eq!(bounded(cache.get()).await.unwrap().secret(), "t-2");
+    call.release();
+    assert_eq!(slowly.await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert_eq!(rejected.await.unwrap().status(), StatusCode::OK);
-    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+    assert_eq!(judged(&world), (1, 2));
 }
 
 // ===== Timeout =====
 
 #[tokio::test]
 async fn a_timeout_above_ends_the_wait_for_a_token_and_not_the_fetch() {
-    let (world, fetches, _) = gated_world().await;
-    let stack = ServiceBuilder::new()
-        .timeout(Duration::from_millis(50))
-        .layer(world.layer())
-        .service(client());
-    let error = bounded(stack.oneshot(world.get("/"))).await.unwrap_err();
+    let (world, cache, layer) = world().await;
+    let fetch = world.tokens().hold();
+    let stack =
+        ServiceBuilder::new().timeout(Duration::from_millis(50)).layer(layer).service(client());
+    let error = bounded(stack.oneshot(get(&world, "/"))).await.unwrap_err();
     assert!(error.is::<Elapsed>(), "{error:?}");
-    fetches.let_one_pass();
-    assert_eq!(bounded(world.cache.get()).await.unwrap().secret(), "t1");
-    assert_eq!(world.tokens.issued(), 1);
+    fetch.release();
+    assert_eq!(bounded(cache.get()).await.unwrap().secret(), "t-1");
+    assert_eq!(world.tokens().fetches(), 1);
 }
 
 #[tokio::test]
 async fn a_timeout_under_does_not_run_while_a_token_is_fetched() {
-    let (world, fetches, _) = gated_world().await;
-    let stack = ServiceBuilder::new()
-        .layer(world.layer())
-        .timeout(Duration::from_secs(1))
-        .service(client());
-    let waiting = started(&stack, world.get("/"));
-    fetches.somebody_came(1).await;
-    // Something under the same limit comes to its end meanwhile.
-    let mut bare = world.get("/slow");
-    bare.extensions_mut().insert(SkipAuth);
-    let error = bounded(stack.oneshot(bare)).await.unwrap_err();
+    let (world, _, layer) = world().await;
+    let fetch = world.tokens().hold();
+    let stack =
+        ServiceBuilder::new().layer(layer).timeout(Duration::from_secs(1)).service(client());
+    let waiting = started(&stack, get(&world, "/"));
+    bounded(world.tokens().until_fetches(1)).await;
+    // A call under the same limit times out meanwhile.
+    let call = world.api().hold();
+    let error = bounded(stack.oneshot(bare(&world, "/slow"))).await.unwrap_err();
     assert!(error.is::<Elapsed>(), "{error:?}");
-    fetches.let_one_pass();
+    call.release();
+    fetch.release();
     assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
 }
 
@@ -243,48 +191,46 @@ impl<B> Policy<HttpRequest, Response<B>, BoxError> for Renewing {
 
 #[tokio::test]
 async fn a_retry_above_gives_each_try_the_token_of_its_time() {
-    let tokens = Tokens::default();
-    let (was_busy, checks) = (Arc::new(AtomicBool::new(false)), tokens.clone());
-    let handler = get(move |headers: HeaderMap| async move {
-        let token = checks.check(&headers);
-        let busy = !was_busy.swap(true, SeqCst);
-        if busy { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(token.unwrap_or_default()) }
-    });
-    let api = Router::new().route("/busy", handler);
-    let world = World::with_api(tokens, api).await;
+    let (world, cache, layer) = world().await;
+    let was_busy = Arc::new(AtomicBool::new(false));
+    let busy_once = move |mut response: Response<hyper::body::Incoming>| {
+        if !was_busy.swap(true, SeqCst) {
+            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        response
+    };
     let stack = ServiceBuilder::new()
-        .retry(Renewing(world.cache.clone()))
-        .layer(world.layer())
+        .retry(Renewing(cache))
+        .layer(layer)
+        .map_response(busy_once)
         .service(client());
-    let response = bounded(stack.oneshot(world.get("/busy"))).await.unwrap();
-    assert_eq!(loopback::text(response).await.unwrap(), "t2");
-    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+    let response = bounded(stack.oneshot(get(&world, "/busy"))).await.unwrap();
+    assert_eq!(response.headers()["echo-token"], "t-2");
+    assert_eq!(judged(&world), (2, 0));
 }
 
 // ===== Buffer =====
 
 #[tokio::test]
 async fn a_buffer_above_goes_on_while_a_call_waits_for_its_token() {
-    let (world, fetches, _) = gated_world().await;
-    let stack =
-        ServiceBuilder::new().buffer(1).layer(world.layer()).concurrency_limit(1).service(client());
-    let waiting = started(&stack, world.get("/first"));
-    fetches.somebody_came(1).await;
-    let mut bare = world.get("/bare");
-    bare.extensions_mut().insert(SkipAuth);
-    let response = bounded(stack.oneshot(bare)).await.unwrap();
+    let (world, _, layer) = world().await;
+    let fetch = world.tokens().hold();
+    let stack = ServiceBuilder::new().buffer(1).layer(layer).concurrency_limit(1).service(client());
+    let waiting = started(&stack, get(&world, "/first"));
+    bounded(world.tokens().until_fetches(1)).await;
+    let response = bounded(stack.oneshot(bare(&world, "/bare"))).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    fetches.let_one_pass();
+    fetch.release();
     assert_eq!(waiting.await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
 async fn a_buffer_under_the_layer_takes_both_calls_of_a_request() {
-    let world = World::start().await;
-    world.cache.get().await.unwrap();
-    world.tokens.revoke();
-    let stack = ServiceBuilder::new().layer(world.layer()).buffer(1).service(client());
-    let response = bounded(stack.oneshot(world.get("/"))).await.unwrap();
+    let (world, cache, layer) = world().await;
+    bounded(cache.get()).await.unwrap();
+    world.revoke_all();
+    let stack = ServiceBuilder::new().layer(layer).buffer(1).service(client());
+    let response = bounded(stack.oneshot(get(&world, "/"))).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(world.tokens.shown(), ["t1", "t2"]);
+    assert_eq!(judged(&world), (1, 1));
 }

@@ -1,4 +1,4 @@
-//! The layer at home in the stacks that people have, each over a real socket.
+//! The layer in the usual stacks, each over a real socket.
 
 #[cfg(feature = "keyed")]
 #[path = "../../examples/on_behalf_of/answer.rs"]
@@ -22,7 +22,7 @@ mod layer_order;
 #[path = "../../examples/loopback/mod.rs"]
 mod loopback;
 mod plain_listener;
-// There, no variable says whom reqwest trusts.
+// There, no variable sets the authorities that reqwest trusts.
 #[cfg(not(any(windows, target_vendor = "apple")))]
 mod readme;
 mod redirects;

@@ -60,7 +60,7 @@ impl PlainListener {
         format!("https://{}", self.address)
     }
 
-    /// The same, told as it is.
+    /// Its real origin.
     pub(crate) fn http(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -82,7 +82,7 @@ async fn read(mut stream: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A reset is an end too.
     while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) && !is_request(&bytes) {
-        // Whoever has closed may have sent something before.
+        // A client that has closed may have sent something before.
         stream.write_all(SETTINGS).await.ok();
     }
     bytes
@@ -183,7 +183,7 @@ async fn plaintext_http_is_seen_by_the_listener() {
 }
 
 #[test]
-fn data_under_tls_is_told_from_its_handshake() {
+fn data_under_tls_is_distinguished_from_the_handshake() {
     let hello = [22, 3, 1, 0, 2, 0, 0];
     assert_eq!(leak(&hello, TOKEN), None);
     let data = [&hello[..], &[23, 3, 3, 0, 1, 0]].concat();

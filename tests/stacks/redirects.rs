@@ -50,7 +50,7 @@ async fn above_the_layer_a_hop_to_another_host_is_refused() {
 }
 
 #[tokio::test]
-async fn above_the_layer_a_hop_to_another_host_is_sent_bare_if_so_told() {
+async fn above_the_layer_a_hop_to_another_host_is_sent_bare_if_that_is_set() {
     let Moved { world, others, .. } = moved().await;
     let stack = ServiceBuilder::new()
         .layer(FollowRedirectLayer::new())

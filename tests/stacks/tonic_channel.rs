@@ -128,7 +128,7 @@ async fn an_error_of_another_kind_is_no_rejection() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_vouches_for_is_shown_no_token() {
+async fn a_server_with_an_untrusted_certificate_gets_no_token() {
     let (world, _) = world().await;
     let mut greeter = greeter(&world.cache, &world.api, ClientTlsConfig::new());
     let status = bounded(greeter.hello("world")).await.unwrap_err();
@@ -148,7 +148,7 @@ async fn a_listener_without_tls_gets_no_headers_though_a_token_is_here() {
     let received = listener.received().await;
     assert!(!received.is_empty());
     for bytes in received {
-        // Its text is too short to be told from random bytes.
+        // The token alone is too short to be found among random bytes.
         assert_eq!(leak(&bytes, &format!("Bearer {}", token.secret())), None);
     }
 }

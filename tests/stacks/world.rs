@@ -1,4 +1,5 @@
-//! A token service and an API on loopback, and a client.
+//! The examples' token service and an API on loopback, for what that of `testing` lacks: redirects, TLS,
+//! gRPC. And a client.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use rcgen::Certificate;
-use tower_bearer::{BearerAuthLayer, TokenCache, TokenSource};
+use tower_bearer::{BearerAuthLayer, TokenCache};
 
 use crate::loopback::{self, Tokens};
 
@@ -30,15 +31,10 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start() -> Self {
-        let tokens = Tokens::default();
-        let api = loopback::protected_api(&tokens);
-        Self::with_api(tokens, api).await
-    }
-
     pub(crate) async fn with_api(tokens: Tokens, api: Router) -> Self {
         let source = loopback::endpoint(&token_url(&tokens).await).unwrap();
-        Self::with_source(tokens, api, source).await
+        let api = loopback::serve(api).await.unwrap();
+        Self { tokens, cache: TokenCache::new(source), api }
     }
 
     /// The API speaks TLS; that is the authority that vouches for it.
@@ -46,11 +42,6 @@ impl World {
         let source = loopback::endpoint(&token_url(&tokens).await).unwrap();
         let (api, authority) = loopback::tls::serve(api).await.unwrap();
         (Self { tokens, cache: TokenCache::new(source), api }, authority)
-    }
-
-    pub(crate) async fn with_source(tokens: Tokens, api: Router, source: impl TokenSource) -> Self {
-        let api = loopback::serve(api).await.unwrap();
-        Self { tokens, cache: TokenCache::new(source), api }
     }
 
     /// The layer, for the API's origin.

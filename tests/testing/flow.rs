@@ -65,7 +65,7 @@ async fn one_revoked_token_is_rejected_and_the_other_is_not() {
 }
 
 #[tokio::test]
-async fn the_tokens_of_one_world_are_told_from_those_of_another() {
+async fn the_tokens_of_one_world_are_distinguished_from_those_of_another() {
     let (here, there) = (world().await, World::start_named("there").await.unwrap());
     let token = fetch(there.tokens().endpoint()).await.unwrap();
     fetch(here.tokens().endpoint()).await.unwrap();

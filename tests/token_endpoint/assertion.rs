@@ -1,4 +1,4 @@
-//! Who is asking, said by an assertion that somebody else gives or signs.
+//! Client authentication by assertions that are given, or signed by a signer.
 
 use std::{
     future::pending,
@@ -44,10 +44,10 @@ async fn unsent(builder: TokenEndpointBuilder) -> TokenError {
     error
 }
 
-// ===== Given by somebody else =====
+// ===== Given =====
 
 #[tokio::test]
-async fn a_projected_token_is_read_from_its_file_for_each_fetch_and_the_id_goes_beside_it() {
+async fn a_projected_token_is_read_from_its_file_for_each_fetch_and_sent_with_the_id() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let service = Scripted::new([answer(200, OK), answer(200, OK)]);
     let builder = nameless().client_assertion(ClientAssertion::token(Secret::file(file.path())));
@@ -189,7 +189,7 @@ fn a_token_has_no_settings_of_what_is_made_here() {
     }
 }
 
-// ===== Signed by somebody else =====
+// ===== Signed by a signer =====
 
 /// Signs with whatever the test says.
 struct Kms {
@@ -247,7 +247,7 @@ async fn an_assertion_says_what_it_has_to_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_said_otherwise_is_sent_so() {
+async fn the_settings_of_an_assertion_replace_what_it_says_by_default() {
     let with = |set: fn(ClientAssertion) -> ClientAssertion| async move {
         let assertion = set(ClientAssertion::signer(Kms::new(Ok(vec![7; 64]))));
         sent(nameless().client_assertion(assertion)).await.assertion()
@@ -289,7 +289,7 @@ async fn a_signature_in_der_is_sent_as_two_numbers() {
 }
 
 #[tokio::test]
-async fn a_signer_that_fails_may_be_back_and_one_that_signs_otherwise_has_to_be_mended() {
+async fn a_signer_that_fails_is_transient_and_one_with_another_signature_is_permanent() {
     let error = unsent(signed_by(Kms::new(Err("the vault is sealed")))).await;
     assert!(error.is_transient() && error.to_string().contains("the vault is sealed"), "{error}");
     let error = unsent(signed_by(Kms::new(Ok(b"hush".to_vec())))).await;
@@ -357,7 +357,7 @@ async fn refused_at(date: SystemTime, status: u16, body: &'static str) -> String
 }
 
 #[tokio::test]
-async fn a_client_that_is_refused_while_its_clock_is_off_is_told_so() {
+async fn the_refusal_of_a_client_whose_clock_is_off_says_so() {
     let (now, off) = (SystemTime::now(), Duration::from_secs(300));
     let behind = refused_at(now + off, 401, INVALID_CLIENT).await;
     assert!(
@@ -378,7 +378,7 @@ async fn a_client_that_is_refused_while_its_clock_is_off_is_told_so() {
 }
 
 #[tokio::test]
-async fn of_what_somebody_else_has_dated_our_clock_says_nothing() {
+async fn for_an_assertion_that_was_given_the_error_says_nothing_of_the_clock() {
     let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH);
     let builder = nameless().client_assertion(ClientAssertion::token("eyJ0.e30.c2ln"));
     let answer = answer_with(401, &[("date", &date)], INVALID_CLIENT);

@@ -378,7 +378,7 @@ async fn a_key_that_was_just_replaced_is_tried_at_once_and_an_unchanged_one_is_n
 }
 
 #[tokio::test]
-async fn a_damaged_key_that_was_mended_is_noticed_before_the_pause_is_over() {
+async fn a_damaged_key_that_was_repaired_is_noticed_before_the_cooldown_ends() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("key");
     std::fs::write(&file, "no key").unwrap();

@@ -133,7 +133,7 @@ fn without_a_transport_the_error_names_the_method() {
 }
 
 #[test]
-fn the_error_can_be_told_apart() {
+fn the_error_has_the_name_of_the_header() {
     let error = client().header("Host", "x").transport(Scripted::default()).build().unwrap_err();
     assert!(matches!(error, InvalidEndpoint::Header { name, .. } if name == "Host"));
 }

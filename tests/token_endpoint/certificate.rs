@@ -263,7 +263,7 @@ async fn unusable(certificate: &str, key: &str) -> TokenError {
 }
 
 #[tokio::test]
-async fn what_cannot_be_shown_is_told_by_kind_and_never_shows_the_key() {
+async fn an_unusable_certificate_or_key_is_an_error_with_the_reason_and_without_the_key() {
     let clients = Authority::new();
     let client = clients.client("my-app");
     let (certificate, key) = (client.certificate.as_str(), client.key.as_str());
@@ -305,7 +305,7 @@ async fn what_cannot_be_shown_is_told_by_kind_and_never_shows_the_key() {
 }
 
 #[tokio::test]
-async fn a_half_written_file_costs_no_token_and_a_mended_one_is_taken_up() {
+async fn a_half_written_file_costs_no_token_and_a_repaired_one_is_used() {
     let clients = Authority::new();
     let (server, client) = (Server::start(&clients).await, clients.client("my-app"));
     let files = Files::of(&client);
@@ -343,7 +343,7 @@ async fn a_key_that_is_replaced_after_its_certificate_was_read_is_read_again_wit
 }
 
 #[test]
-fn what_can_be_told_without_reading_is_told_when_the_endpoint_is_built() {
+fn what_is_wrong_with_a_fixed_certificate_is_an_error_of_the_builder() {
     let client = Authority::new().client("my-app");
     let (certificate, key) = (client.certificate.as_str(), client.key.as_str());
     let builder = || TokenEndpoint::builder("https://auth.example.com/token").client_id("my-app");
@@ -371,7 +371,7 @@ fn what_can_be_told_without_reading_is_told_when_the_endpoint_is_built() {
 // ===== An issuer =====
 
 #[tokio::test]
-async fn the_alias_for_certificates_is_used_by_who_shows_one() {
+async fn with_a_certificate_the_alias_for_certificates_is_used() {
     let clients = Authority::new();
     let (server, client) = (Server::start(&clients).await, clients.client("my-app"));
     server.publish(&format!(

@@ -186,7 +186,7 @@ async fn metadata_that_lack_or_hold_what_they_must_not_are_a_permanent_error() {
 }
 
 #[tokio::test]
-async fn what_is_no_metadata_is_permanent_where_somebody_must_mend_it() {
+async fn what_is_no_metadata_is_permanent_if_an_operator_must_change_something() {
     let html = || answer(200, "\n<!doctype html>");
     let redirect = || answer_with(301, &[("location", "https://evil.example/")], "");
     let huge = || streamed(200, vec![Some(vec![b' '; 1024 * 1024].into()); 2]);
@@ -263,7 +263,7 @@ async fn the_way_to_authenticate_is_chosen_by_the_service_unless_it_is_set() {
 }
 
 #[tokio::test]
-async fn the_alias_for_certificates_is_not_for_who_shows_none() {
+async fn without_a_certificate_the_alias_for_certificates_is_not_used() {
     let aliases = r#","mtls_endpoint_aliases":{"token_endpoint":"https://mtls.example/token"}"#;
     let (endpoint, service) = discovered([answer(200, metadata(aliases)), token()]);
     fetch(&endpoint).await.unwrap();
@@ -288,7 +288,7 @@ async fn a_url_that_is_set_afterwards_needs_no_metadata() {
 }
 
 #[tokio::test]
-async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_for_who_asked_for_it() {
+async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_if_it_is_allowed() {
     let (local, remote) = ("http://127.0.0.1:1/as", "http://issuer.example");
     let secure = "https://127.0.0.1:1/as";
     let with = |name: &str, url: &str| {
@@ -298,7 +298,7 @@ async fn plaintext_is_for_a_plain_issuer_on_this_machine_or_for_who_asked_for_it
     let endpoint = |builder: TokenEndpointBuilder, service| builder.transport(service).build();
     let near = endpoint(issuer(local), with(local, "http://127.0.0.1:1/token")).unwrap();
     fetch(&near).await.unwrap();
-    // By way of a proxy, perhaps, which would see it.
+    // A proxy on the way would see it.
     let mixed = endpoint(issuer(secure), with(secure, "http://127.0.0.1:1/token")).unwrap();
     assert!(matches!(kind(&fetch(&mixed).await.unwrap_err()), Kind::Metadata(_)));
     let far = endpoint(issuer(local), with(local, "http://token.example/")).unwrap();
@@ -399,7 +399,7 @@ async fn a_reading_that_fails_while_older_metadata_serve_is_logged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_seems_to_have_moved_has_the_metadata_read_anew() {
+async fn the_metadata_are_read_again_if_the_endpoint_seems_to_have_moved() {
     let elsewhere = "https://token.example/v3/token";
     let gone = [answer(404, ""), answer(405, ""), answer(410, ""), refused(), answer(307, "")];
     for gone in gone {
@@ -424,7 +424,7 @@ async fn an_endpoint_that_fails_has_the_metadata_read_no_more_often_than_every_f
         fail().await;
     }
     assert_eq!(asked(&service), [get(OAUTH), post(TOKEN_URL), post(TOKEN_URL), post(TOKEN_URL)]);
-    // Nor if the new reading fails as well.
+    // The same if the new reading fails as well.
     tokio::time::advance(5 * MINUTE).await;
     for _ in 0..3 {
         fail().await;
@@ -433,7 +433,7 @@ async fn an_endpoint_that_fails_has_the_metadata_read_no_more_often_than_every_f
     assert_eq!(asked(&service)[4..], expected);
 }
 
-// ===== Who reads it =====
+// ===== Which fetch reads it =====
 
 fn after_a_second(step: Step) -> Step {
     slow(Duration::from_secs(1), step)
@@ -453,7 +453,7 @@ async fn fetches_at_one_time_read_the_metadata_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fetches_at_one_time_share_a_reading_that_fails_and_the_next_one_reads_anew() {
+async fn concurrent_fetches_share_a_reading_that_fails_and_the_next_one_reads_again() {
     let (endpoint, service) =
         discovered([after_a_second(answer(503, "")), answer(404, ""), found(), token()]);
     let errors = join_all((0..50).map(|_| fetch(&endpoint))).await;
@@ -478,7 +478,7 @@ async fn a_fetch_that_is_dropped_while_it_reads_leaves_the_reading_to_the_next()
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_metadata_are_read_anew_the_others_go_on_with_what_was_read_last() {
+async fn while_metadata_are_read_again_other_fetches_use_what_was_read_last() {
     let (endpoint, service) = discovered([found(), token(), Step::Hang, token(), token()]);
     fetch(&endpoint).await.unwrap();
     tokio::time::advance(61 * MINUTE).await;

@@ -48,7 +48,7 @@ async fn an_error_shows_the_path_of_the_endpoint_and_neither_query_nor_user_info
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_from_an_answer_that_refuses_nothing() {
+async fn a_refusal_is_distinguished_from_an_answer_that_refuses_nothing() {
     for (status, body, expected) in [
         (404, "<html>", "answered (HTTP 404 Not Found): check the URL"),
         (
@@ -84,7 +84,7 @@ async fn a_refusal_is_told_from_an_answer_that_refuses_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_a_text_is_told_from_one_that_is_not_there() {
+async fn a_token_that_is_not_a_text_is_distinguished_from_a_missing_one() {
     for token in ["12", "true", "false", "{}", "[\"hush\"]"] {
         let body = format!(r#"{{"access_token":{token}}}"#);
         let error = fetch_with(client(), answer(200, body)).await.unwrap_err();
@@ -107,7 +107,7 @@ async fn a_200_can_carry_an_error() {
 }
 
 #[tokio::test]
-async fn what_may_pass_is_told_from_what_stays() {
+async fn what_may_pass_is_transient_and_what_stays_is_not() {
     let error = |code: &str| format!(r#"{{"error":"{code}"}}"#);
     for (status, body, is_transient) in [
         (500, String::new(), true),
@@ -136,7 +136,7 @@ async fn what_may_pass_is_told_from_what_stays() {
 }
 
 #[tokio::test]
-async fn what_never_left_is_told_from_what_broke_off() {
+async fn a_refused_connection_is_unreachable_and_a_cut_one_interrupted() {
     let error = fetch_with(client(), refused()).await.unwrap_err();
     assert_eq!(*kind(&error), Kind::Unreachable);
     let error = fetch_with(client(), cut()).await.unwrap_err();
@@ -286,7 +286,7 @@ async fn a_body_is_never_shown() {
 }
 
 #[tokio::test]
-async fn a_token_that_needs_a_proof_is_refused_with_a_word_about_it() {
+async fn the_error_for_a_token_that_needs_a_proof_says_that_it_is_no_bearer_token() {
     for token_type in ["DPoP", "PoP", "mac", "N_A"] {
         let body = format!(r#"{{"access_token":"t","token_type":"{token_type}"}}"#);
         let error = fetch_with(client(), answer(200, body)).await.unwrap_err();

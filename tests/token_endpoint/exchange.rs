@@ -98,7 +98,7 @@ async fn the_same_in_json() {
 }
 
 #[tokio::test]
-async fn a_fixed_subject_token_is_read_anew_for_each_fetch() {
+async fn a_fixed_subject_token_is_read_for_each_fetch() {
     let reads = std::sync::atomic::AtomicUsize::new(0);
     let subject = Secret::from_fn(move || {
         let nth = reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -226,7 +226,7 @@ async fn an_issued_type_that_was_not_asked_for_is_an_error_that_says_so() {
     for builder in [client().token_exchange(fixed()), asked(TokenType::Saml2)] {
         fetch_with(builder, answer(200, saml.clone())).await.unwrap();
     }
-    // Who does not say it, which the RFC does not permit, is taken at their word.
+    // An answer without the type, which the RFC does not permit, counts as of the requested one.
     for silent in [r#"{"access_token":"at"}"#, r#"{"access_token":"at","issued_token_type":null}"#]
     {
         fetch_with(asked(TokenType::AccessToken), answer(200, silent)).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_refresh_token_beside_the_token_is_dropped() {
 
 #[cfg(feature = "keyed")]
 #[tokio::test]
-async fn a_subject_that_the_service_does_not_take_is_told_with_its_code() {
+async fn the_error_for_a_subject_that_the_service_refuses_has_its_code() {
     let body = r#"{"error":"invalid_request","error_description":"Requests to endpoint missing or bad subject_token"}"#;
     let key = TokenKey::new().on_behalf_of(subject("alice"));
     let builder = client().token_exchange(TokenExchange::new());

@@ -1,4 +1,4 @@
-//! What a key says on top of the endpoint's settings, and whom a failure is about.
+//! What a key adds to the endpoint's settings, and whether a failure concerns one key or all.
 
 use std::{
     future::ready,
@@ -124,7 +124,7 @@ async fn a_user_never_gets_the_programs_own_token() {
 }
 
 #[tokio::test]
-async fn who_acts_on_behalf_of_nobody_is_told_so() {
+async fn an_exchange_without_a_subject_is_an_error_that_says_so() {
     let builders =
         || [client().token_exchange(TokenExchange::new()), client().jwt_bearer_on_behalf_of()];
     for builder in builders() {
@@ -268,7 +268,7 @@ async fn a_keyed_cache_over_one_refresh_token_has_a_token_for_each_key() {
     assert_eq!(service.bodies()[2], "grant_type=refresh_token&refresh_token=rt-2");
 }
 
-// ===== Whom a failure is about =====
+// ===== Which keys a failure concerns =====
 
 async fn failure(key: &TokenKey, exchange: bool, status: u16, body: &'static str) -> TokenError {
     let builder = if exchange { client().token_exchange(TokenExchange::new()) } else { client() };

@@ -25,7 +25,7 @@ use tokio_rustls::{
 
 use super::support::OK;
 
-/// Vouches for clients or for a server.
+/// A certificate authority for clients or for a server.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A client's certificate and key in PEM, and the certificate as it is on the wire.
@@ -139,7 +139,7 @@ impl Server {
         format!("{}{path}", self.origin)
     }
 
-    /// The certificate of who vouches for the server.
+    /// The certificate of the server's authority.
     pub(crate) fn authority(&self) -> String {
         self.authority.pem()
     }
@@ -163,7 +163,7 @@ impl Server {
         state.wait_for(|(open, _)| open.iter().eq(expected)).await.unwrap();
     }
 
-    /// Waits until there were so many calls.
+    /// Waits until there were this many calls.
     pub(crate) async fn has_seen(&self, calls: usize) {
         let mut state = self.shared.state.subscribe();
         state.wait_for(|(_, seen)| *seen >= calls).await.unwrap();

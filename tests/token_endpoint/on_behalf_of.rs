@@ -1,4 +1,4 @@
-//! Assertions (RFC 7523 §2.1): Microsoft Entra's on-behalf-of, and what the user has to be told.
+//! Assertions (RFC 7523 §2.1): Microsoft Entra's on-behalf-of, and the errors that a user has to see.
 
 use tower_bearer::{
     TokenError, TokenKey,
@@ -93,14 +93,14 @@ fn a_tenant_that_was_never_filled_in_is_found() {
     assert!(error.contains("placeholder"), "{error}");
 }
 
-// ===== What the user has to be told =====
+// ===== Errors that a user has to see =====
 
 async fn refused(body: impl Into<bytes::Bytes>) -> TokenError {
     fetch_for(&alice(), entra(), answer(400, body)).await.1.unwrap_err()
 }
 
 #[tokio::test]
-async fn a_policy_that_wants_more_of_the_user_is_told_with_its_claims() {
+async fn the_error_for_a_policy_that_wants_more_of_the_user_has_its_claims() {
     let body = r#"{
         "error":"interaction_required",
         "error_description":"AADSTS50079: Due to a configuration change made by your administrator, or because you moved to a new location, you must enroll in multifactor authentication to access 'bf8d80f9-9098-4972-b203-500f535113b1'.\r\nTrace ID: b72a68c3-0926-4b8e-bc35-3150069c2800",
@@ -164,7 +164,7 @@ async fn claims_are_a_text_or_an_object_in_printable_ascii_of_four_kib_at_most()
 }
 
 #[tokio::test]
-async fn claims_beside_a_token_are_nothing() {
+async fn claims_in_an_answer_with_a_token_are_ignored() {
     let body = r#"{"access_token":"at","claims":{"a":1},"error_uri":"https://a.example"}"#;
     assert_eq!(fetch_with(client(), answer(200, body)).await.unwrap().secret(), "at");
     let (_, outcome) = fetch_for(&alice(), entra(), answer(200, OK)).await;

@@ -1,4 +1,4 @@
-//! What can be set about the ready-made transport: whom it trusts, and by which proxy it goes.
+//! The settings of the ready-made transport: the authorities that it trusts, and its proxy.
 
 use std::{net::SocketAddr, sync::Arc, sync::Mutex, time::Duration};
 
@@ -42,7 +42,7 @@ fn refusal(builder: TokenEndpointBuilder) -> String {
     error.to_string()
 }
 
-// ===== Whom it trusts =====
+// ===== The authorities that it trusts =====
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_once_its_certificate_is_given() {
@@ -76,7 +76,7 @@ async fn what_is_no_certificate_is_refused_by_name() {
     }
 }
 
-// ===== By which proxy it goes =====
+// ===== Its proxy =====
 
 /// A proxy for tunnels: where it is, and the heads of the requests that it was sent.
 pub(super) async fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {

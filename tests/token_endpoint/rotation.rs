@@ -1,5 +1,5 @@
-//! A refresh token that each exchange replaces: none is lost, none is sent twice, and the hook
-//! has them in order, whoever is slow and whoever gives up.
+//! A refresh token that each exchange replaces: none is lost, none is sent twice, and the hook gets
+//! them in order, even if a hook is slow or a fetch is given up.
 
 use std::{
     future::pending,
@@ -32,7 +32,7 @@ fn slow(time: Duration, at: usize) -> Step {
     support::slow(time, answer(200, body(at)))
 }
 
-/// A service that rotates so many times.
+/// A service that rotates this many times.
 fn rotating(times: usize) -> (TokenEndpointBuilder, Scripted) {
     refreshing((1..=times).map(|at| answer(200, body(at))))
 }
@@ -59,7 +59,7 @@ async fn after(
     endpoint.fetch(TokenRequest::new(Reason::Due).with_previous(previous.clone())).await
 }
 
-/// A hook that takes so long for each token, and what it has stored.
+/// A hook that takes this time for each token, and what it has stored.
 fn storing(
     builder: TokenEndpointBuilder,
     time: impl Fn(&str) -> Duration + Send + Sync + 'static,
@@ -79,7 +79,7 @@ fn storing(
 // ===== The hook =====
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_once() {
+async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_logged_once() {
     let _log = Log::from_level(tracing::Level::INFO);
     let (builder, service) = rotating(20);
     let builder = builder.name("orders").on_new_refresh_token(|_| pending());
@@ -106,7 +106,7 @@ async fn a_hook_that_hangs_delays_neither_requests_nor_refreshes_and_is_told_onc
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_hook_that_hangs_is_told_for_itself() {
+async fn each_hook_that_hangs_is_logged() {
     let _log = Log::from_level(tracing::Level::INFO);
     let (builder, _) = rotating(3);
     let takes = |token: &str| if token == "rt-2" { S } else { 60 * S };
@@ -306,7 +306,7 @@ async fn a_token_that_nobody_waited_for_is_for_the_next_fetch_if_it_still_wants_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_nobody_waited_for_is_none_of_the_next_fetch() {
+async fn a_failure_that_no_fetch_waited_for_is_not_that_of_the_next_fetch() {
     let (builder, service) = refreshing([
         support::slow(S, answer(503, "")),
         answer(200, r#"{"error":"slow_down"}"#),

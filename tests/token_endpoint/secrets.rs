@@ -6,7 +6,6 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
     time::Duration,
 };
 
@@ -17,7 +16,7 @@ use tower_bearer::{
     oauth2::{ClientAuth, EndpointErrorKind as Kind, TokenEndpoint, providers},
 };
 
-use super::support::{OK, Scripted, answer, client, fetch, kind};
+use super::support::{OK, Scripted, answer, client, fetch, kind, slow};
 
 const S: Duration = Duration::from_secs(1);
 const INVALID_CLIENT: &str = r#"{"error":"invalid_client"}"#;
@@ -61,7 +60,7 @@ fn secrets_sent(service: &Scripted) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_secret_is_read_anew_for_each_fetch() {
+async fn a_secret_is_read_for_each_fetch() {
     let service = Scripted::new([answer(200, OK), answer(200, OK)]);
     let endpoint = in_body(sequence(&["one", "two"]), &service);
     fetch(&endpoint).await.unwrap();
@@ -150,49 +149,21 @@ fn restless() -> [(&'static str, Secret); 5] {
     ]
 }
 
-/// Refuses everything after so long, and counts what it refuses.
-fn refusing(time: Duration) -> (RefusingService, Arc<AtomicUsize>) {
-    let count = Arc::new(AtomicUsize::new(0));
-    (RefusingService { time, count: Arc::clone(&count) }, count)
+/// Refuses each request after this time.
+fn refusing(time: Duration) -> Scripted {
+    Scripted::always(move |_| slow(time, answer(401, INVALID_CLIENT)))
 }
 
-#[derive(Clone)]
-struct RefusingService {
-    time: Duration,
-    count: Arc<AtomicUsize>,
-}
-
-impl tower::Service<http::Request<http_body_util::Full<bytes::Bytes>>> for RefusingService {
-    type Response = http::Response<String>;
-    type Error = BoxError;
-    type Future = futures_util::future::BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Request<http_body_util::Full<bytes::Bytes>>) -> Self::Future {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let time = self.time;
-        Box::pin(async move {
-            tokio::time::sleep(time).await;
-            let refusal = http::Response::builder().status(401);
-            Ok(refusal.body(INVALID_CLIENT.to_owned()).unwrap())
-        })
-    }
-}
-
-/// The exchanges that a cache makes in so many seconds with an asker each second.
+/// How many exchanges a cache makes in this many seconds, with one caller each second.
 async fn exchanges(secret: Secret, exchange: Duration, seconds: u32) -> usize {
-    let (service, count) = refusing(exchange);
-    let builder = client().client_auth(ClientAuth::Body).client_secret(secret);
-    let cache = TokenCache::new(builder.transport(service).build().unwrap());
+    let service = refusing(exchange);
+    let cache = TokenCache::new(in_body(secret, &service));
     let end = Instant::now() + seconds * S;
     while Instant::now() < end {
         cache.get().await.unwrap_err();
         tokio::time::sleep(S).await;
     }
-    count.load(Ordering::Relaxed)
+    service.seen().len()
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,8 +192,9 @@ async fn a_secret_that_changes_for_real_and_is_never_right_costs_a_bounded_numbe
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_owned();
     std::fs::write(&path, "0").unwrap();
-    let (service, count) = refusing(Duration::ZERO);
-    let endpoint = client().client_secret(Secret::file(&path)).transport(service).build().unwrap();
+    let service = refusing(Duration::ZERO);
+    let builder = client().client_secret(Secret::file(&path));
+    let endpoint = builder.transport(service.clone()).build().unwrap();
     let mut early = 0;
     for at in 0..600 {
         std::fs::write(&path, at.to_string()).unwrap();
@@ -234,7 +206,7 @@ async fn a_secret_that_changes_for_real_and_is_never_right_costs_a_bounded_numbe
     }
     // At once, twice early, then after 30 s, a minute, two, four.
     assert!(early <= 7, "{early}");
-    assert_eq!(count.load(Ordering::Relaxed), early);
+    assert_eq!(service.seen().len(), early);
 }
 
 #[tokio::test]
@@ -259,10 +231,11 @@ async fn a_success_gives_the_early_tries_back() {
 async fn a_refusal_of_what_is_made_for_each_exchange_is_sent_once() {
     for exchange in [Duration::ZERO, S / 5, S, 3 * S] {
         for (what, secret) in restless() {
-            let (service, count) = refusing(exchange);
-            let endpoint = client().client_secret(secret).transport(service).build().unwrap();
+            let service = refusing(exchange);
+            let builder = client().client_secret(secret);
+            let endpoint = builder.transport(service.clone()).build().unwrap();
             fetch(&endpoint).await.unwrap_err();
-            assert_eq!(count.load(Ordering::Relaxed), 1, "{what}, {exchange:?}");
+            assert_eq!(service.seen().len(), 1, "{what}, {exchange:?}");
             assert!(!endpoint.recovered().await, "{what}, {exchange:?}");
         }
     }
@@ -286,7 +259,7 @@ async fn an_assertion_by_another_key_is_a_change_and_one_with_another_date_is_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_vault_that_was_mended_before_anybody_asked_is_believed_once_it_keeps_still() {
+async fn a_secret_that_changed_before_the_first_check_counts_once_it_stays_the_same() {
     let turning = Turning::new("old");
     let service = Scripted::new([answer(401, INVALID_CLIENT), answer(200, OK)]);
     let endpoint = in_body(turning.secret(), &service);
@@ -351,7 +324,7 @@ async fn a_secret_that_cannot_be_read_is_named_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_header_that_is_a_secret_is_read_anew_for_each_fetch_and_marked_as_sensitive() {
+async fn a_header_that_is_a_secret_is_read_for_each_fetch_and_marked_as_sensitive() {
     let service = Scripted::new([answer(200, OK), answer(200, OK)]);
     let builder = client().header("x-tenant", "blue").header("x-key", sequence(&["one", "two"]));
     let endpoint = builder.transport(service.clone()).build().unwrap();
@@ -403,7 +376,7 @@ async fn only_a_permanent_failure_is_waited_out_for_a_changed_secret() {
     }
 }
 
-/// Promise 14, with the cache above: nobody has to wait 30 s after mending the secret.
+/// Promise 14, with a cache above: a cooldown of 30 s ends early when the secret has changed.
 #[tokio::test(start_paused = true)]
 async fn a_changed_secret_ends_the_cooldown_early() {
     let turning = Turning::new("old");

@@ -104,7 +104,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_told_from_a_connection_that_is_cut() {
+async fn a_refused_connection_is_distinguished_from_one_that_is_cut() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

@@ -205,7 +205,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
     ]
 }
 
-/// Answers in memory, and keeps nothing.
+/// Answers in memory, and keeps nothing: `Scripted` keeps what it was sent.
 #[derive(Clone)]
 struct Service(Answer);
 
@@ -227,7 +227,7 @@ impl tower::Service<Request<Full<Bytes>>> for Service {
             request.into_body().collect().await?;
             let (status, body) = match answer {
                 Answer::Said(status, body) => (status, body),
-                // Whoever makes such an error has to wipe it.
+                // The transport that makes such an error has to wipe it.
                 Answer::Failed(words) => return Err(Static(words).into()),
                 Answer::Never => std::future::pending().await,
             };

@@ -50,7 +50,7 @@ async fn tokens() {
         }
     }
     drop(cache);
-    // The task of the last flight lets go of the cache too.
+    // The task of the last flight drops its handle of the cache too.
     tokio::task::yield_now().await;
     assert!(header.to_str().unwrap().contains(NEEDLE));
 }

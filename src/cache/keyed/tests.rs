@@ -211,7 +211,7 @@ async fn an_entry_whose_flight_is_under_way_stays_and_the_map_grows_beyond_its_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_that_nobody_has_in_hand_stays_while_its_flight_is_under_way() {
+async fn an_entry_that_no_caller_holds_stays_while_its_flight_is_under_way() {
     let service = Service::default();
     let tokens = service.builder().capacity(1).idle(5 * S).build().unwrap();
     let gate = service.close();
@@ -231,7 +231,7 @@ async fn an_entry_that_nobody_has_in_hand_stays_while_its_flight_is_under_way() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_that_a_caller_has_in_hand_stays() {
+async fn an_entry_that_a_caller_holds_stays() {
     let service = Service::default();
     let tokens = service.holding(2);
     let in_hand = tokens.entry(&scope("held")).unwrap();
@@ -265,7 +265,7 @@ async fn an_entry_that_is_not_used_for_long_goes_and_one_that_is_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_entry_that_goes_is_told_once_with_the_reason() {
+async fn each_evicted_entry_is_reported_once_with_the_reason() {
     let service = Service::default();
     let counts = Arc::new([const { AtomicUsize::new(0) }; 3]);
     let log = Arc::clone(&counts);
@@ -291,7 +291,7 @@ async fn each_entry_that_goes_is_told_once_with_the_reason() {
 // ===== Forgotten =====
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forgotten_is_gone_at_once_and_the_next_request_fetches_anew() {
+async fn what_is_forgotten_is_gone_at_once_and_the_next_request_fetches_again() {
     let service = Service::default();
     let tokens = service.holding(10);
     let old = tokens.cache(&user("ann"));
@@ -305,7 +305,7 @@ async fn what_is_forgotten_is_gone_at_once_and_the_next_request_fetches_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_flight_for_a_forgotten_key_is_published_nowhere_and_nobody_waits_for_it() {
+async fn the_flight_of_a_forgotten_key_ends_at_once_and_publishes_nothing() {
     let service = Service::default();
     let tokens = service.holding(10);
     let gate = service.close();
@@ -344,7 +344,7 @@ async fn nothing_brings_a_forgotten_token_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_evicted_is_forgotten_too_by_those_who_have_a_handle() {
+async fn forgetting_reaches_the_handles_of_entries_that_were_evicted() {
     let service = Service::default();
     let tokens = service.holding(1);
     let handles = [user("ann"), user("ann").scope("a"), user("bob")].map(|key| tokens.cache(&key));

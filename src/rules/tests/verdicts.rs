@@ -75,7 +75,7 @@ fn a_users_rule_takes_the_place_of_the_401() {
 }
 
 #[test]
-fn a_users_rule_stands_beside_the_status_of_grpc() {
+fn a_users_rule_applies_together_with_the_status_of_grpc() {
     let mut rules = rules(&holding("a"));
     rules.verdicts().grpc = true;
     rules.verdicts().rejected_when = Some(Arc::new(|_| false));

@@ -76,7 +76,7 @@ async fn a_swap_that_has_seen_another_version_changes_nothing() {
 }
 
 #[tokio::test]
-async fn of_many_who_swap_at_once_one_succeeds() {
+async fn of_many_swaps_at_once_one_succeeds() {
     let place = Place::new();
     place.put(b"one").await;
     let seen = place.store.load(NAME).await.unwrap().version;

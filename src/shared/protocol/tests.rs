@@ -59,7 +59,7 @@ fn ask_at(want: &Want, rotates: bool, seen: Option<&Record>, now: StoreTime) -> 
     ask(want, ME, &rules(rotates), seen, None, now)
 }
 
-/// What somebody becomes who asks and whose write succeeds.
+/// The lead and the record of a process that asks and whose write succeeds.
 fn lead(rotates: bool, seen: &Record, now: StoreTime) -> (Lead, Record) {
     let want = wants(Reason::Requested, "none-of-them");
     let want = seen.token.as_ref().map_or(want, |it| wants(Reason::Requested, &it.secret));
@@ -82,7 +82,7 @@ fn lead(rotates: bool, seen: &Record, now: StoreTime) -> (Lead, Record) {
 // ===== Asking =====
 
 #[test]
-fn who_finds_nothing_leads() {
+fn a_process_that_finds_nothing_leads() {
     let Step::Write(written) = ask_at(&first(), false, None, NOW) else { panic!("no write") };
     assert!(matches!(ask_at(&first(), false, Some(&written), NOW), Step::Lead(_)));
     let step = ask(&first(), OTHER, &rules(false), Some(&written), None, after(1));
@@ -90,7 +90,7 @@ fn who_finds_nothing_leads() {
 }
 
 #[test]
-fn who_finds_a_token_takes_it_even_while_another_leads() {
+fn a_process_that_finds_a_token_takes_it_even_while_another_leads() {
     let seen = leased(&record(1, token("a")), OTHER);
     assert_eq!(ask_at(&first(), false, Some(&seen), NOW), Step::Have(token("a")));
 }
@@ -137,7 +137,7 @@ fn a_renewed_token_is_not_renewed_again_at_once() {
     let left = Duration::from_secs(1);
     assert_eq!(ask_at(&want, false, Some(&seen), after(4)), Step::TooSoon(left));
     assert!(matches!(ask_at(&want, false, Some(&seen), after(5)), Step::Write(_)));
-    // Who is told 401 with an older one takes it.
+    // A process whose older token was rejected takes it.
     let other = wants(Reason::Rejected, "older");
     assert!(matches!(ask_at(&other, false, Some(&seen), after(4)), Step::Have(_)));
 }
@@ -145,7 +145,7 @@ fn a_renewed_token_is_not_renewed_again_at_once() {
 // ===== A store that was emptied =====
 
 #[test]
-fn who_holds_a_fresh_token_puts_it_back_and_nobody_fetches() {
+fn a_process_that_holds_a_fresh_token_puts_it_back_without_a_fetch() {
     let held = record(7, token("a"));
     let step = ask(&first(), ME, &rules(false), None, Some(&held), NOW);
     assert_eq!(step, Step::Write(held.clone()));
@@ -185,7 +185,7 @@ fn nothing_is_spent_until_an_emptied_store_has_settled() {
 }
 
 #[test]
-fn who_could_not_put_anything_back_while_a_store_settled_has_time_after_it() {
+fn a_process_that_could_not_put_anything_back_while_a_store_settled_has_time_after_it() {
     let Step::Write(settling) = ask_at(&first(), true, None, NOW) else { panic!("no write") };
     // The store was away for all of that time, and comes back.
     let Step::Write(in_grace) = ask_at(&first(), true, Some(&settling), after(90)) else {
@@ -309,12 +309,12 @@ fn a_refresh_token_in_doubt_gets_one_more_try_and_is_then_not_sent() {
 }
 
 #[test]
-fn who_may_have_spent_something_has_some_more_time_to_say_so() {
+fn a_leader_that_may_have_spent_a_token_has_a_grace_to_say_so() {
     let (first, written) = lead(true, &record(1, with_refresh_token("a", "r-1")), NOW);
     let want = wants(Reason::Due, "a");
     let Step::Write(in_grace) = ask_at(&want, true, Some(&written), after(90)) else { panic!() };
     assert_eq!(in_grace.doubt, Doubt::None);
-    // Not even the one who had it leads by that.
+    // That lease is of no process, not even of the one that had it.
     assert_eq!(ask_at(&want, true, Some(&in_grace), after(90)), Step::Wait(GRACE));
     let failed = first.failed(Some(&in_grace), Failure::UNKNOWN, after(91)).unwrap();
     assert_eq!((failed.lease, failed.doubt), (None, Doubt::Once));
@@ -374,7 +374,7 @@ fn a_caller_gets_what_is_left_and_no_refresh_token() {
 }
 
 #[test]
-fn who_fetches_takes_its_lease_back_in_a_store_that_was_emptied() {
+fn a_leader_takes_its_lease_back_in_a_store_that_was_emptied() {
     let (lead, leased) = lead(true, &record(5, token("a")), NOW);
     let left = Duration::from_secs(7);
     let reclaimed = |current| lead.reclaimed(&leased, current, left, NOW);

@@ -27,7 +27,7 @@ use crate::support::{API, Mint, cache, layer};
 pub(crate) type Item = Result<Frame<Bytes>, &'static str>;
 
 pin_project! {
-    /// Not `Clone`, not `Sync`, not `Unpin`; and nobody may poll it after its end.
+    /// Not `Clone`, not `Sync`, not `Unpin`. It panics if it is polled after its end.
     pub(crate) struct Fed {
         items: mpsc::UnboundedReceiver<Item>,
         has_ended: bool,

@@ -1,4 +1,4 @@
-//! A body that is not `Clone`, under a layer that was not told how to keep one.
+//! A body that is not `Clone`, under a layer without `buffer_body`.
 
 use std::{
     convert::Infallible,

@@ -33,11 +33,11 @@ fn a_cooldown_that_has_just_ended_is_over() {
     world.now = until;
     assert_eq!(world.state.status(world.now).cooldown_until, None);
     assert_eq!(world.state.may_check_recovery(world.now), None);
-    assert!(world.ask().1.is_some(), "the next asker starts a flight");
+    assert!(world.ask().1.is_some(), "the next caller starts a flight");
 }
 
 #[test]
-fn the_rejection_of_an_older_token_holds_nobody_up_who_uses_the_current_one() {
+fn the_rejection_of_an_older_token_delays_no_caller_that_uses_the_current_one() {
     let (a, b) = (token("a"), token("b"));
     let mut world = World::holding(&a, 100_000);
     world.renew(&a, "api", &b.clone().with_lifetime(S * 100_001));

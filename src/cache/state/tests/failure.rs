@@ -61,7 +61,7 @@ fn a_permanent_failure_cools_down_from_thirty_seconds_to_five_minutes() {
 }
 
 #[test]
-fn another_kind_of_failure_starts_to_count_anew_and_success_forgets() {
+fn another_kind_of_failure_restarts_the_count_and_a_success_ends_it() {
     let mut world = World::new();
     let mut fail = |error: TokenError| {
         let start = world.state.start(Reason::First, None, world.now);
@@ -149,7 +149,7 @@ fn after_a_transient_failure_there_is_nothing_to_recover_from() {
 }
 
 #[test]
-fn errors_that_were_replaced_are_left_to_be_dropped_without_the_lock() {
+fn errors_that_were_replaced_are_dropped_outside_of_the_lock() {
     let mut world = World::new();
     let start = world.ask().1.unwrap();
     world.finish(&start, Err(busy()));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_first_asker_starts_a_flight_and_the_others_wait_for_it() {
+fn the_first_caller_starts_a_flight_and_the_others_wait_for_it() {
     let mut world = World::new();
     let (answer, start) = world.ask();
     assert!(matches!(answer, Answer::Wait(_)));

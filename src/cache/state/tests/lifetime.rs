@@ -38,14 +38,14 @@ fn a_token_is_due_when_its_service_says_and_jitter_puts_that_off_but_not_past_th
 }
 
 #[test]
-fn a_word_that_comes_to_the_expiry_or_past_it_is_not_heeded() {
+fn a_due_date_at_or_after_the_expiry_is_ignored() {
     for said in [990, 991, 100_000] {
         assert_eq!(due(said, 0.0, |policy| policy), 800.0, "{said}");
     }
 }
 
 #[test]
-fn a_word_that_a_token_is_due_at_once_waits_for_the_background_interval() {
+fn a_token_that_says_that_it_is_due_at_once_waits_for_the_background_interval() {
     assert_eq!(due(0, 0.0, |policy| policy), 1.0);
     assert_eq!(due(3, 0.0, |policy| policy.background_interval(5 * S)), 5.0);
     assert_eq!(due(6, 0.0, |policy| policy.background_interval(5 * S)), 6.0);
@@ -144,7 +144,7 @@ fn the_age_is_counted_from_the_call_of_fetch() {
 }
 
 #[test]
-fn a_due_token_is_used_and_the_first_asker_starts_a_refresh() {
+fn a_due_token_is_used_and_the_first_caller_starts_a_refresh() {
     let mut world = World::holding(&token("a"), 100);
     world.pass(79.9);
     assert!(world.ask().1.is_none());

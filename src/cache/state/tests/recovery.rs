@@ -36,7 +36,7 @@ impl World {
 }
 
 #[test]
-fn the_first_token_after_failures_is_told_once_with_their_number_and_time() {
+fn the_first_token_after_failures_is_reported_once_with_their_number_and_time() {
     let mut world = World::new();
     let start = world.ask().1.unwrap();
     assert_eq!(world.told_at_end(&start, Err(busy())), None);
@@ -80,7 +80,7 @@ fn a_revocation_is_healed_where_the_new_token_was_waited_for_and_is_accepted() {
 }
 
 #[test]
-fn an_origin_that_backed_off_is_told_with_how_often_when_it_accepts_any_token() {
+fn an_origin_that_backed_off_is_reported_with_its_backoffs_when_it_accepts_a_token() {
     let (a, b, c) = (token("a"), token("b"), token("c"));
     let mut world = World::holding(&a, 1000);
     world.renew(&a, "api", &b);
@@ -92,7 +92,7 @@ fn an_origin_that_backed_off_is_told_with_how_often_when_it_accepts_any_token() 
 }
 
 #[test]
-fn the_backoff_of_those_who_name_no_origin_ends_with_any_acceptance_and_is_told() {
+fn the_backoff_of_rejections_without_an_origin_ends_with_any_acceptance_and_is_reported() {
     for accepting in [None, Some("api")] {
         let (a, b) = (token("a"), token("b"));
         let mut world = World::holding(&a, 1000);

@@ -12,7 +12,7 @@ fn a_late_rejection_of_an_old_token_fetches_nothing() {
 }
 
 #[test]
-fn while_a_renewal_flies_askers_wait_for_it() {
+fn while_a_renewal_is_in_flight_callers_wait_for_it() {
     let mut world = World::holding(&token("a"), 100);
     world.reject(&token("a"), "api").1.unwrap();
     assert!(world.state.granted(None, world.now).is_none());
@@ -25,7 +25,7 @@ fn a_rejection_joins_the_flight_under_way_which_then_is_a_renewal() {
     let mut world = World::holding(&token("a"), 100);
     let due = world.pass(80.0).ask().1.unwrap();
     assert!(matches!(world.reject(&token("a"), "api"), (Answer::Wait(_), None)));
-    assert!(matches!(world.ask(), (Answer::Wait(_), None)), "now askers wait for it too");
+    assert!(matches!(world.ask(), (Answer::Wait(_), None)), "now callers wait for it too");
     let same = world.finish(&due, Ok(&token("a"))).unwrap().unwrap();
     assert_eq!(same.secret(), "a");
     let again = world.reject(&token("a"), "api").1.expect("another one is asked for");
@@ -115,7 +115,7 @@ fn a_proven_token_that_is_rejected_is_renewed_at_once() {
 }
 
 #[test]
-fn the_word_of_a_late_response_with_an_old_token_counts_for_nothing() {
+fn a_late_response_with_an_old_token_proves_nothing() {
     let mut world = World::holding(&token("a"), 1000);
     world.renew(&token("a"), "api", &token("b"));
     world.accept(&token("a"), "api");
@@ -153,7 +153,7 @@ fn a_source_that_keeps_returning_the_rejected_token_is_asked_ever_less_often() {
 }
 
 #[test]
-fn a_source_that_returns_the_rejected_token_to_who_names_no_origin_is_a_backoff_too() {
+fn a_source_that_returns_the_rejected_token_is_a_backoff_without_an_origin_too() {
     let mut world = World::holding(&token("a"), 1000);
     let unnamed = Rejection::new(token("a"));
     let now = world.now;

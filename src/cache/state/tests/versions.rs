@@ -86,7 +86,7 @@ fn a_recovery_changes_the_version() {
 }
 
 #[test]
-fn a_caller_who_rejects_a_token_ends_what_was_granted_there_though_a_renewal_flies_already() {
+fn a_caller_that_rejects_a_token_ends_what_was_granted_there_even_during_a_renewal() {
     let a = token("a");
     let mut world = World::holding(&a, 100);
     world.accept(&a, "api");

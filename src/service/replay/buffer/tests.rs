@@ -37,7 +37,7 @@ impl Wake for Woken {
 }
 
 #[test]
-fn past_the_limit_it_is_void_and_who_waits_is_woken() {
+fn past_the_limit_the_record_is_void_and_its_waiter_is_woken() {
     let (mut body, kept) = sent(5);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
@@ -51,7 +51,7 @@ fn past_the_limit_it_is_void_and_who_waits_is_woken() {
 }
 
 #[test]
-fn who_waits_for_the_body_is_woken_too_and_gets_none() {
+fn past_the_limit_the_waiter_for_the_body_is_woken_and_gets_none() {
     let (mut body, mut kept) = sent(5);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
@@ -82,7 +82,7 @@ fn what_came_back_is_not_void_until_it_is_replayed() {
 }
 
 #[test]
-fn nothing_is_written_down_for_nobody() {
+fn nothing_is_kept_once_the_replay_is_dropped() {
     let (mut body, kept) = sent(6);
     drop(kept);
     read(&mut body).unwrap().unwrap();
