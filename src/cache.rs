@@ -231,6 +231,23 @@ impl TokenCache {
     /// The error of the source, if it fails or cools down; a [`CacheError`] if the source returns
     /// the rejected token again, the origin backs off, the challenge says that no new token can
     /// help, the wait took too long or there is no tokio runtime. The rejected token stays in use.
+    ///
+    /// ```
+    /// use tower_bearer::{AccessToken, Rejection, TokenCache, TokenError, TokenRequest, from_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), TokenError> {
+    /// # let source = from_fn(|request: TokenRequest| async move {
+    /// #     AccessToken::new(format!("{:?}", request.reason())).map_err(TokenError::permanent)
+    /// # });
+    /// let cache = TokenCache::new(source);
+    /// let token = cache.get().await?;
+    /// // Your own client has sent it, and the API has answered 401.
+    /// let newer = cache.renew(Rejection::new(token.clone())).await?;
+    /// assert_ne!(newer.secret(), token.secret());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
         observe::renewing(self.label(), rejection.origin.as_ref());
         self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;

@@ -92,6 +92,20 @@ impl<R> BearerAuthLayer<R> {
     /// Gives an origin a token of its own, from another cache, so that one client can call several
     /// APIs. A source that you pass gets its own cache.
     ///
+    /// ```
+    /// use tower_bearer::{AccessToken, BearerAuthLayer, InvalidOrigin, TokenError, from_fn};
+    ///
+    /// # fn main() -> Result<(), InvalidOrigin> {
+    /// let orders = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// let billing = from_fn(|_| async { AccessToken::new("def").map_err(TokenError::permanent) });
+    /// let layer = BearerAuthLayer::new(orders)
+    ///     .origin("https://orders.example.com")?
+    ///     .route("https://billing.example.com", billing)?;
+    /// # drop(layer);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`origin`](Self::origin).
@@ -270,7 +284,16 @@ impl<R> BearerAuthLayer<R> {
     }
 
     /// Says which requests may be sent again. Default: all, because a server that rejects the token
-    /// has not done what the request asked for.
+    /// has not done what the request asked for (RFC 9110 §15.5.2).
+    ///
+    /// ```
+    /// # use tower_bearer::{AccessToken, BearerAuthLayer, TokenError, from_fn};
+    /// # let source = from_fn(|_| async { AccessToken::new("abc").map_err(TokenError::permanent) });
+    /// # let layer = BearerAuthLayer::new(source);
+    /// // For an API that may act before it checks the token.
+    /// let layer = layer.replay_if(|request| request.method.is_safe());
+    /// # drop(layer);
+    /// ```
     #[must_use]
     pub fn replay_if(
         self,

@@ -2,7 +2,7 @@
 //! language.
 //!
 //! ```text
-//! cargo run --example sidecar --features command,metrics,redis,serde -- --config sidecar.toml
+//! cargo run --example sidecar --features command,jwt,metrics,redis,serde -- --config sidecar.toml
 //! curl http://127.0.0.1:8080/kms/keys      # goes to https://…/api/v2/keys, with a token
 //! ```
 //!

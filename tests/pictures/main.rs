@@ -1,5 +1,5 @@
 //! The pictures in `docs/` are drawn from what they show: the states from the module pages of the
-//! state machine, the way of a request from real requests, the dashboard from its file. So no
+//! state machine, the path of a request from real requests, the dashboard from its file. So no
 //! picture can lag behind. `.ci/pictures` draws them anew.
 
 mod canvas;

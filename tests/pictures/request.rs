@@ -1,4 +1,4 @@
-//! The way of a request: what your code, the layer, the source and the API say to each other, as
+//! The path of a request: what your code, the layer, the source and the API say to each other, as
 //! real requests through a real stack have it. Time is paused.
 
 use std::{
@@ -113,7 +113,7 @@ fn draw(scenes: &[(&str, Vec<Said>)]) -> String {
         draw_scene(&mut canvas, y, title, scene);
         y += height_of(scene);
     }
-    canvas.finish("The way of a request", height)
+    canvas.finish("The path of a request", height)
 }
 
 fn height_of(scene: &[Said]) -> f64 {
