@@ -206,6 +206,21 @@ async fn a_layer_that_is_changed_after_its_use_shares_nothing_with_what_it_was()
     assert_eq!(api.seen().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_assumed_origin_that_gets_a_route_after_its_use_gets_the_token_of_that_route() {
+    let (api, other) = (Api::new(), Mint::default());
+    other.always(token("other"));
+    let layer = BearerAuthLayer::from_cache(cache(Mint::default())).any_https();
+    let layer = layer.assume_origin(API).unwrap();
+    for _ in 0..2 {
+        send(&layer.layer(api.clone()), get_from("/")).await.unwrap();
+    }
+    // The service is gone, so the layer is changed in place.
+    let layer = layer.route(API, cache(other)).unwrap();
+    send(&layer.layer(api.clone()), get_from("/")).await.unwrap();
+    assert_eq!(api.tokens(), ["t1", "t1", "other"]);
+}
+
 // ===== 27 =====
 
 #[tokio::test(start_paused = true)]
@@ -236,6 +251,20 @@ async fn where_a_subject_is_required_a_single_cache_serves_no_request() {
         send(&stack, request).await.unwrap_err();
     }
     assert!(api.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_requires_a_subject_after_its_use_serves_nothing_that_it_kept() {
+    let api = Api::new();
+    let layer = layer(&cache(Mint::default()));
+    for _ in 0..2 {
+        send(&layer.layer(api.clone()), get("/")).await.unwrap();
+    }
+    // The service is gone, so the layer is changed in place.
+    let stack = layer.require_subject().layer(api.clone());
+    let error = send(&stack, get("/")).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&Refused::NoSubject));
+    assert_eq!(api.tokens(), ["t1", "t1"]);
 }
 
 #[tokio::test(start_paused = true)]
