@@ -46,9 +46,11 @@ enum Held {
     Forgotten,
 }
 
-/// An attempt. If it is dropped before its end, the token service took too long.
+/// An attempt. If it is dropped before its end, the token service took too long, unless the attempt
+/// ended for another reason.
 struct Attempt<'a> {
     of: &'a KeySource,
+    begun: Instant,
     has_ended: bool,
 }
 
@@ -112,7 +114,7 @@ impl KeySource {
     fn begin(&self) -> Result<Attempt<'_>, TokenError> {
         let may_try = self.shared.outage.lock().may_try(self.nth, Instant::now());
         self.is_held_up.store(may_try.is_err(), Relaxed);
-        may_try.map(|()| Attempt { of: self, has_ended: false })
+        may_try.map(|()| Attempt { of: self, begun: Instant::now(), has_ended: false })
     }
 
     fn succeeded(&self) {
@@ -121,10 +123,16 @@ impl KeySource {
     }
 
     fn failed(&self, error: &TokenError) {
-        if !error.concerns_key_only() {
-            let random = fastrand::f64();
-            self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        if error.concerns_key_only() {
+            return self.undecided();
         }
+        let random = fastrand::f64();
+        self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+    }
+
+    /// An attempt says nothing of the token service.
+    fn undecided(&self) {
+        self.shared.outage.lock().undecided(self.nth, Instant::now());
     }
 
     /// Keeps it from hearing that it is forgotten.
@@ -152,7 +160,15 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if !self.has_ended && !std::thread::panicking() && !self.of.is_forgotten() {
+        if self.has_ended {
+            return;
+        }
+        // Well before its time limit an attempt is dropped only by a runtime that shuts down.
+        let limit = self.of.shared.outage.lock().attempt_limit();
+        let is_early = self.begun.elapsed() < limit / 2;
+        if is_early || std::thread::panicking() || self.of.is_forgotten() {
+            self.of.undecided();
+        } else {
             self.of.failed(&CacheError::FlightLost.into());
         }
     }

@@ -8,6 +8,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::{
     error::CacheError,
@@ -496,6 +498,82 @@ async fn each_trial_that_fails_makes_the_next_one_later() {
         tokio::time::advance(S / 2).await;
     }
     assert_eq!(asked, [0, 1, 3, 7, 15, 30, 45]);
+}
+
+/// The cooldown is over, and this key is on trial.
+async fn on_trial(
+    tokens: &KeyedTokenCache,
+    key: TokenKey,
+) -> tokio::task::JoinHandle<Result<AccessToken, TokenError>> {
+    tokio::time::advance(S).await;
+    let tokens = tokens.clone();
+    let trial = tokio::spawn(async move { tokens.get(&key).await });
+    settle().await;
+    trial
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_during_a_trial_asks_soon_after_it() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    let gate = service.close();
+    let trial = on_trial(&tokens, user("ann")).await;
+    tokens.get(&user("bob")).await.unwrap_err();
+    service.fail_with(None);
+    drop(gate);
+    trial.await.unwrap().unwrap();
+    tokio::time::advance(S).await;
+    tokens.get(&user("bob")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_ends_with_a_failure_of_its_own_key_lets_the_next_key_try() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    tokio::time::advance(S).await;
+    service.fail_with(TokenError::permanent("invalid_grant"));
+    for name in ["ann", "bob"] {
+        let error = tokens.get(&user(name)).await.unwrap_err();
+        assert_eq!(error.to_string(), "invalid_grant");
+    }
+    service.fail_with(None);
+    tokens.get(&user("cid")).await.unwrap();
+    assert_eq!(service.fetches(), ["first", "ann", "bob", "cid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_forgotten_lets_the_next_key_try() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    let gate = service.close();
+    let trial = on_trial(&tokens, user("ann")).await;
+    tokens.forget(&user("ann"));
+    trial.await.unwrap().unwrap_err();
+    service.fail_with(None);
+    drop(gate);
+    tokens.get(&user("bob")).await.unwrap();
+}
+
+#[test]
+fn a_runtime_that_shuts_down_under_a_fetch_says_nothing_of_the_service() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let gone = runtime();
+    gone.block_on(async {
+        assert!(tokens.get(&user("ann")).now_or_never().is_none());
+        settle().await;
+    });
+    assert_eq!(service.fetches(), ["ann"]);
+    drop((gone, gate));
+    runtime().block_on(tokens.get(&user("bob"))).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
