@@ -94,6 +94,24 @@ impl KeySource {
         *self.held.lock() = Held::Forgotten;
     }
 
+    /// A request brings the key again. If its subject lives longer than the one that is held, a
+    /// fetch takes that one.
+    pub(super) fn brought_again(&self, key: &TokenKey) {
+        let mut held = self.held.lock();
+        let (lives_longer, was_unusable) = match &*held {
+            Held::Key(known) => (key.outlives(known), false),
+            Held::Unusable(_) => (true, true),
+            Held::Forgotten => (false, false),
+        };
+        if lives_longer {
+            *held = Held::Key(key.clone());
+        }
+        if was_unusable {
+            // So the cooldown after that failure ends early.
+            self.is_held_up.store(true, Relaxed);
+        }
+    }
+
     /// The key, if it is still of use.
     fn key(&self) -> Result<TokenKey, TokenError> {
         let mut held = self.held.lock();
@@ -183,6 +201,8 @@ impl TokenSource for KeySource {
         let fetched = self.shared.source.fetch(request.with_key(key)).await;
         attempt.end(&fetched);
         let token = fetched?;
+        // The subject may have expired meanwhile.
+        self.key()?;
         Ok(match end {
             Some(end) => ending_with(token, end, called),
             None => token,

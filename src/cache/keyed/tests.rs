@@ -450,6 +450,54 @@ async fn nothing_is_fetched_for_a_subject_that_has_expired() {
     assert!(service.fetches().is_empty() && tokens.is_empty());
 }
 
+/// Waits for the wall clock, which no test can move.
+fn until(date: SystemTime) {
+    while SystemTime::now() < date {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_arrives_after_its_subject_has_expired_is_given_to_nobody() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let key = user_until("ann", S / 20);
+    let waiting = tokio::spawn({
+        let (tokens, key) = (tokens.clone(), key.clone());
+        async move { tokens.get(&key).await }
+    });
+    settle().await;
+    assert_eq!(service.fetches(), ["ann"]);
+    until(key.subject().unwrap().expiry().unwrap());
+    drop(gate);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&NoSubject::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_comes_again_with_a_later_expiry_has_tokens_until_then() {
+    for is_fetched_meanwhile in [false, true] {
+        let service = Service::default();
+        let tokens = service.holding(10);
+        let first = user_until("ann", S / 20);
+        tokens.get(&first).await.unwrap();
+        until(first.subject().unwrap().expiry().unwrap());
+        tokio::time::advance(S).await;
+        if is_fetched_meanwhile {
+            tokens.known(&first).unwrap().cache().get().await.unwrap_err();
+        }
+        let later = user_until("ann", 1000 * S);
+        assert_eq!(first, later);
+        if is_fetched_meanwhile {
+            tokens.get(&later).await.unwrap_err();
+            settle().await;
+        }
+        tokens.get(&later).await.unwrap();
+        assert_eq!(service.fetches(), ["ann", "ann"]);
+    }
+}
+
 // ===== What a failure means for the others =====
 
 #[tokio::test(start_paused = true)]
