@@ -396,6 +396,11 @@ impl TokenCache {
         self.core.published.holds(stamp)
     }
 
+    /// Whether the token was removed for good.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.core.is_forgotten()
+    }
+
     /// Whether a flight is in progress.
     #[cfg(feature = "keyed")]
     fn is_fetching(&self) -> bool {

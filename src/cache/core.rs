@@ -41,7 +41,7 @@ pub(super) struct Core {
     /// The one task that keeps the token warm.
     keeper: Single,
     /// The task of the last flight.
-    task: Lock<Option<AbortHandle>>,
+    task: Lock<Option<(FlightId, AbortHandle)>>,
 }
 
 /// What the lock guards: the state, and the end of the flight that the state has in progress.
@@ -196,10 +196,8 @@ impl Core {
             }
             Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
         };
-        match outcome {
-            Err(_) if self.is_forgotten() => Err(CacheError::Forgotten.into()),
-            outcome => outcome,
-        }
+        // Also if the flight had ended: the token was removed before this caller had it.
+        if self.is_forgotten() { Err(CacheError::Forgotten.into()) } else { outcome }
     }
 
     /// Removes the token for good, and ends the flight in progress.
@@ -211,12 +209,12 @@ impl Core {
     }
 
     fn abort(&self) {
-        if let Some(task) = self.task.lock().take() {
+        if let Some((_, task)) = self.task.lock().take() {
             task.abort();
         }
     }
 
-    fn is_forgotten(&self) -> bool {
+    pub(super) fn is_forgotten(&self) -> bool {
         self.shared.lock().state.is_forgotten()
     }
 
@@ -224,7 +222,8 @@ impl Core {
         let Some(flight) = flight else { return Ok(()) };
         match runtime() {
             Ok(runtime) => {
-                *self.task.lock() = Some(flight.spawn(&runtime));
+                let id = flight.id();
+                *self.task.lock() = Some((id, flight.spawn(&runtime)));
                 if self.is_forgotten() {
                     self.abort();
                 }
@@ -322,8 +321,8 @@ impl Host for Core {
         id: FlightId,
         outcome: Result<Arrival, TokenError>,
     ) -> Option<Outcome> {
-        // The handle would keep the memory of a task that has ended.
-        drop(self.task.lock().take());
+        // The handle would keep the memory of a task that has ended. That of a later flight stays.
+        drop(self.task.lock().take_if(|(flight, _)| *flight == id));
         let random = fastrand::f64();
         let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
         self.tell();

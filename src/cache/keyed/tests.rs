@@ -329,6 +329,56 @@ async fn the_flight_of_a_forgotten_key_ends_at_once_and_publishes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_has_not_had_its_token_yet_gets_none_that_was_forgotten() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let ann = user("ann");
+    let mut waiting = Box::pin(tokens.get(&ann));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(gate);
+    settle().await;
+    assert!(tokens.cache(&ann).current().is_some(), "its flight has ended");
+    tokens.forget(&ann);
+    let error = waiting.await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+}
+
+#[test]
+fn a_flight_that_was_given_up_does_not_keep_a_later_one_from_being_forgotten() {
+    let runtime = |paused| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(paused).build().unwrap()
+    };
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let _gate = service.close();
+    let ann = user("ann");
+    let stalled = runtime(false);
+    {
+        let _inside = stalled.enter();
+        assert!(tokens.get(&ann).now_or_never().is_none());
+    }
+    let driven = runtime(true);
+    let waiting = driven.block_on(async {
+        let error = tokens.get(&ann).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
+        let (tokens, ann) = (tokens.clone(), ann.clone());
+        let waiting = tokio::spawn(async move { tokens.get(&ann).await });
+        settle().await;
+        waiting
+    });
+    stalled.block_on(settle());
+    driven.block_on(async {
+        let forgotten = tokio::time::Instant::now();
+        tokens.forget(&ann);
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+        assert_eq!(forgotten.elapsed(), Duration::ZERO);
+    });
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_brings_a_forgotten_token_back() {
     let service = Service::default();
     let tokens = service.holding(10);
