@@ -1,7 +1,7 @@
 //! The cache without its handle: the state under its lock, the part of it that is published, and
 //! the flights that it starts.
 
-use std::{pin::pin, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use futures_util::future::{Either, select};
 use tokio::{sync::watch, time::Instant};
@@ -17,7 +17,7 @@ use super::{
     state::{State, Wanted},
     status::Status,
     sync::{Lock, Once, Single},
-    tasks::{AbortHandle, Runtime, runtime, sleep_until, timeout},
+    tasks::{AbortHandle, Runtime, poll_timer, runtime, sleep_until, timeout},
 };
 use crate::{
     error::{CacheError, TokenError},
@@ -181,15 +181,17 @@ impl Core {
     async fn wait_for_end(self: &Arc<Self>, wait: &mut Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
-        let sleep = pin!({
+        let mut sleep = pin!({
             // The runtime that polls the request drives the timer too.
             let runtime = runtime().unwrap_or_else(|_| wait.runtime.clone());
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         });
-        let outcome = match select(&mut wait.end, sleep).await {
+        let time = poll_fn(|cx| poll_timer(sleep.as_mut(), cx));
+        let outcome = match select(&mut wait.end, time).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
+            Either::Right((Err(no_runtime), _)) => Err(no_runtime.into()),
             Either::Right(_) if wait.lost_at <= end => {
                 self.lost(wait.flight, &CacheError::FlightLost);
                 Err(CacheError::FlightLost.into())
