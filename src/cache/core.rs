@@ -124,6 +124,7 @@ impl Core {
         let (lost_at, ask_again) = match answer {
             // A wait needs a timer; the use of a token needs nothing.
             Answer::Token(grant) => {
+                self.check_recovery();
                 let granted = Granted::new(grant, change.now);
                 granted.stamp.observe_use(|| self.label());
                 return Asked::Token(granted);
