@@ -12,8 +12,12 @@ use tokio::time::Instant;
 
 use super::outage::Outage;
 use crate::{
-    cache::{policy::RefreshPolicy, sync::Lock},
+    cache::{
+        policy::{RECOVERY_INTERVAL, RefreshPolicy},
+        sync::Lock,
+    },
     challenge::Challenge,
+    clock::later::Later,
     error::{CacheError, TokenError},
     key::{Subject, TokenKey, Unusable},
     source::{AnySource, TokenRequest, TokenSource},
@@ -25,7 +29,15 @@ pub(super) struct Shared {
     source: Box<dyn AnySource>,
     suggested_timeout: Option<Duration>,
     outage: Lock<Outage>,
+    recovery: Lock<Recovery>,
     keys: AtomicU64,
+}
+
+/// Whether the source has recovered, as it was last asked for any key.
+#[derive(Default)]
+struct Recovery {
+    asked: Option<Instant>,
+    answer: bool,
 }
 
 /// The source of one key's cache.
@@ -61,11 +73,32 @@ pub(super) struct Failing(pub(super) TokenError);
 
 impl Shared {
     pub(super) fn new(source: Box<dyn AnySource>, suggested_timeout: Option<Duration>) -> Self {
-        Self { source, suggested_timeout, outage: Lock::default(), keys: AtomicU64::new(0) }
+        Self {
+            source,
+            suggested_timeout,
+            outage: Lock::default(),
+            recovery: Lock::default(),
+            keys: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn suggested_timeout(&self) -> Option<Duration> {
         self.suggested_timeout
+    }
+
+    /// Asks the source whether it has recovered; once a second, however many keys want to know.
+    async fn recovered(&self) -> bool {
+        let now = Instant::now();
+        {
+            let mut last = self.recovery.lock();
+            if last.asked.is_some_and(|asked| now < asked.later(RECOVERY_INTERVAL)) {
+                return last.answer;
+            }
+            *last = Recovery { asked: Some(now), answer: false };
+        }
+        let answer = self.source.recovered().await;
+        self.recovery.lock().answer = answer;
+        answer
     }
 
     pub(super) fn go_by(&self, policy: &Arc<RefreshPolicy>) {
@@ -219,7 +252,7 @@ impl TokenSource for KeySource {
         if self.is_held_up.load(Relaxed) && outage.lock().is_over() {
             return true;
         }
-        let recovered = self.shared.source.recovered().await;
+        let recovered = self.shared.recovered().await;
         if recovered {
             outage.lock().recovered(Instant::now());
         }

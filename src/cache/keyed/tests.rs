@@ -700,11 +700,11 @@ async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_fou
 
 /// A source whose secret an operator changes.
 #[derive(Clone, Default)]
-struct Misconfigured(Arc<[AtomicUsize; 2]>);
+struct Misconfigured(Arc<[AtomicUsize; 3]>);
 
 impl TokenSource for Misconfigured {
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-        let [fetches, is_mended] = &*self.0;
+        let [fetches, is_mended, _] = &*self.0;
         fetches.fetch_add(1, SeqCst);
         if is_mended.load(SeqCst) > 0 {
             return AccessToken::new("a").map_err(TokenError::permanent);
@@ -713,6 +713,7 @@ impl TokenSource for Misconfigured {
     }
 
     async fn recovered(&self) -> bool {
+        self.0[2].fetch_add(1, SeqCst);
         self.0[1].load(SeqCst) > 0
     }
 }
@@ -733,6 +734,21 @@ async fn a_secret_that_was_changed_ends_the_outage_for_all_keys() {
         }
     }
     assert!(changed.elapsed() < 10 * S, "{:?}", changed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_asked_once_a_second_whether_it_has_recovered_however_many_keys_there_are() {
+    let source = Misconfigured::default();
+    let tokens = KeyedTokenCache::builder(source.clone()).build().unwrap();
+    // In the first second each key learns of the failure.
+    for second in 0..5 {
+        for nth in 0..100 {
+            tokens.get(&user(&nth.to_string())).await.unwrap_err();
+            settle().await;
+        }
+        assert_eq!(source.0[2].load(SeqCst), second);
+        tokio::time::advance(S).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
