@@ -72,8 +72,16 @@ impl Outage {
         Ok(())
     }
 
-    /// The token service has failed for this key, in a way that holds for all keys.
-    pub(super) fn failed(&mut self, key: u64, error: &TokenError, now: Instant, random: f64) {
+    /// The token service has failed for this key, in a way that holds for all keys. Returns the error
+    /// before it, which must be dropped without the lock.
+    #[must_use]
+    pub(super) fn failed(
+        &mut self,
+        key: u64,
+        error: &TokenError,
+        now: Instant,
+        random: f64,
+    ) -> Option<TokenError> {
         let nth = match &self.current {
             None => 1,
             Some(current) if current.is_on_trial && current.trying == key => {
@@ -83,8 +91,8 @@ impl Outage {
         };
         let pause: Duration = self.policy.cooldowns(nth, error, random).0;
         let until = now.later(pause);
-        self.current =
-            Some(Current { error: error.clone(), trying: key, until, nth, is_on_trial: false });
+        let current = Current { error: error.clone(), trying: key, until, nth, is_on_trial: false };
+        self.current.replace(current).map(|before| before.error)
     }
 
     /// This key's attempt has ended and says nothing of the token service. If it was the trial, the
@@ -97,8 +105,11 @@ impl Outage {
         }
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.current = None;
+    /// The token service has answered. Returns the last error, which must be dropped without the
+    /// lock.
+    #[must_use]
+    pub(super) fn succeeded(&mut self) -> Option<TokenError> {
+        self.current.take().map(|current| current.error)
     }
 
     /// The cause of the failure was changed.

@@ -170,7 +170,8 @@ impl KeySource {
 
     fn succeeded(&self) {
         self.has_succeeded.store(true, Relaxed);
-        self.shared.outage.lock().succeeded();
+        let spent = self.shared.outage.lock().succeeded();
+        drop(spent);
     }
 
     fn failed(&self, error: &TokenError) {
@@ -178,7 +179,8 @@ impl KeySource {
             return self.undecided();
         }
         let random = fastrand::f64();
-        self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        let spent = self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        drop(spent);
     }
 
     /// An attempt says nothing of the token service.

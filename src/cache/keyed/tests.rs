@@ -830,6 +830,51 @@ async fn a_source_that_panics_for_one_key_says_nothing_of_the_service() {
     tokens.get(&user("bob")).await.unwrap();
 }
 
+/// An error that asks for another key's token when it is dropped, on a thread of its own.
+#[derive(Debug)]
+struct Asking {
+    tokens: KeyedTokenCache,
+    answered: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Display for Asking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asking")
+    }
+}
+
+impl std::error::Error for Asking {}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let (tokens, (done, is_done)) = (self.tokens.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            drop(runtime.unwrap().block_on(tokens.get(&user("another"))));
+            let _ = done.send(());
+        });
+        let is_done = is_done.recv_timeout(5 * S).is_ok();
+        self.answered.fetch_add(is_done.into(), SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_asks_for_a_token_when_it_is_dropped_may_be_that_of_an_outage() {
+    for ends_well in [true, false] {
+        let (service, answered) = (Service::default(), Arc::new(AtomicUsize::new(0)));
+        let tokens = service.holding(10);
+        let asking = Asking { tokens: tokens.clone(), answered: Arc::clone(&answered) };
+        service.fail_with(TokenError::transient(asking));
+        tokens.get(&user("ann")).await.unwrap_err();
+        service.fail_with((!ends_well).then(|| TokenError::transient("down")));
+        tokens.forget(&user("ann"));
+        assert_eq!(answered.load(SeqCst), 0, "the outage has it");
+        tokio::time::advance(S).await;
+        drop(tokens.get(&user("bob")).await);
+        assert_eq!(answered.load(SeqCst), 1, "a lock is held");
+    }
+}
+
 /// The flight may be dropped by another thread, which looks at the source.
 #[tokio::test]
 async fn a_key_is_forgotten_by_its_source_before_its_flight_is_ended() {
