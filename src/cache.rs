@@ -248,9 +248,9 @@ impl TokenCache {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn renew(&self, rejection: Rejection) -> Result<AccessToken, TokenError> {
+    pub async fn renew(&self, mut rejection: Rejection) -> Result<AccessToken, TokenError> {
         observe::renewing(self.label(), rejection.origin.as_ref());
-        self.check_satisfiable(&rejection).map_err(|error| self.label().on(error.into()))?;
+        self.check_satisfiable(&mut rejection).map_err(|error| self.label().on(error.into()))?;
         let end = Instant::now().later(self.core.policy.wait_limit());
         loop {
             let asked =
@@ -311,20 +311,19 @@ impl TokenCache {
     /// Starts a renewal in the background: [`renew`](Self::renew) without waiting. Requests to the
     /// rejection's origin wait for it, even if the origin accepted the token before. Call this for
     /// a rejection that no layer can see.
-    #[expect(clippy::needless_pass_by_value, reason = "the rejection is spent, as by `renew`")]
     pub fn reject(&self, rejection: Rejection) {
-        self.reject_by(RejectedBy::Caller, &rejection);
+        self.reject_by(RejectedBy::Caller, rejection);
     }
 
     /// The same, for a layer that cannot send the rejected request again.
-    pub(crate) fn reject_in_background(&self, rejection: &Rejection) {
+    pub(crate) fn reject_in_background(&self, rejection: Rejection) {
         self.reject_by(RejectedBy::Layer, rejection);
     }
 
-    fn reject_by(&self, by: RejectedBy, rejection: &Rejection) {
+    fn reject_by(&self, by: RejectedBy, mut rejection: Rejection) {
         observe::renewing(self.label(), rejection.origin.as_ref());
-        let asked = match self.check_satisfiable(rejection) {
-            Ok(()) => self.core.decide(|state, now| state.reject(rejection, by, now)),
+        let asked = match self.check_satisfiable(&mut rejection) {
+            Ok(()) => self.core.decide(|state, now| state.reject(&rejection, by, now)),
             Err(error) => Asked::Error(error.into()),
         };
         if let Asked::Error(error) = asked {
@@ -396,6 +395,11 @@ impl TokenCache {
         self.core.published.holds(stamp)
     }
 
+    /// Whether the token was removed for good.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        self.core.is_forgotten()
+    }
+
     /// Whether a flight is in progress.
     #[cfg(feature = "keyed")]
     fn is_fetching(&self) -> bool {
@@ -448,12 +452,11 @@ impl TokenCache {
         Some(token)
     }
 
-    fn check_satisfiable(&self, rejection: &Rejection) -> Result<(), CacheError> {
+    fn check_satisfiable(&self, rejection: &mut Rejection) -> Result<(), CacheError> {
         let Some(challenge) = &rejection.challenge else { return Ok(()) };
+        rejection.is_satisfiable = self.core.source.can_satisfy(challenge);
         match challenge.unsatisfiable() {
-            Some(why) if !self.core.source.can_satisfy(challenge) => {
-                Err(CacheError::Unsatisfiable(why))
-            }
+            Some(why) if !rejection.is_satisfiable => Err(CacheError::Unsatisfiable(why)),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,13 @@
 
 pub(crate) mod later;
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::LazyLock,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
@@ -98,9 +104,28 @@ fn precise(instant: Instant) -> Moment {
 pub(crate) fn runtime() -> Result<Handle, CacheError> {
     let runtime = Handle::try_current().map_err(|_| CacheError::NoRuntime)?;
     // Tokio has no query for this: making a timer without a time driver panics.
-    match std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
+    match catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))) {
         Ok(()) => Ok(runtime),
         Err(_panic) => Err(CacheError::NoRuntime),
+    }
+}
+
+/// Polls a timer. If its runtime is gone, a timer on the current one takes its place.
+pub(crate) fn poll_timer(
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), CacheError>> {
+    // Tokio has no query for this: polling a timer whose runtime has shut down panics.
+    let mut poll = |timer: Pin<&mut Sleep>| catch_unwind(AssertUnwindSafe(|| timer.poll(cx)));
+    let polled = poll(timer.as_mut()).or_else(|_panic| {
+        runtime()?;
+        let at = timer.deadline();
+        timer.set(tokio::time::sleep_until(at));
+        poll(timer).map_err(|_panic| CacheError::NoRuntime)
+    });
+    match polled {
+        Ok(polled) => polled.map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
     }
 }
 

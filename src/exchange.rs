@@ -138,7 +138,7 @@ impl Exchange {
             return Next::Renew(rejection);
         }
         self.replay_ended(Outcome::Rejected);
-        self.pass.cache().reject_in_background(&rejection);
+        self.pass.cache().reject_in_background(rejection);
         Next::Answer
     }
 

@@ -230,6 +230,16 @@ impl TokenKey {
         }
     }
 
+    /// Whether its subject expires later than that of an equal key.
+    pub(crate) fn outlives(&self, other: &Self) -> bool {
+        let expiry = |key: &Self| key.subject().map(Subject::expiry);
+        match (expiry(self), expiry(other)) {
+            (Some(None), Some(Some(_))) => true,
+            (Some(Some(this)), Some(Some(other))) => this > other,
+            _ => false,
+        }
+    }
+
     /// The key without the subject's token.
     pub(crate) fn id(&self) -> KeyId {
         KeyId {

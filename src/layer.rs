@@ -170,7 +170,7 @@ impl<R> BearerAuthLayer<R> {
     #[cfg_attr(docsrs, doc(cfg(feature = "keyed")))]
     #[must_use]
     pub fn require_subject(self) -> Self {
-        self.with(|rules| rules.requires_subject = true)
+        self.with(Rules::require_subject)
     }
 
     /// Finds mistakes that no single call can see. Make it the last call of the builder; the order

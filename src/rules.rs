@@ -94,7 +94,7 @@ pub(crate) struct Rules {
     assumed: Option<Assumed>,
     pub(crate) unlisted: UnlistedOrigin,
     pub(crate) replay_if: Option<Judge<request::Parts>>,
-    pub(crate) requires_subject: bool,
+    requires_subject: bool,
     verdicts: Arc<Verdicts>,
     id: RulesId,
 }
@@ -305,6 +305,9 @@ impl Rules {
         let tokens = tokens.unwrap_or_else(|| self.tokens.clone());
         // A slot may hold a pass with the layer's own token for that origin.
         self.any_https = self.any_https.take().map(|_| Slots::default());
+        if let Some(assumed) = &mut self.assumed {
+            assumed.slot = Slot::default();
+        }
         self.routes.add(origin, tokens)
     }
 
@@ -314,6 +317,12 @@ impl Rules {
 
     pub(crate) fn assume(&mut self, origin: Origin) {
         self.assumed = Some(Assumed { origin, slot: Slot::default() });
+    }
+
+    /// From now on each request needs a subject. Passes that were made without one are dropped.
+    #[cfg(feature = "keyed")]
+    pub(crate) fn require_subject(&mut self) {
+        *self = Self { requires_subject: true, ..self.clone() };
     }
 
     /// Called before each change: passes that were left elsewhere belong to the old rules.

@@ -56,6 +56,9 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Whether a token from this source can satisfy a challenge that a new token would usually
     /// not satisfy: `insufficient_scope`, `insufficient_user_authentication`,
     /// `invalid_request`, or `DPoP`. The challenge is then part of the [`TokenRequest`].
+    ///
+    /// The cache asks about every challenge. If you return `true` for one that names a scope without
+    /// an error, rejections that name different scopes cause a fetch each.
     fn can_satisfy(&self, challenge: &Challenge) -> bool {
         let _ = challenge;
         false

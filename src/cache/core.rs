@@ -1,7 +1,7 @@
 //! The cache without its handle: the state under its lock, the part of it that is published, and
 //! the flights that it starts.
 
-use std::{pin::pin, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use futures_util::future::{Either, select};
 use tokio::{sync::watch, time::Instant};
@@ -17,7 +17,7 @@ use super::{
     state::{State, Wanted},
     status::Status,
     sync::{Lock, Once, Single},
-    tasks::{AbortHandle, Runtime, runtime, sleep_until, timeout},
+    tasks::{AbortHandle, Runtime, poll_timer, runtime, sleep_until, timeout},
 };
 use crate::{
     error::{CacheError, TokenError},
@@ -41,7 +41,7 @@ pub(super) struct Core {
     /// The one task that keeps the token warm.
     keeper: Single,
     /// The task of the last flight.
-    task: Lock<Option<AbortHandle>>,
+    task: Lock<Option<(FlightId, AbortHandle)>>,
 }
 
 /// What the lock guards: the state, and the end of the flight that the state has in progress.
@@ -124,6 +124,7 @@ impl Core {
         let (lost_at, ask_again) = match answer {
             // A wait needs a timer; the use of a token needs nothing.
             Answer::Token(grant) => {
+                self.check_recovery();
                 let granted = Granted::new(grant, change.now);
                 granted.stamp.observe_use(|| self.label());
                 return Asked::Token(granted);
@@ -181,25 +182,25 @@ impl Core {
     async fn wait_for_end(self: &Arc<Self>, wait: &mut Wait, end: Instant) -> Outcome {
         #[cfg(feature = "metrics")]
         let _waiting = Waiting { source: self.label(), since: Instant::now() };
-        let sleep = pin!({
+        let mut sleep = pin!({
             // The runtime that polls the request drives the timer too.
             let runtime = runtime().unwrap_or_else(|_| wait.runtime.clone());
             let _has_timer = runtime.enter();
             sleep_until(wait.lost_at.min(end))
         });
-        let outcome = match select(&mut wait.end, sleep).await {
+        let time = poll_fn(|cx| poll_timer(sleep.as_mut(), cx));
+        let outcome = match select(&mut wait.end, time).await {
             Either::Left((Ok(outcome), _)) => outcome,
             Either::Left((Err(_gone), _)) => Err(CacheError::FlightLost.into()),
+            Either::Right((Err(no_runtime), _)) => Err(no_runtime.into()),
             Either::Right(_) if wait.lost_at <= end => {
                 self.lost(wait.flight, &CacheError::FlightLost);
                 Err(CacheError::FlightLost.into())
             }
             Either::Right(_) => Err(CacheError::WaitTimeout(self.policy.wait_limit()).into()),
         };
-        match outcome {
-            Err(_) if self.is_forgotten() => Err(CacheError::Forgotten.into()),
-            outcome => outcome,
-        }
+        // Also if the flight had ended: the token was removed before this caller had it.
+        if self.is_forgotten() { Err(CacheError::Forgotten.into()) } else { outcome }
     }
 
     /// Removes the token for good, and ends the flight in progress.
@@ -211,12 +212,12 @@ impl Core {
     }
 
     fn abort(&self) {
-        if let Some(task) = self.task.lock().take() {
+        if let Some((_, task)) = self.task.lock().take() {
             task.abort();
         }
     }
 
-    fn is_forgotten(&self) -> bool {
+    pub(super) fn is_forgotten(&self) -> bool {
         self.shared.lock().state.is_forgotten()
     }
 
@@ -224,7 +225,8 @@ impl Core {
         let Some(flight) = flight else { return Ok(()) };
         match runtime() {
             Ok(runtime) => {
-                *self.task.lock() = Some(flight.spawn(&runtime));
+                let id = flight.id();
+                *self.task.lock() = Some((id, flight.spawn(&runtime)));
                 if self.is_forgotten() {
                     self.abort();
                 }
@@ -322,8 +324,8 @@ impl Host for Core {
         id: FlightId,
         outcome: Result<Arrival, TokenError>,
     ) -> Option<Outcome> {
-        // The handle would keep the memory of a task that has ended.
-        drop(self.task.lock().take());
+        // The handle would keep the memory of a task that has ended. That of a later flight stays.
+        drop(self.task.lock().take_if(|(flight, _)| *flight == id));
         let random = fastrand::f64();
         let (outcome, _) = self.change(|state, now| state.finished(id, outcome, now, random));
         self.tell();

@@ -73,6 +73,10 @@ impl<H: Host> Flight<H> {
         (Self { host, start, waiters: Some(waiters) }, end.shared())
     }
 
+    pub(super) fn id(&self) -> FlightId {
+        self.start.id
+    }
+
     /// Runs the flight on a task of its own.
     pub(super) fn spawn(self, runtime: &Runtime) -> AbortHandle {
         let reason = self.start.request.reason().name();

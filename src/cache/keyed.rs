@@ -191,6 +191,7 @@ impl KeyedTokenCache {
     pub(crate) fn entry(&self, key: &TokenKey) -> Result<Arc<Entry>, Unusable> {
         key.usable(SystemTime::now())?;
         if let Some(entry) = self.known(key) {
+            entry.source().brought_again(key);
             return Ok(entry);
         }
         let Keyed { map, policy, shared, label } = &*self.keyed;

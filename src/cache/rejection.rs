@@ -11,6 +11,8 @@ pub struct Rejection {
     pub(super) token: AccessToken,
     pub(super) origin: Option<Origin>,
     pub(super) challenge: Option<Challenge>,
+    /// Whether the source says that it can satisfy the challenge.
+    pub(super) is_satisfiable: bool,
 }
 
 /// What a challenge demands of the next token, beyond being another one.
@@ -23,7 +25,7 @@ impl Rejection {
     /// A rejection of the token that *this* request carried.
     #[must_use]
     pub fn new(token: AccessToken) -> Self {
-        Self { token, origin: None, challenge: None }
+        Self { token, origin: None, challenge: None, is_satisfiable: false }
     }
 
     /// Adds the origin that rejected the token. An origin that rejects every fresh token backs off
@@ -43,7 +45,7 @@ impl Rejection {
     }
 
     pub(super) fn demand(&self) -> Option<Demand> {
-        Demand::of(self.challenge.as_ref()?)
+        Demand::of(self.challenge.as_ref()?, self.is_satisfiable)
     }
 }
 
@@ -52,12 +54,17 @@ impl Rejection {
 impl Demand {
     /// Claims (`OpenID` Connect Core §5.5), a step-up (RFC 9470 §3), a nonce (RFC 9449 §9). A scope
     /// counts too, unless the error is that the token is invalid: there it only says what the
-    /// resource needs (RFC 6750 §3).
-    fn of(challenge: &Challenge) -> Option<Self> {
-        let is_invalid = challenge.param("error") == Some("invalid_token");
+    /// resource needs (RFC 6750 §3). So it does without an error, if the source does not say that
+    /// it asks for it. Other schemes demand nothing of a token: HTTP Digest has a nonce too.
+    fn of(challenge: &Challenge, is_satisfiable: bool) -> Option<Self> {
+        if !challenge.is("bearer") && !challenge.is("dpop") {
+            return None;
+        }
+        let scope_counts =
+            challenge.param("error").map_or(is_satisfiable, |error| error != "invalid_token");
         let wanted = |name: &str| match name {
             "claims" | "acr_values" | "max_age" | "nonce" => true,
-            "scope" => !is_invalid,
+            "scope" => scope_counts,
             _ => false,
         };
         let params = challenge.params().filter(|(name, _)| wanted(name));

@@ -340,7 +340,8 @@ impl State {
             return Some(flight.lost_at);
         }
         let due = match self.usable(now) {
-            Some(current) => current.dates?.due,
+            // With a small due share a token expires before it is due.
+            Some(current) => current.dates.map(|dates| dates.due.min(dates.expired))?,
             None => now,
         };
         // Sources whose tokens are due at once must not turn this into a loop.
@@ -348,9 +349,7 @@ impl State {
             next.later(WARM_INTERVAL.saturating_sub(self.policy.background_interval))
         });
         let at = self.background_from(due, now).max(spaced);
-        let has_token = self.usable(now).is_some();
-        let check = self.cooldown.as_ref().and_then(|it| it.recovery_check_at(has_token, now));
-        Some(check.map_or(at, |check| check.min(at)))
+        Some(self.recovery_check_at(now).map_or(at, |check| check.min(at)))
     }
 }
 
@@ -408,10 +407,18 @@ impl State {
         (true, effects)
     }
 
+    /// When the source may be asked whether it has recovered.
+    fn recovery_check_at(&self, now: Instant) -> Option<Instant> {
+        self.cooldown.as_ref()?.recovery_check_at(self.usable(now).is_some(), now)
+    }
+
     /// The cooldown for which the source may be asked now whether it has recovered.
     pub(super) fn may_check_recovery(&mut self, now: Instant) -> Option<FlightId> {
         let has_token = self.usable(now).is_some();
-        self.cooldown.as_mut()?.may_check_recovery(has_token, now)
+        let cooldown = self.cooldown.as_mut()?.may_check_recovery(has_token, now)?;
+        // Until the next check, callers need not ask.
+        self.version = self.version.wrapping_add(1);
+        Some(cooldown)
     }
 
     /// The source's configuration has changed since this flight failed.
@@ -579,7 +586,11 @@ impl State {
         let current = self.usable(now)?;
         let ask_again = match (&self.flight, current.dates) {
             (Some(flight), _) => Some(flight.lost_at),
-            (None, Some(dates)) => Some(self.background_from(dates.due, now)),
+            (None, Some(dates)) => {
+                let from = self.background_from(dates.due, now);
+                let check = self.recovery_check_at(now).map(|check| check.max(dates.due));
+                Some(check.map_or(from, |check| check.min(from)))
+            }
             (None, None) => None,
         };
         let expired = current.dates.map(|dates| dates.expired);

@@ -16,5 +16,5 @@ mod tokios {
         time::{sleep, sleep_until, timeout, timeout_at},
     };
 
-    pub(in crate::cache) use crate::clock::runtime;
+    pub(in crate::cache) use crate::clock::{poll_timer, runtime};
 }

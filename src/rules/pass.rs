@@ -71,7 +71,7 @@ pub(crate) enum Recheck {
     Newer(Arc<Pass>),
     /// The token has expired, and the request waits for another.
     Waiting(Waiting),
-    /// The token has expired, and there is no other.
+    /// The token has expired, and there is no other; or it was removed.
     Failed(TokenError),
 }
 
@@ -140,7 +140,8 @@ impl Pass {
     /// Looks at the token again after a wait.
     pub(crate) fn recheck(&self) -> Recheck {
         let cache = &self.target.cache;
-        if self.stamp.is_for_one_use() || cache.holds(&self.stamp) {
+        let is_forgotten = cache.is_forgotten();
+        if !is_forgotten && (self.stamp.is_for_one_use() || cache.holds(&self.stamp)) {
             return Recheck::Good;
         }
         match cache.ask(Some(&self.target.origin)) {
@@ -149,7 +150,9 @@ impl Pass {
                 let newer = Self::new(self.target.clone(), granted);
                 Recheck::Newer(Arc::new(newer.replacing(self.replaces.clone())))
             }
-            Asked::Wait(_) | Asked::Error(_) if !self.stamp.is_expired() => Recheck::Good,
+            Asked::Wait(_) | Asked::Error(_) if !is_forgotten && !self.stamp.is_expired() => {
+                Recheck::Good
+            }
             Asked::Wait(wait) => {
                 let (target, replaces) = (self.target.clone(), self.replaces.clone());
                 Recheck::Waiting(Waiting { target, wait, replaces })

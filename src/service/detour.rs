@@ -229,7 +229,7 @@ fn poll_restore<R: Replay<B>, B>(
         *limit = clock::sleep(BODY_LIMIT).map(Box::pin);
     }
     match limit {
-        Some(limit) => limit.as_mut().poll(cx).map(|()| None),
+        Some(limit) => clock::poll_timer(limit.as_mut(), cx).map(|_| None),
         // Without a timer the wait would have no end.
         None => Poll::Ready(None),
     }

@@ -57,7 +57,8 @@ fn string(json: &[u8]) -> Option<(&[u8], &[u8])> {
         }
     }
     let after = bytes.as_slice();
-    Some((json.strip_suffix(after)?.strip_suffix(b"\"")?, after))
+    let end = json.len().checked_sub(after.len())?.checked_sub(1)?;
+    Some((json.get(..end)?, after))
 }
 
 fn after_colon(json: &[u8]) -> Option<&[u8]> {
@@ -92,6 +93,14 @@ mod tests {
         assert_eq!(exp(r#"{"a":"exp","exp":1.7e9}"#), Some(1_700_000_000.0));
         assert_eq!(exp(r#"{"a":"\"","exp":3}"#), Some(3.0));
         assert_eq!(exp(r#"{"a":{"exp":1}}"#), None);
+    }
+
+    /// A search whose time is quadratic would take minutes.
+    #[test]
+    fn a_payload_of_many_strings_takes_linear_time() {
+        let strings = r#""","#.repeat(1 << 22);
+        let payload = format!(r#"{{"a":[{strings}0],"exp":1}}"#);
+        assert_eq!(number_member(payload.as_bytes(), b"exp"), Some(1.0));
     }
 
     #[test]

@@ -196,6 +196,30 @@ async fn the_cooldown_after_a_permanent_failure_ends_early_when_the_source_has_r
     assert_eq!(cache.get().await.unwrap().secret(), "t2");
 }
 
+#[tokio::test(start_paused = true)]
+async fn that_cooldown_ends_early_too_while_there_is_a_usable_token() {
+    let mint = Mint::living(101 * S);
+    let cache = cache(mint.clone());
+    let stack = layer(&cache).layer(Api::new());
+    cache.get().await.unwrap();
+    mint.fail_with(invalid_client());
+    advance(80 * S).await;
+    for _ in 0..5 {
+        send(&stack, get("/")).await.unwrap();
+        cache.get().await.unwrap();
+        settle().await;
+        advance(S).await;
+    }
+    assert_eq!((mint.fetches(), mint.recovery_checks()), (2, 4));
+    mint.fail_with(None);
+    mint.recover_after(0);
+    for _ in 0..2 {
+        send(&stack, get("/")).await.unwrap();
+        settle().await;
+    }
+    assert_eq!(cache.get().await.unwrap().secret(), "t3");
+}
+
 // ===== 15 =====
 
 #[tokio::test(start_paused = true)]

@@ -2,16 +2,16 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, header::AUTHORIZATION};
 use http_body_util::Full;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimitLayer};
 use tower_bearer::{
-    AccessToken, BearerAuth, BearerAuthLayer, KeyedTokenCache, Refused, Subject, TokenKey,
-    TokenRequest, TokenSource, from_fn,
+    AccessToken, BearerAuth, BearerAuthLayer, CacheError, KeyedTokenCache, Refused, Subject,
+    TokenError, TokenKey, TokenRequest, TokenSource, from_fn,
 };
 
 use crate::support::*;
@@ -206,6 +206,21 @@ async fn a_layer_that_is_changed_after_its_use_shares_nothing_with_what_it_was()
     assert_eq!(api.seen().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_assumed_origin_that_gets_a_route_after_its_use_gets_the_token_of_that_route() {
+    let (api, other) = (Api::new(), Mint::default());
+    other.always(token("other"));
+    let layer = BearerAuthLayer::from_cache(cache(Mint::default())).any_https();
+    let layer = layer.assume_origin(API).unwrap();
+    for _ in 0..2 {
+        send(&layer.layer(api.clone()), get_from("/")).await.unwrap();
+    }
+    // The service is gone, so the layer is changed in place.
+    let layer = layer.route(API, cache(other)).unwrap();
+    send(&layer.layer(api.clone()), get_from("/")).await.unwrap();
+    assert_eq!(api.tokens(), ["t1", "t1", "other"]);
+}
+
 // ===== 27 =====
 
 #[tokio::test(start_paused = true)]
@@ -236,6 +251,20 @@ async fn where_a_subject_is_required_a_single_cache_serves_no_request() {
         send(&stack, request).await.unwrap_err();
     }
     assert!(api.seen().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_requires_a_subject_after_its_use_serves_nothing_that_it_kept() {
+    let api = Api::new();
+    let layer = layer(&cache(Mint::default()));
+    for _ in 0..2 {
+        send(&layer.layer(api.clone()), get("/")).await.unwrap();
+    }
+    // The service is gone, so the layer is changed in place.
+    let stack = layer.require_subject().layer(api.clone());
+    let error = send(&stack, get("/")).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&Refused::NoSubject));
+    assert_eq!(api.tokens(), ["t1", "t1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,6 +312,32 @@ async fn forget_takes_a_token_away_at_once_also_from_a_service_that_has_used_it(
     tokens.forget(&TokenKey::new());
     call(&mut stack, get("/")).await;
     assert_eq!(api.tokens()[4..], ["own-4", "own-5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_the_inner_service_does_not_send_a_forgotten_token() {
+    for lifetime in [Duration::ZERO, 100 * S] {
+        let (source, mut desk) = manual();
+        let (api, tokens) = (Api::new(), KeyedTokenCache::builder(source).build().unwrap());
+        let limited = ConcurrencyLimitLayer::new(1).layer(api.clone());
+        let stack = keyed(&tokens).layer(limited.clone());
+        let request = tokio::spawn(async move { send(&stack, with(of_user("ann"))).await });
+        let flight = desk.next().await;
+
+        api.close_gate();
+        let other: Request<Full<Bytes>> = get("/takes-the-permit");
+        drop(tokio::spawn(limited.oneshot(other)));
+        settle().await;
+        assert_eq!(api.waiting(), 1, "the permit is taken");
+        flight.reply(Ok(token("t1").with_lifetime(lifetime)));
+        settle().await;
+        tokens.forget(&of_user("ann"));
+        api.open_gate();
+        let error = request.await.unwrap().unwrap_err();
+        let error = TokenError::find_in(&*error).unwrap();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+        assert_eq!(api.tokens(), ["-"]);
+    }
 }
 
 // ===== 30 =====

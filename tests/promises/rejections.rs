@@ -394,6 +394,55 @@ async fn each_nonce_is_a_challenge_of_its_own_and_the_budget_is_their_bound() {
     assert_eq!((outcomes[&true], mint.fetches()), (20, 21));
 }
 
+/// The API names the scope of each path, as the registries of containers do, or offers HTTP Digest.
+#[tokio::test(start_paused = true)]
+async fn a_revoked_token_is_one_fetch_whatever_scope_or_digest_nonce_each_rejection_names() {
+    for (scheme, param) in [("Bearer", "scope"), ("Digest", "nonce")] {
+        let mint = Mint::taking(S);
+        let cache = cache(mint.clone());
+        let revoked = cache.get().await.unwrap();
+        let rejection = |n: u32| {
+            let challenge = Challenge::new(scheme).with_param(param, n.to_string());
+            let rejection = Rejection::new(revoked.clone()).with_challenge(challenge);
+            rejection.with_origin(API.parse().unwrap())
+        };
+        for renewed in join_all((0..50).map(|n| cache.renew(rejection(n)))).await {
+            assert_eq!(renewed.unwrap().secret(), "t2", "{scheme} {param}");
+        }
+        cache.reject(rejection(50));
+        settle().await;
+        assert_eq!(mint.fetches(), 2, "{scheme} {param}");
+    }
+}
+
+/// A source that asks for the scope of the challenge.
+struct Scoped(AtomicUsize);
+
+impl TokenSource for Scoped {
+    async fn fetch(&self, request: TokenRequest) -> Result<AccessToken, TokenError> {
+        let nth = self.0.fetch_add(1, SeqCst) + 1;
+        sleep(S).await;
+        let scope = request.challenge().and_then(|challenge| challenge.param("scope"));
+        Ok(token(&format!("{}-{nth}", scope.unwrap_or("plain"))))
+    }
+
+    fn can_satisfy(&self, challenge: &Challenge) -> bool {
+        challenge.param("scope").is_some()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_can_satisfy_a_scope_is_asked_for_each() {
+    let cache = cache(Scoped(AtomicUsize::new(0)));
+    let first = cache.get().await.unwrap();
+    let renew = |scope: &'static str| {
+        let challenge = Challenge::new("Bearer").with_param("scope", scope);
+        cache.renew(Rejection::new(first.clone()).with_challenge(challenge))
+    };
+    let (read, write) = tokio::join!(renew("read"), renew("write"));
+    assert_eq!((read.unwrap().secret(), write.unwrap().secret()), ("read-2", "write-3"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_flight_is_asked_for_is_what_the_rejection_brought() {
     let (source, mut desk) = manual();

@@ -148,3 +148,57 @@ fn a_request_that_was_made_on_a_runtime_which_is_gone_waits_for_a_flight_on_anot
     });
     assert_eq!(api.tokens(), ["a"]);
 }
+
+#[test]
+fn a_wait_goes_on_outside_of_a_runtime_and_on_another_when_its_own_is_gone() {
+    for is_polled_before in [false, true] {
+        let (source, mut desk) = manual();
+        let api = Api::new();
+        let cache = cache(source);
+        let stack = layer(&cache).layer(api.clone());
+        let flies_on = a_runtime();
+        flies_on.block_on(async { assert!(cache.get().now_or_never().is_none()) });
+        let gone = a_runtime();
+        let mut request = called_on(&gone, &stack);
+        if is_polled_before {
+            let _inside = gone.enter();
+            assert!((&mut request).now_or_never().is_none());
+        }
+        drop(gone);
+        let outside = (&mut request).now_or_never();
+        if let Some(outcome) = outside {
+            assert_eq!(cause(&outcome.unwrap_err()), &CacheError::NoRuntime);
+            continue;
+        }
+        flies_on.block_on(async {
+            let request = tokio::spawn(request);
+            desk.next().await.answer("a");
+            assert_eq!(request.await.unwrap().unwrap().status(), 200);
+        });
+        assert_eq!(api.tokens(), ["a"]);
+    }
+}
+
+#[test]
+fn a_wait_that_began_on_a_runtime_which_is_gone_goes_on_on_another() {
+    let (source, mut desk) = manual();
+    let api = Api::new();
+    let cache = cache(source);
+    let stack = layer(&cache).layer(api.clone());
+    let flies_on = a_runtime();
+    flies_on.block_on(async { assert!(cache.get().now_or_never().is_none()) });
+    let gone = a_runtime();
+    let mut request = called_on(&gone, &stack);
+    {
+        let _inside = gone.enter();
+        assert!((&mut request).now_or_never().is_none());
+    }
+    drop(gone);
+    flies_on.block_on(async {
+        let request = tokio::spawn(request);
+        settle().await;
+        desk.next().await.answer("a");
+        assert_eq!(request.await.unwrap().unwrap().status(), 200);
+    });
+    assert_eq!(api.tokens(), ["a"]);
+}

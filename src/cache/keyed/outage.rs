@@ -7,6 +7,7 @@
 //!    │                     ▼
 //!    └──a success── on trial: the first key that asks tries; the others get the error meanwhile
 //!                          │
+//!                          ├──an end that says nothing of the service──▶ on trial: the next key
 //!                          └──a failure──▶ out of order, for longer
 //! ```
 //!
@@ -18,6 +19,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{cache::policy::RefreshPolicy, clock::later::Later, error::TokenError};
+
+/// How long at most a key waits that is refused during a trial: the trial may be over at any moment.
+const TRIAL_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Outage {
@@ -43,6 +47,11 @@ impl Outage {
         Self { policy, current: None }
     }
 
+    /// How long one attempt may take.
+    pub(super) fn attempt_limit(&self) -> Duration {
+        self.policy.attempt_limit()
+    }
+
     /// Whether this key may ask the token service now.
     pub(super) fn may_try(&mut self, key: u64, now: Instant) -> Result<(), TokenError> {
         let Some(current) = &mut self.current else { return Ok(()) };
@@ -51,12 +60,10 @@ impl Outage {
         }
         if now < current.until {
             let error = current.error.clone();
+            let left = current.until.saturating_duration_since(now);
+            let wait = if current.is_on_trial { left.min(TRIAL_WAIT) } else { left };
             // A permanent failure may be over at any time: it needs an operator.
-            let error = if error.is_transient() {
-                error.with_retry_after(current.until.saturating_duration_since(now))
-            } else {
-                error
-            };
+            let error = if error.is_transient() { error.with_retry_after(wait) } else { error };
             return Err(error);
         }
         current.trying = key;
@@ -65,8 +72,16 @@ impl Outage {
         Ok(())
     }
 
-    /// The token service has failed for this key, in a way that holds for all keys.
-    pub(super) fn failed(&mut self, key: u64, error: &TokenError, now: Instant, random: f64) {
+    /// The token service has failed for this key, in a way that holds for all keys. Returns the error
+    /// before it, which must be dropped without the lock.
+    #[must_use]
+    pub(super) fn failed(
+        &mut self,
+        key: u64,
+        error: &TokenError,
+        now: Instant,
+        random: f64,
+    ) -> Option<TokenError> {
         let nth = match &self.current {
             None => 1,
             Some(current) if current.is_on_trial && current.trying == key => {
@@ -76,12 +91,25 @@ impl Outage {
         };
         let pause: Duration = self.policy.cooldowns(nth, error, random).0;
         let until = now.later(pause);
-        self.current =
-            Some(Current { error: error.clone(), trying: key, until, nth, is_on_trial: false });
+        let current = Current { error: error.clone(), trying: key, until, nth, is_on_trial: false };
+        self.current.replace(current).map(|before| before.error)
     }
 
-    pub(super) fn succeeded(&mut self) {
-        self.current = None;
+    /// This key's attempt has ended and says nothing of the token service. If it was the trial, the
+    /// next key that asks is on trial.
+    pub(super) fn undecided(&mut self, key: u64, now: Instant) {
+        if let Some(current) = self.current.as_mut().filter(|it| it.is_on_trial) {
+            if current.trying == key {
+                current.until = current.until.min(now);
+            }
+        }
+    }
+
+    /// The token service has answered. Returns the last error, which must be dropped without the
+    /// lock.
+    #[must_use]
+    pub(super) fn succeeded(&mut self) -> Option<TokenError> {
+        self.current.take().map(|current| current.error)
     }
 
     /// The cause of the failure was changed.

@@ -12,8 +12,12 @@ use tokio::time::Instant;
 
 use super::outage::Outage;
 use crate::{
-    cache::{policy::RefreshPolicy, sync::Lock},
+    cache::{
+        policy::{RECOVERY_INTERVAL, RefreshPolicy},
+        sync::Lock,
+    },
     challenge::Challenge,
+    clock::later::Later,
     error::{CacheError, TokenError},
     key::{Subject, TokenKey, Unusable},
     source::{AnySource, TokenRequest, TokenSource},
@@ -25,7 +29,15 @@ pub(super) struct Shared {
     source: Box<dyn AnySource>,
     suggested_timeout: Option<Duration>,
     outage: Lock<Outage>,
+    recovery: Lock<Recovery>,
     keys: AtomicU64,
+}
+
+/// Whether the source has recovered, as it was last asked for any key.
+#[derive(Default)]
+struct Recovery {
+    asked: Option<Instant>,
+    answer: bool,
 }
 
 /// The source of one key's cache.
@@ -46,9 +58,11 @@ enum Held {
     Forgotten,
 }
 
-/// An attempt. If it is dropped before its end, the token service took too long.
+/// An attempt. If it is dropped before its end, the token service took too long, unless the attempt
+/// ended for another reason.
 struct Attempt<'a> {
     of: &'a KeySource,
+    begun: Instant,
     has_ended: bool,
 }
 
@@ -59,11 +73,32 @@ pub(super) struct Failing(pub(super) TokenError);
 
 impl Shared {
     pub(super) fn new(source: Box<dyn AnySource>, suggested_timeout: Option<Duration>) -> Self {
-        Self { source, suggested_timeout, outage: Lock::default(), keys: AtomicU64::new(0) }
+        Self {
+            source,
+            suggested_timeout,
+            outage: Lock::default(),
+            recovery: Lock::default(),
+            keys: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn suggested_timeout(&self) -> Option<Duration> {
         self.suggested_timeout
+    }
+
+    /// Asks the source whether it has recovered; once a second, however many keys want to know.
+    async fn recovered(&self) -> bool {
+        let now = Instant::now();
+        {
+            let mut last = self.recovery.lock();
+            if last.asked.is_some_and(|asked| now < asked.later(RECOVERY_INTERVAL)) {
+                return last.answer;
+            }
+            *last = Recovery { asked: Some(now), answer: false };
+        }
+        let answer = self.source.recovered().await;
+        self.recovery.lock().answer = answer;
+        answer
     }
 
     pub(super) fn go_by(&self, policy: &Arc<RefreshPolicy>) {
@@ -92,6 +127,24 @@ impl KeySource {
         *self.held.lock() = Held::Forgotten;
     }
 
+    /// A request brings the key again. If its subject lives longer than the one that is held, a
+    /// fetch takes that one.
+    pub(super) fn brought_again(&self, key: &TokenKey) {
+        let mut held = self.held.lock();
+        let (lives_longer, was_unusable) = match &*held {
+            Held::Key(known) => (key.outlives(known), false),
+            Held::Unusable(_) => (true, true),
+            Held::Forgotten => (false, false),
+        };
+        if lives_longer {
+            *held = Held::Key(key.clone());
+        }
+        if was_unusable {
+            // So the cooldown after that failure ends early.
+            self.is_held_up.store(true, Relaxed);
+        }
+    }
+
     /// The key, if it is still of use.
     fn key(&self) -> Result<TokenKey, TokenError> {
         let mut held = self.held.lock();
@@ -112,19 +165,27 @@ impl KeySource {
     fn begin(&self) -> Result<Attempt<'_>, TokenError> {
         let may_try = self.shared.outage.lock().may_try(self.nth, Instant::now());
         self.is_held_up.store(may_try.is_err(), Relaxed);
-        may_try.map(|()| Attempt { of: self, has_ended: false })
+        may_try.map(|()| Attempt { of: self, begun: Instant::now(), has_ended: false })
     }
 
     fn succeeded(&self) {
         self.has_succeeded.store(true, Relaxed);
-        self.shared.outage.lock().succeeded();
+        let spent = self.shared.outage.lock().succeeded();
+        drop(spent);
     }
 
     fn failed(&self, error: &TokenError) {
-        if !error.concerns_key_only() {
-            let random = fastrand::f64();
-            self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        if error.concerns_key_only() {
+            return self.undecided();
         }
+        let random = fastrand::f64();
+        let spent = self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        drop(spent);
+    }
+
+    /// An attempt says nothing of the token service.
+    fn undecided(&self) {
+        self.shared.outage.lock().undecided(self.nth, Instant::now());
     }
 
     /// Keeps it from hearing that it is forgotten.
@@ -152,7 +213,15 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if !self.has_ended && !std::thread::panicking() && !self.of.is_forgotten() {
+        if self.has_ended {
+            return;
+        }
+        // Well before its time limit an attempt is dropped only by a runtime that shuts down.
+        let limit = self.of.shared.outage.lock().attempt_limit();
+        let is_early = self.begun.elapsed() < limit / 2;
+        if is_early || std::thread::panicking() || self.of.is_forgotten() {
+            self.of.undecided();
+        } else {
             self.of.failed(&CacheError::FlightLost.into());
         }
     }
@@ -167,6 +236,8 @@ impl TokenSource for KeySource {
         let fetched = self.shared.source.fetch(request.with_key(key)).await;
         attempt.end(&fetched);
         let token = fetched?;
+        // The subject may have expired meanwhile.
+        self.key()?;
         Ok(match end {
             Some(end) => ending_with(token, end, called),
             None => token,
@@ -183,7 +254,7 @@ impl TokenSource for KeySource {
         if self.is_held_up.load(Relaxed) && outage.lock().is_over() {
             return true;
         }
-        let recovered = self.shared.source.recovered().await;
+        let recovered = self.shared.recovered().await;
         if recovered {
             outage.lock().recovered(Instant::now());
         }

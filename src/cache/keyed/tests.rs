@@ -8,6 +8,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::{
     error::CacheError,
@@ -327,6 +329,56 @@ async fn the_flight_of_a_forgotten_key_ends_at_once_and_publishes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_has_not_had_its_token_yet_gets_none_that_was_forgotten() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let ann = user("ann");
+    let mut waiting = Box::pin(tokens.get(&ann));
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(gate);
+    settle().await;
+    assert!(tokens.cache(&ann).current().is_some(), "its flight has ended");
+    tokens.forget(&ann);
+    let error = waiting.await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+}
+
+#[test]
+fn a_flight_that_was_given_up_does_not_keep_a_later_one_from_being_forgotten() {
+    let runtime = |paused| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().start_paused(paused).build().unwrap()
+    };
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let _gate = service.close();
+    let ann = user("ann");
+    let stalled = runtime(false);
+    {
+        let _inside = stalled.enter();
+        assert!(tokens.get(&ann).now_or_never().is_none());
+    }
+    let driven = runtime(true);
+    let waiting = driven.block_on(async {
+        let error = tokens.get(&ann).await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
+        let (tokens, ann) = (tokens.clone(), ann.clone());
+        let waiting = tokio::spawn(async move { tokens.get(&ann).await });
+        settle().await;
+        waiting
+    });
+    stalled.block_on(settle());
+    driven.block_on(async {
+        let forgotten = tokio::time::Instant::now();
+        tokens.forget(&ann);
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&CacheError::Forgotten));
+        assert_eq!(forgotten.elapsed(), Duration::ZERO);
+    });
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_brings_a_forgotten_token_back() {
     let service = Service::default();
     let tokens = service.holding(10);
@@ -448,6 +500,54 @@ async fn nothing_is_fetched_for_a_subject_that_has_expired() {
     assert!(service.fetches().is_empty() && tokens.is_empty());
 }
 
+/// Waits for the wall clock, which no test can move.
+fn until(date: SystemTime) {
+    while SystemTime::now() < date {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_arrives_after_its_subject_has_expired_is_given_to_nobody() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let key = user_until("ann", S / 20);
+    let waiting = tokio::spawn({
+        let (tokens, key) = (tokens.clone(), key.clone());
+        async move { tokens.get(&key).await }
+    });
+    settle().await;
+    assert_eq!(service.fetches(), ["ann"]);
+    until(key.subject().unwrap().expiry().unwrap());
+    drop(gate);
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&NoSubject::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subject_that_comes_again_with_a_later_expiry_has_tokens_until_then() {
+    for is_fetched_meanwhile in [false, true] {
+        let service = Service::default();
+        let tokens = service.holding(10);
+        let first = user_until("ann", S / 20);
+        tokens.get(&first).await.unwrap();
+        until(first.subject().unwrap().expiry().unwrap());
+        tokio::time::advance(S).await;
+        if is_fetched_meanwhile {
+            tokens.known(&first).unwrap().cache().get().await.unwrap_err();
+        }
+        let later = user_until("ann", 1000 * S);
+        assert_eq!(first, later);
+        if is_fetched_meanwhile {
+            tokens.get(&later).await.unwrap_err();
+            settle().await;
+        }
+        tokens.get(&later).await.unwrap();
+        assert_eq!(service.fetches(), ["ann", "ann"]);
+    }
+}
+
 // ===== What a failure means for the others =====
 
 #[tokio::test(start_paused = true)]
@@ -498,6 +598,82 @@ async fn each_trial_that_fails_makes_the_next_one_later() {
     assert_eq!(asked, [0, 1, 3, 7, 15, 30, 45]);
 }
 
+/// The cooldown is over, and this key is on trial.
+async fn on_trial(
+    tokens: &KeyedTokenCache,
+    key: TokenKey,
+) -> tokio::task::JoinHandle<Result<AccessToken, TokenError>> {
+    tokio::time::advance(S).await;
+    let tokens = tokens.clone();
+    let trial = tokio::spawn(async move { tokens.get(&key).await });
+    settle().await;
+    trial
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_refused_during_a_trial_asks_soon_after_it() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    let gate = service.close();
+    let trial = on_trial(&tokens, user("ann")).await;
+    tokens.get(&user("bob")).await.unwrap_err();
+    service.fail_with(None);
+    drop(gate);
+    trial.await.unwrap().unwrap();
+    tokio::time::advance(S).await;
+    tokens.get(&user("bob")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_ends_with_a_failure_of_its_own_key_lets_the_next_key_try() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    tokio::time::advance(S).await;
+    service.fail_with(TokenError::permanent("invalid_grant"));
+    for name in ["ann", "bob"] {
+        let error = tokens.get(&user(name)).await.unwrap_err();
+        assert_eq!(error.to_string(), "invalid_grant");
+    }
+    service.fail_with(None);
+    tokens.get(&user("cid")).await.unwrap();
+    assert_eq!(service.fetches(), ["first", "ann", "bob", "cid"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_that_is_forgotten_lets_the_next_key_try() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("first")).await.unwrap_err();
+    let gate = service.close();
+    let trial = on_trial(&tokens, user("ann")).await;
+    tokens.forget(&user("ann"));
+    trial.await.unwrap().unwrap_err();
+    service.fail_with(None);
+    drop(gate);
+    tokens.get(&user("bob")).await.unwrap();
+}
+
+#[test]
+fn a_runtime_that_shuts_down_under_a_fetch_says_nothing_of_the_service() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let service = Service::default();
+    let tokens = service.holding(10);
+    let gate = service.close();
+    let gone = runtime();
+    gone.block_on(async {
+        assert!(tokens.get(&user("ann")).now_or_never().is_none());
+        settle().await;
+    });
+    assert_eq!(service.fetches(), ["ann"]);
+    drop((gone, gate));
+    runtime().block_on(tokens.get(&user("bob"))).unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_found_out() {
     let service = Service::default();
@@ -524,11 +700,11 @@ async fn a_permanent_failure_of_the_service_is_over_for_all_when_one_key_has_fou
 
 /// A source whose secret an operator changes.
 #[derive(Clone, Default)]
-struct Misconfigured(Arc<[AtomicUsize; 2]>);
+struct Misconfigured(Arc<[AtomicUsize; 3]>);
 
 impl TokenSource for Misconfigured {
     async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
-        let [fetches, is_mended] = &*self.0;
+        let [fetches, is_mended, _] = &*self.0;
         fetches.fetch_add(1, SeqCst);
         if is_mended.load(SeqCst) > 0 {
             return AccessToken::new("a").map_err(TokenError::permanent);
@@ -537,6 +713,7 @@ impl TokenSource for Misconfigured {
     }
 
     async fn recovered(&self) -> bool {
+        self.0[2].fetch_add(1, SeqCst);
         self.0[1].load(SeqCst) > 0
     }
 }
@@ -557,6 +734,21 @@ async fn a_secret_that_was_changed_ends_the_outage_for_all_keys() {
         }
     }
     assert!(changed.elapsed() < 10 * S, "{:?}", changed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_is_asked_once_a_second_whether_it_has_recovered_however_many_keys_there_are() {
+    let source = Misconfigured::default();
+    let tokens = KeyedTokenCache::builder(source.clone()).build().unwrap();
+    // In the first second each key learns of the failure.
+    for second in 0..5 {
+        for nth in 0..100 {
+            tokens.get(&user(&nth.to_string())).await.unwrap_err();
+            settle().await;
+        }
+        assert_eq!(source.0[2].load(SeqCst), second);
+        tokio::time::advance(S).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -636,6 +828,51 @@ async fn a_source_that_panics_for_one_key_says_nothing_of_the_service() {
     let error = tokens.get(&user("ann")).await.unwrap_err();
     assert_eq!(error.downcast_ref(), Some(&CacheError::SourcePanicked));
     tokens.get(&user("bob")).await.unwrap();
+}
+
+/// An error that asks for another key's token when it is dropped, on a thread of its own.
+#[derive(Debug)]
+struct Asking {
+    tokens: KeyedTokenCache,
+    answered: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Display for Asking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("asking")
+    }
+}
+
+impl std::error::Error for Asking {}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let (tokens, (done, is_done)) = (self.tokens.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            drop(runtime.unwrap().block_on(tokens.get(&user("another"))));
+            let _ = done.send(());
+        });
+        let is_done = is_done.recv_timeout(5 * S).is_ok();
+        self.answered.fetch_add(is_done.into(), SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_asks_for_a_token_when_it_is_dropped_may_be_that_of_an_outage() {
+    for ends_well in [true, false] {
+        let (service, answered) = (Service::default(), Arc::new(AtomicUsize::new(0)));
+        let tokens = service.holding(10);
+        let asking = Asking { tokens: tokens.clone(), answered: Arc::clone(&answered) };
+        service.fail_with(TokenError::transient(asking));
+        tokens.get(&user("ann")).await.unwrap_err();
+        service.fail_with((!ends_well).then(|| TokenError::transient("down")));
+        tokens.forget(&user("ann"));
+        assert_eq!(answered.load(SeqCst), 0, "the outage has it");
+        tokio::time::advance(S).await;
+        drop(tokens.get(&user("bob")).await);
+        assert_eq!(answered.load(SeqCst), 1, "a lock is held");
+    }
 }
 
 /// The flight may be dropped by another thread, which looks at the source.

@@ -95,6 +95,13 @@ impl Future for Sleep {
     }
 }
 
+pub(in crate::cache) fn poll_timer(
+    timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), CacheError>> {
+    timer.poll(cx).map(Ok)
+}
+
 pub(in crate::cache) async fn timeout<F: Future>(_: Duration, work: F) -> Result<F::Output, ()> {
     match select(pin!(work), sleep(Duration::ZERO)).await {
         Either::Left((done, _)) => Ok(done),

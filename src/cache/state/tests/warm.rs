@@ -139,3 +139,14 @@ fn what_is_to_be_there_at_any_time_is_not_given_up_when_a_first_one_is_wanted() 
     world.finish(&start, Ok(&token("b").with_lifetime(101 * S))).unwrap().unwrap();
     assert_eq!(world.warm_at(), 160.0);
 }
+
+#[test]
+fn a_token_that_expires_before_it_is_due_is_replaced_when_it_expires() {
+    for share in [0.0, 0.05] {
+        let mut world = World::with(|policy| policy.keep_warm(true).due_share(share));
+        world.fetch(&token("a").with_lifetime(101 * S));
+        assert_eq!(world.warm_at(), 90.0, "{share}");
+        let start = world.pass(90.0).keep_warm().expect("a flight");
+        assert_eq!(start.request.reason(), Reason::Expired);
+    }
+}
