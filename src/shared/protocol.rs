@@ -130,8 +130,8 @@ pub(super) fn ask(
     if let Some(grace) = record.grace(rules, now) {
         return Step::Write(Record { lease: Some(grace), ..record.clone() });
     }
-    if let Some(until) = record.pause_until.filter(|until| now < *until) {
-        return Step::Paused(until.since(now).min(MAX_PAUSE));
+    if let Some(left) = record.pause(now) {
+        return Step::Paused(left);
     }
     if let Some(left) = record.token.as_ref().and_then(|token| want.too_soon(token, now)) {
         return Step::TooSoon(left);
@@ -212,10 +212,10 @@ impl Want {
     }
 
     fn too_soon(&self, token: &Stored, now: StoreTime) -> Option<Duration> {
-        let until = token.fetched_at.plus(RENEWAL_INTERVAL);
+        let left = token.fetched_at.plus(RENEWAL_INTERVAL).since(now);
         let is_repeated = self.is_renewal() && token.renewed && self.rejects(token);
         // A clock that was set back does not extend it.
-        (is_repeated && now < until).then(|| until.since(now).min(RENEWAL_INTERVAL))
+        (is_repeated && !left.is_zero() && left <= RENEWAL_INTERVAL).then_some(left)
     }
 }
 
@@ -334,6 +334,12 @@ impl Record {
 
     fn is_led_by(&self, me: Holder, generation: u64) -> bool {
         self.generation == generation && self.lease.is_some_and(|lease| lease.holder == me)
+    }
+
+    /// The rest of a pause. One that is longer than any was written before the clock was set back.
+    fn pause(&self, now: StoreTime) -> Option<Duration> {
+        let left = self.pause_until?.since(now);
+        (!left.is_zero() && left <= MAX_PAUSE).then_some(left)
     }
 
     /// A lease that has ended without being given back, and whose holder may have sent the refresh
