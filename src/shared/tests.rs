@@ -257,6 +257,21 @@ async fn a_source_that_panics_is_an_error_and_the_next_one_leads_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_panics_before_it_returns_a_future_gives_the_lease_back_too() {
+    let source = crate::source::from_fn(|request: TokenRequest| {
+        assert_ne!(request.reason(), Reason::First, "on purpose");
+        std::future::ready(AccessToken::new("a").map_err(TokenError::permanent))
+    });
+    let shared = Shared::new(source, MemoryStore::new()).name("orders").seal(Seal::new(SEAL));
+    let error = shared.fetch(first()).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::SourcePanicked));
+    let began = Instant::now();
+    advance(SECOND).await;
+    assert!(shared.fetch(TokenRequest::new(Reason::Expired)).await.is_ok());
+    assert!(began.elapsed() < SECOND * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_holds_up_the_fleet_for_a_lease_and_no_longer() {
     let (service, store) = (Service::default(), MemoryStore::new());
     let fleet = [process(&service, store.clone()), process(&service, store.clone())];
