@@ -159,9 +159,8 @@ impl<S: TokenSource> Member<S> {
                 (Storing::Write(record), _) => {
                     match self.swap(&start.place, &current.version, &record).await {
                         Ok(Swapped::Done(_)) => record,
-                        Ok(Swapped::Conflict) => continue,
                         // The store may have written it all the same: the next look shows.
-                        Err(_) => {
+                        Ok(Swapped::Conflict) | Err(_) => {
                             rest(&mut pause).await;
                             continue;
                         }

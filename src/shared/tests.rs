@@ -392,6 +392,63 @@ async fn while_the_store_is_away_what_repeats_is_fetched_by_each() {
     }
 }
 
+/// A store in which all writes but the first ones meet a conflict.
+struct Conflicting {
+    store: MemoryStore,
+    /// How many more writes succeed.
+    writes: AtomicUsize,
+    conflicts: Arc<AtomicUsize>,
+}
+
+impl Conflicting {
+    fn after(writes: usize) -> Self {
+        let (store, writes) = (MemoryStore::new(), AtomicUsize::new(writes));
+        Self { store, writes, conflicts: Arc::default() }
+    }
+}
+
+impl TokenStore for Conflicting {
+    async fn load(&self, name: &str) -> Result<Loaded, StoreError> {
+        TokenStore::load(&self.store, name).await
+    }
+
+    async fn swap(&self, name: &str, seen: &Version, sealed: &[u8]) -> Result<Swapped, StoreError> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.writes.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            return TokenStore::swap(&self.store, name, seen, sealed).await;
+        }
+        self.conflicts.fetch_add(1, Relaxed);
+        Ok(Swapped::Conflict)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_in_which_every_write_meets_a_conflict_costs_a_fetch_within_seconds() {
+    let service = Service::default();
+    let shared = process(&service, Conflicting::after(0));
+    let token = timeout(SECOND * 5, shared.fetch(first())).await.expect("in time").unwrap();
+    assert_eq!((token.secret(), service.fetches()), ("t-1", 1));
+
+    let service = Service::rotating();
+    let store = MemoryStore::new();
+    store.put("orders", "garbage");
+    let shared = process(&service, Conflicting { store, ..Conflicting::after(0) });
+    let error = timeout(SECOND * 5, shared.fetch(first())).await.expect("in time").unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::StoreAway(_)) && error.is_transient());
+    assert_eq!(service.fetches(), 0, "nothing is spent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_write_meets_conflicts_leaves_pauses_between_its_tries() {
+    let service = Service::default();
+    let store = Conflicting::after(1);
+    let conflicts = Arc::clone(&store.conflicts);
+    let shared = process(&service, store);
+    assert_eq!(shared.fetch(first()).await.unwrap().secret(), "t-1");
+    sleep(LEASE * 2).await;
+    assert!(conflicts.load(Relaxed) < 100, "{conflicts:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_nothing_is_spent() {
     let (service, store) = (Service::rotating(), Flaky::new());
