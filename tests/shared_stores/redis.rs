@@ -133,6 +133,22 @@ async fn a_connection_that_is_cut_before_the_answer_is_replaced() {
 }
 
 #[tokio::test]
+async fn many_callers_at_one_time_get_large_records_over_one_connection() {
+    let Some(server) = Server::start().await else { return };
+    let proxy = Proxy::start(server.address).await;
+    let store = RedisStore::new(proxy.url()).unwrap();
+    server.put("large", vec![b'x'; 16 * 1024]).await;
+    answers(&store).await;
+    // Each may be the record of another user.
+    let loads = (0..600).map(|_| store.load("large"));
+    let loads = timeout(BOUND, futures_util::future::join_all(loads)).await.expect("in time");
+    for loaded in loads {
+        assert_eq!(loaded.unwrap().sealed.unwrap().len(), 16 * 1024);
+    }
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_never_ends_its_answer_is_cut_off() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let store = RedisStore::new(format!("redis://{}", listener.local_addr().unwrap())).unwrap();
