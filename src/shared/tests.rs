@@ -601,6 +601,25 @@ async fn the_sealing_key_can_be_rotated() {
     assert_eq!(service.fetches(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_an_older_sealing_key_cannot_be_read_a_refresh_token_sealed_with_it_is_not_spent() {
+    let (service, store) = (Service::rotating(), MemoryStore::new());
+    let t_1 = process(&service, store.clone()).fetch(first()).await.unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let old_key = directory.path().join("seal-of-last-year");
+    std::fs::write(&old_key, &SEAL[..20]).unwrap();
+    let seal = Seal::new(SEAL.replace("00", "ff")).also_opens(crate::Secret::file(&old_key));
+    let new = Shared::new(Source(service.clone()), store).name("orders").seal(seal);
+    let error = new.fetch(due(&t_1)).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::StoreAway(_)), "{error}");
+    assert!(error.is_transient() && error.to_string().contains("seal-of-last-year"), "{error}");
+    assert_eq!(service.fetches(), 1);
+
+    std::fs::write(&old_key, SEAL).unwrap();
+    assert_eq!(new.fetch(due(&t_1)).await.unwrap().secret(), "t-2");
+}
+
 // ===== A process that ends half-way =====
 
 /// A leader has sent the refresh token, and what came back is lost with it.
