@@ -120,6 +120,25 @@ async fn a_server_that_falls_silent_gets_a_new_connection() {
     answers(&store).await;
 }
 
+#[test]
+fn a_connection_whose_runtime_is_not_driven_is_replaced() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (undriven, other) = (runtime(), runtime());
+    let Some(server) = other.block_on(Server::start()) else { return };
+    let store = server.store();
+    // It starts to connect, and goes no further.
+    undriven.block_on(async {
+        assert!(futures_util::poll!(Box::pin(store.load("orders"))).is_pending());
+    });
+    other.block_on(async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::resume();
+        timeout(BOUND, store.load("orders")).await.expect("in time").unwrap();
+    });
+    drop(undriven);
+}
+
 #[tokio::test]
 async fn a_connection_that_is_cut_before_the_answer_is_replaced() {
     let Some(server) = Server::start().await else { return };
