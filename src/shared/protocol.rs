@@ -432,7 +432,8 @@ impl Stored {
     fn has_life_left(&self, now: StoreTime) -> bool {
         let Some(expires_at) = self.expires_at else { return true };
         let life = expires_at.since(self.fetched_at);
-        expires_at.since(now) > MIN_LEFT.min(life / 10)
+        // Before the fetch: the clock was set back, and nothing tells how old the token is.
+        now >= self.fetched_at && expires_at.since(now) > MIN_LEFT.min(life / 10)
     }
 }
 

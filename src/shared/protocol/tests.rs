@@ -288,6 +288,16 @@ fn a_failure_pauses_the_fleet_and_takes_nothing_away() {
 }
 
 #[test]
+fn a_token_of_a_clock_that_was_set_back_does_not_live_longer() {
+    let seen = record(1, token("a"));
+    for (now, is_taken) in [(NOW, true), (StoreTime(NOW.0 - 1), false), (StoreTime(0), false)] {
+        let step = ask_at(&first(), false, Some(&seen), now);
+        assert_eq!(matches!(step, Step::Have(_)), is_taken, "{step:?}");
+        assert_eq!(matches!(step, Step::Write(_)), !is_taken, "{step:?}");
+    }
+}
+
+#[test]
 fn a_pause_of_a_clock_that_was_set_back_does_not_last() {
     let (lead, written) = lead(false, &record(1, token("a")), NOW);
     let failed = lead.failed(Some(&written), Failure::UNKNOWN, NOW).unwrap();
