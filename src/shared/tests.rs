@@ -368,6 +368,35 @@ async fn a_keyed_cache_over_it_shares_the_token_of_each_key() {
 
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
+async fn a_pause_of_one_key_holds_up_no_other_key_of_any_process() {
+    use crate::{cache::keyed::KeyedTokenCache, key::TokenKey};
+
+    let (service, store) = (Service::default(), MemoryStore::new());
+    let cache = || KeyedTokenCache::builder(process(&service, store.clone())).build().unwrap();
+    let (one, other) = (cache(), cache());
+    let [a, b] = ["a", "b"].map(|scope| TokenKey::new().scope(scope));
+    // The service refuses what one user asks for.
+    service.fail(TokenError::permanent("invalid_scope"));
+    one.get(&a).await.unwrap_err();
+    let error = other.get(&a).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::Paused(_)), "{error}");
+    assert_eq!(other.get(&b).await.unwrap().secret(), "t-2");
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_waits_is_a_failure_of_its_key_alone() {
+    let (service, key) = (Service::default(), crate::key::TokenKey::new().scope("a"));
+    let one = process(&service, MemoryStore::new());
+    let t_1 = one.fetch(first().with_key(key.clone())).await.unwrap();
+    let t_2 = one.fetch(rejected(&t_1).with_key(key.clone())).await.unwrap();
+    let error = one.fetch(rejected(&t_2).with_key(key)).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::TooSoon(_)), "{error}");
+    assert!(error.is_transient() && error.concerns_key_only());
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_spends_its_refresh_token_is_not_shared_by_keys() {
     let service = Service::rotating();
     let request = first().with_key(crate::key::TokenKey::new().scope("a"));
