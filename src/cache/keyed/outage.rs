@@ -6,8 +6,9 @@
 //!    │                     ┌─────────────────────────────────────┘ the cooldown is over
 //!    │                     ▼
 //!    └──a success── on trial: the first key that asks tries; the others get the error meanwhile
-//!                          │
-//!                          └──a failure──▶ out of order, for longer
+//!                          │ │
+//!                          │ └──a failure──▶ out of order, for longer
+//!                          └──a failure of that key alone: the next key that asks tries
 //! ```
 //!
 //! In between, the source may report that the cause of the failure was changed: then the next key
@@ -78,6 +79,15 @@ impl Outage {
         let until = now.later(pause);
         self.current =
             Some(Current { error: error.clone(), trying: key, until, nth, is_on_trial: false });
+    }
+
+    /// The attempt for this key has ended, and says nothing about the token service: another key may
+    /// try.
+    pub(super) fn said_nothing(&mut self, key: u64, now: Instant) {
+        let trial = self.current.as_mut().filter(|it| it.is_on_trial && it.trying == key);
+        if let Some(current) = trial {
+            current.until = current.until.min(now);
+        }
     }
 
     pub(super) fn succeeded(&mut self) {

@@ -121,10 +121,15 @@ impl KeySource {
     }
 
     fn failed(&self, error: &TokenError) {
-        if !error.concerns_key_only() {
-            let random = fastrand::f64();
-            self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+        if error.concerns_key_only() {
+            return self.said_nothing();
         }
+        let random = fastrand::f64();
+        self.shared.outage.lock().failed(self.nth, error, Instant::now(), random);
+    }
+
+    fn said_nothing(&self) {
+        self.shared.outage.lock().said_nothing(self.nth, Instant::now());
     }
 
     /// Keeps it from hearing that it is forgotten.
@@ -152,7 +157,12 @@ impl Attempt<'_> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if !self.has_ended && !std::thread::panicking() && !self.of.is_forgotten() {
+        if self.has_ended {
+            return;
+        }
+        if std::thread::panicking() || self.of.is_forgotten() {
+            self.of.said_nothing();
+        } else {
             self.of.failed(&CacheError::FlightLost.into());
         }
     }
