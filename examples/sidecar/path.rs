@@ -15,6 +15,9 @@ pub(crate) fn is_traversal(path: &str) -> bool {
         return false;
     }
     let Some(path) = decoded(path.as_bytes()) else { return true };
+    if path.iter().any(u8::is_ascii_control) {
+        return true;
+    }
     let path: Vec<char> = characters(&path).into_iter().map(normalized).collect();
     path.iter().any(|char| char.is_control()) || path.split(|char| *char == '/').any(is_dots)
 }
@@ -84,10 +87,13 @@ fn characters(mut bytes: &[u8]) -> Vec<char> {
             0xc0..=0xdf => (1, first & 0x1f),
             0xe0..=0xef => (2, first & 0x0f),
             0xf0..=0xf7 => (3, first & 0x07),
+            // Of the first UTF-8 (RFC 2279), which had up to six bytes.
+            0xf8..=0xfb => (4, first & 0x03),
+            0xfc..=0xfd => (5, first & 0x01),
             _ => (0, *first),
         };
         let code = continued(u32::from(bits), tail, more);
-        let code = code.or_else(|| unchecked(bits, tail).filter(|_| matches!(first, 0xc0 | 0xc1)));
+        let code = code.or_else(|| unchecked(u32::from(bits), tail, more));
         let (code, used) = code.unwrap_or((u32::from(*first), 0));
         // A stray byte that is not ASCII is not a control character either.
         let is_stray = used == 0 && !first.is_ascii();
@@ -106,10 +112,12 @@ fn continued(bits: u32, tail: &[u8], more: usize) -> Option<(u32, usize)> {
     Some((code?, more))
 }
 
-/// Some decoders do not check that the second byte is a continuation: `C0 2E`.
-fn unchecked(bits: u8, tail: &[u8]) -> Option<(u32, usize)> {
-    let byte = (bits << 6) | (tail.first()? & 0x3f);
-    matches!(byte, b'.' | b'/' | b'\\').then_some((byte.into(), 1))
+/// Some decoders do not check that the next bytes are continuations: `C0 2E`, `E0 40 AE`. Only an
+/// overlong form gives one of these characters.
+fn unchecked(bits: u32, tail: &[u8], more: usize) -> Option<(u32, usize)> {
+    let tail = tail.get(..more).filter(|_| more > 0)?;
+    let code = tail.iter().fold(bits, |code, byte| code << 6 | u32::from(byte & 0x3f));
+    [b'.', b'/', b'\\'].map(u32::from).contains(&code).then_some((code, more))
 }
 
 /// The character that a server may read instead, because it treats a backslash as a slash,
@@ -226,6 +234,12 @@ mod tests {
             "/%e2%80%a5/a",
             "/..%c0%80",
             "/\u{ff0e}\u{ff0e}/a",
+            "/%e0%40%ae%e0%40%ae/a",
+            "/%f0%40%40%6e.",
+            "/%f8%80%80%80%ae%f8%80%80%80%ae",
+            "/%fc%80%80%80%80%ae.",
+            "/..%fc%80%80%80%80%af",
+            "/%c1%1ca",
         ] {
             assert!(is_traversal(path), "{path}");
         }

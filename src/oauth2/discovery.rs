@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header::ACCEPT};
 use http_body_util::Full;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
@@ -44,6 +44,8 @@ pub(super) use self::{
 /// How long a reading may take if no timeout is set: less than a cache's attempt, to leave time for
 /// the exchange.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How much longer than a reading takes a fetch waits for another one's reading.
+const MARGIN: Duration = Duration::from_secs(1);
 /// The pause after a failed reading while older metadata are in use.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -57,13 +59,12 @@ pub(super) struct Discovery {
     headers: HeaderMap,
     /// How long a reading may take, from the first connection to the last byte.
     pub(super) timeout: Duration,
-    /// Held by the fetch that reads.
-    turn: Semaphore,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    turn: Turn,
     kept: Option<Kept>,
     /// Whether the second URL had the metadata.
     is_second: bool,
@@ -72,6 +73,9 @@ struct State {
     /// The error of the last one, if there is nothing to use.
     failure: Option<EndpointError>,
 }
+
+/// Held by the fetch that reads.
+struct Turn(Arc<Semaphore>);
 
 struct Kept {
     destination: Arc<Destination>,
@@ -113,7 +117,6 @@ impl Discovery {
             urls,
             headers,
             timeout: timeout.unwrap_or(TIMEOUT),
-            turn: Semaphore::new(1),
             state: Mutex::default(),
         }
     }
@@ -129,8 +132,8 @@ impl Discovery {
             Found::Fresh(destination) => return Ok(destination),
             Found::Due(seen) => seen,
         };
-        // The semaphore is never closed. If a fetch is dropped while it reads, the next one reads.
-        let _turn = self.turn.acquire().await;
+        // If a fetch is dropped while it reads, the next one reads.
+        let _turn = self.turn().await;
         if let Some(shared) = self.state().since(seen) {
             return shared;
         }
@@ -155,6 +158,20 @@ impl Discovery {
         if let Some(kept) = &mut self.state().kept {
             if now.saturating_duration_since(kept.tried) >= lifetime::MIN {
                 kept.due = kept.due.min(now);
+            }
+        }
+    }
+
+    /// Waits for the turn to read. If it takes longer than a reading, nobody drives the fetch that
+    /// has the turn, and another one gets it.
+    async fn turn(&self) -> OwnedSemaphorePermit {
+        let longest = self.timeout.saturating_add(MARGIN);
+        loop {
+            let turn = Arc::clone(&self.state().turn.0);
+            match timeout(longest, Arc::clone(&turn).acquire_owned()).await {
+                Ok(Ok(permit)) => return permit,
+                // The semaphore is never closed.
+                Ok(Err(_)) | Err(_) => self.state().turn.pass_on(&turn),
             }
         }
     }
@@ -283,6 +300,23 @@ impl State {
                 Err(error)
             }
         }
+    }
+}
+
+// ===== impl Turn =====
+
+impl Turn {
+    /// Replaces that one, unless another fetch has done so.
+    fn pass_on(&mut self, stuck: &Arc<Semaphore>) {
+        if Arc::ptr_eq(&self.0, stuck) {
+            *self = Self::default();
+        }
+    }
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
     }
 }
 

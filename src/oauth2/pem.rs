@@ -25,14 +25,15 @@ pub(super) enum Malformed {
 /// All blocks of a text, with any text between them. Line ends may have become spaces, as happens
 /// in an environment variable.
 pub(super) fn blocks(text: &str) -> Result<Vec<Block<'_>>, Malformed> {
-    if text.contains(BEGIN) && text.contains("\\n") {
-        return Err(Malformed::EscapedLines);
-    }
     let mut blocks = Vec::new();
     let mut rest = text;
     while let Some((_, begun)) = rest.split_once(BEGIN) {
         let (label, begun) = begun.split_once(DASHES).ok_or(Malformed::Cut)?;
         let (body, after) = begun.split_once(END).ok_or(Malformed::Cut)?;
+        // Only here: in the text around it, a backslash may be a part of a name.
+        if body.contains("\\n") {
+            return Err(Malformed::EscapedLines);
+        }
         let (end, after) = after.split_once(DASHES).ok_or(Malformed::Cut)?;
         if end != label {
             return Err(Malformed::Cut);
@@ -120,6 +121,14 @@ mod tests {
         assert_eq!(read(&TWO.replace(['\r', '\n'], " ")), both);
         assert!(read("nothing of the kind").is_empty());
         assert!(blocks("-----BEGIN A-----\n*\n-----END A-----").unwrap()[0].der().is_none());
+    }
+
+    #[test]
+    fn a_backslash_in_the_text_around_a_block_does_not_matter() {
+        let attributes = "Bag Attributes\n    friendlyName: CORP\\nancy\n";
+        assert!(attributes.contains("\\n"));
+        let both = vec![("A".to_owned(), vec![1, 2]), ("B C".to_owned(), vec![3])];
+        assert_eq!(read(&format!("{attributes}{TWO}{attributes}")), both);
     }
 
     #[test]

@@ -242,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn a_configured_name_may_be_the_usual_name_of_another_field() {
+        let of = |field, name: &str, body: &str| {
+            let mut names = FieldNames::default();
+            names.set(field, name.to_owned());
+            Reply::read(body.as_bytes(), &names).unwrap()
+        };
+        // A date in place of a lifetime.
+        let body = r#"{"access_token":"t","expires_in":1800000000}"#;
+        let token = of(Field::ExpiresAt, "expires_in", body).access_token().unwrap();
+        let expiry = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!((token.lifetime(), token.expiry()), (None, Some(expiry)));
+        let body = "error=sorry%2C+no&code=x";
+        let reply = of(Field::ErrorDescription, "error", body);
+        assert_eq!(reply.error_description(), Some("sorry, no"));
+    }
+
+    #[test]
     fn the_time_of_the_refresh_is_in_seconds_or_a_date() {
         let due = |members: &str| {
             let body = format!(r#"{{"access_token":"t","expires_in":86399,{members}}}"#);

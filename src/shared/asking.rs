@@ -30,6 +30,10 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// The shortest pause between two looks of a waiting caller, whatever the store reports.
 const MIN_POLL: Duration = Duration::from_millis(10);
 
+/// How many conflicts in a row a caller meets before it treats the store as unavailable. In a store
+/// that works, each conflict is a write of another process, and few of those precede a lease.
+const MAX_CONFLICTS: u32 = 100;
+
 /// The pause between two looks of a caller that does not know whether it has a lease.
 const RELEASE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -51,6 +55,11 @@ enum Answer {
 #[derive(Debug, thiserror::Error)]
 #[error("another process fetches, and its lease does not end")]
 struct EndlessLease;
+
+/// The store refuses each write, as if another process were always faster.
+#[derive(Debug, thiserror::Error)]
+#[error("every write meets a conflict")]
+struct EndlessConflicts;
 
 impl<S: TokenSource> Member<S> {
     /// Asks on a task of its own: a process with a lease must lead or give it back, even if the
@@ -94,6 +103,7 @@ impl<S: TokenSource> Member<S> {
             let error = StoreError::new("the operating system has no random bytes");
             return self.without_store(request, error, tell).await;
         };
+        let mut conflicts = 0_u32;
         loop {
             let patience = self.settings.lease.saturating_mul(3).saturating_add(PATIENCE);
             if called.elapsed() > patience {
@@ -101,8 +111,17 @@ impl<S: TokenSource> Member<S> {
             }
             let (seen, step) = match self.ask(&place, &want, me).await {
                 Ok(Some(answer)) => answer,
+                Ok(None) if conflicts == MAX_CONFLICTS => {
+                    return self
+                        .without_store(request, StoreError::new(EndlessConflicts), tell)
+                        .await;
+                }
                 // Another process was faster.
-                Ok(None) => continue,
+                Ok(None) => {
+                    conflicts = conflicts.saturating_add(1);
+                    sleep(MIN_POLL.mul_f64(0.5 + fastrand::f64())).await;
+                    continue;
+                }
                 Err(error) => return self.without_store(request, error, tell).await,
             };
             let failure = match step {

@@ -46,7 +46,8 @@ impl SharedError {
         match &self {
             Self::Paused(left) | Self::TooSoon(left) => {
                 let left = *left;
-                TokenError::transient(self).with_retry_after(left)
+                // Each key has a record of its own, and so a pause of its own.
+                TokenError::transient(self).with_retry_after(left).for_this_key()
             }
             Self::StoreAway(_) => TokenError::transient(self),
             Self::Seal(error) if error.is_transient() => TokenError::transient(self),

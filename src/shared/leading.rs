@@ -92,7 +92,9 @@ impl<S: TokenSource> Member<S> {
         let lease = self.settings.lease;
         let limit =
             if start.lead.rotates { lease.saturating_mul(4) } else { lease.mul_f64(2.0 / 3.0) };
-        let fetch = AssertUnwindSafe(self.settings.source.fetch(request)).catch_unwind();
+        // In a block, as a source may panic before it returns a future.
+        let fetch = async { self.settings.source.fetch(request).await };
+        let fetch = AssertUnwindSafe(fetch).catch_unwind();
         let fetch = pin!(timeout(limit, fetch));
         let fetched = if start.lead.rotates {
             let Either::Left((fetched, _)) = select(fetch, pin!(self.keep_lease(start))).await;
@@ -157,9 +159,8 @@ impl<S: TokenSource> Member<S> {
                 (Storing::Write(record), _) => {
                     match self.swap(&start.place, &current.version, &record).await {
                         Ok(Swapped::Done(_)) => record,
-                        Ok(Swapped::Conflict) => continue,
                         // The store may have written it all the same: the next look shows.
-                        Err(_) => {
+                        Ok(Swapped::Conflict) | Err(_) => {
                             rest(&mut pause).await;
                             continue;
                         }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     protocol::Rules,
     record::{Record, Stored},
-    seal::{Keys, Seal},
+    seal::{Keys, Seal, SealError, Unreadable},
     store::{AnyStore, StoreError, Swapped, Version},
     time::{Reading, StoreTime},
 };
@@ -76,6 +76,11 @@ pub(super) struct Seen {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 struct NoAnswer(Duration);
+
+/// A key that may open the record is missing.
+#[derive(Debug, thiserror::Error)]
+#[error("its record may be sealed with an older key, and {0}")]
+struct Unopened(SealError);
 
 /// Sealing a record failed.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +159,8 @@ impl<S> Member<S> {
 
     // ===== The store =====
 
-    /// Loads the record. A record that this fleet cannot read counts as missing.
+    /// Loads the record. A record that this fleet cannot read counts as missing, unless it may have
+    /// the current refresh token, and this process only lacks the key for now.
     pub(super) async fn load(&self, place: &Place) -> Result<Seen, StoreError> {
         let asked = Instant::now();
         let loaded = self.in_time(self.settings.store.load(&place.name)).await?;
@@ -168,6 +174,10 @@ impl<S> Member<S> {
                 Some(record)
             }
             Some(Err(reason)) => {
+                let unread = place.keys.unread().filter(|_| reason == Unreadable::Key);
+                if let Some(error) = unread.filter(|_| self.rotates()) {
+                    return Err(StoreError::new(Unopened(error.clone())));
+                }
                 if !self.ignores.swap(true, Ordering::Relaxed) {
                     observe::record_ignored(&self.label, &reason);
                 }

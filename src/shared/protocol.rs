@@ -130,8 +130,8 @@ pub(super) fn ask(
     if let Some(grace) = record.grace(rules, now) {
         return Step::Write(Record { lease: Some(grace), ..record.clone() });
     }
-    if let Some(until) = record.pause_until.filter(|until| now < *until) {
-        return Step::Paused(until.since(now).min(MAX_PAUSE));
+    if let Some(left) = record.pause(now) {
+        return Step::Paused(left);
     }
     if let Some(left) = record.token.as_ref().and_then(|token| want.too_soon(token, now)) {
         return Step::TooSoon(left);
@@ -212,10 +212,10 @@ impl Want {
     }
 
     fn too_soon(&self, token: &Stored, now: StoreTime) -> Option<Duration> {
-        let until = token.fetched_at.plus(RENEWAL_INTERVAL);
+        let left = token.fetched_at.plus(RENEWAL_INTERVAL).since(now);
         let is_repeated = self.is_renewal() && token.renewed && self.rejects(token);
         // A clock that was set back does not extend it.
-        (is_repeated && now < until).then(|| until.since(now).min(RENEWAL_INTERVAL))
+        (is_repeated && !left.is_zero() && left <= RENEWAL_INTERVAL).then_some(left)
     }
 }
 
@@ -336,6 +336,12 @@ impl Record {
         self.generation == generation && self.lease.is_some_and(|lease| lease.holder == me)
     }
 
+    /// The rest of a pause. One that is longer than any was written before the clock was set back.
+    fn pause(&self, now: StoreTime) -> Option<Duration> {
+        let left = self.pause_until?.since(now);
+        (!left.is_zero() && left <= MAX_PAUSE).then_some(left)
+    }
+
     /// A lease that has ended without being given back, and whose holder may have sent the refresh
     /// token.
     fn abandoned(&self, rules: &Rules) -> Option<Lease> {
@@ -426,7 +432,8 @@ impl Stored {
     fn has_life_left(&self, now: StoreTime) -> bool {
         let Some(expires_at) = self.expires_at else { return true };
         let life = expires_at.since(self.fetched_at);
-        expires_at.since(now) > MIN_LEFT.min(life / 10)
+        // Before the fetch: the clock was set back, and nothing tells how old the token is.
+        now >= self.fetched_at && expires_at.since(now) > MIN_LEFT.min(life / 10)
     }
 }
 

@@ -16,7 +16,7 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use redis::Script;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::{
     address::Address,
@@ -32,6 +32,8 @@ pub use self::error::RedisStoreError;
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// When nobody drives the task that connects, which ends by itself before.
+const UNDRIVEN: Duration = Duration::from_secs(6);
 const KEEP: Duration = Duration::from_secs(90 * 24 * 3600);
 const MIN_KEEP: Duration = Duration::from_secs(3600);
 const MAX_KEEP: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -139,7 +141,12 @@ struct Inner {
 }
 
 /// A connection made on a task of its own, as the first caller may give up before it is there.
-type Attempt = Shared<BoxFuture<'static, Result<Connection, StoreError>>>;
+struct Attempt {
+    began: Instant,
+    connection: Connecting,
+}
+
+type Connecting = Shared<BoxFuture<'static, Result<Connection, StoreError>>>;
 
 /// Connecting took too long.
 #[derive(Debug, thiserror::Error)]
@@ -175,20 +182,30 @@ impl RedisStore {
     async fn connection(&self) -> Result<Connection, StoreError> {
         let attempt = {
             let mut attempt = self.inner.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-            match attempt.as_ref().filter(|attempt| is_of_use(attempt)) {
-                Some(attempt) => attempt.clone(),
-                None => attempt.insert(begin(Arc::clone(&self.inner.recipe))).clone(),
+            match attempt.as_ref().filter(|attempt| attempt.is_of_use()) {
+                Some(attempt) => attempt.connection.clone(),
+                None => {
+                    let connection = begin(Arc::clone(&self.inner.recipe));
+                    let began = Instant::now();
+                    attempt.insert(Attempt { began, connection }).connection.clone()
+                }
             }
         };
         attempt.await
     }
 }
 
-fn is_of_use(attempt: &Attempt) -> bool {
-    attempt.peek().is_none_or(|made| made.as_ref().is_ok_and(|connection| !connection.is_dead()))
+impl Attempt {
+    fn is_of_use(&self) -> bool {
+        // It may have ended after its callers had given up.
+        match self.connection.clone().now_or_never() {
+            Some(made) => made.is_ok_and(|connection| !connection.is_dead()),
+            None => self.began.elapsed() < UNDRIVEN,
+        }
+    }
 }
 
-fn begin(recipe: Arc<Recipe>) -> Attempt {
+fn begin(recipe: Arc<Recipe>) -> Connecting {
     let connecting = tokio::spawn(async move {
         let connected = timeout(CONNECT_TIMEOUT, recipe.connect()).await;
         connected.map_err(|_| StoreError::new(NoConnection))?.map_err(StoreError::new)

@@ -75,6 +75,8 @@ pub enum SealError {
 pub(super) struct Keys {
     key: Key,
     old: Vec<Key>,
+    /// Why an old key is missing.
+    unread: Option<SealError>,
 }
 
 struct Key {
@@ -105,7 +107,9 @@ impl Seal {
 
     /// Also opens records that were sealed with that key. Call it again to add more keys.
     ///
-    /// A process that cannot read such a key goes on without it.
+    /// A process that cannot read such a key goes on without it. But if a fetch spends the refresh
+    /// token, and the record may be sealed with that key, the process fails with a transient error:
+    /// the record may have the current refresh token.
     #[must_use]
     pub fn also_opens(mut self, key: impl Into<Secret>) -> Self {
         self.old.push(key.into());
@@ -124,11 +128,14 @@ impl Seal {
 
     pub(super) async fn keys(&self) -> Result<Keys, SealError> {
         let key = Key::read(&self.key).await?;
-        let mut old = Vec::new();
+        let (mut old, mut unread) = (Vec::new(), None);
         for secret in &self.old {
-            old.extend(Key::read(secret).await.ok());
+            match Key::read(secret).await {
+                Ok(key) => old.push(key),
+                Err(error) => unread = Some(error),
+            }
         }
-        Ok(Keys { key, old })
+        Ok(Keys { key, old, unread })
     }
 }
 
@@ -172,6 +179,11 @@ impl Keys {
             .decrypt_in_place(XNonce::from_slice(nonce), &bound, &mut *bytes)
             .map_err(|_| Unreadable::Seal)?;
         Record::from_bytes(&bytes).ok_or(Unreadable::Contents)
+    }
+
+    /// Why an old key, which may open a record of an unknown key, cannot be read.
+    pub(super) fn unread(&self) -> Option<&SealError> {
+        self.unread.as_ref()
     }
 
     /// A digest of the parts, the same in all processes. Without the key it reveals nothing about

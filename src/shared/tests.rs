@@ -257,6 +257,21 @@ async fn a_source_that_panics_is_an_error_and_the_next_one_leads_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_panics_before_it_returns_a_future_gives_the_lease_back_too() {
+    let source = crate::source::from_fn(|request: TokenRequest| {
+        assert_ne!(request.reason(), Reason::First, "on purpose");
+        std::future::ready(AccessToken::new("a").map_err(TokenError::permanent))
+    });
+    let shared = Shared::new(source, MemoryStore::new()).name("orders").seal(Seal::new(SEAL));
+    let error = shared.fetch(first()).await.unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&CacheError::SourcePanicked));
+    let began = Instant::now();
+    advance(SECOND).await;
+    assert!(shared.fetch(TokenRequest::new(Reason::Expired)).await.is_ok());
+    assert!(began.elapsed() < SECOND * 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_source_that_hangs_holds_up_the_fleet_for_a_lease_and_no_longer() {
     let (service, store) = (Service::default(), MemoryStore::new());
     let fleet = [process(&service, store.clone()), process(&service, store.clone())];
@@ -353,6 +368,35 @@ async fn a_keyed_cache_over_it_shares_the_token_of_each_key() {
 
 #[cfg(feature = "keyed")]
 #[tokio::test(start_paused = true)]
+async fn a_pause_of_one_key_holds_up_no_other_key_of_any_process() {
+    use crate::{cache::keyed::KeyedTokenCache, key::TokenKey};
+
+    let (service, store) = (Service::default(), MemoryStore::new());
+    let cache = || KeyedTokenCache::builder(process(&service, store.clone())).build().unwrap();
+    let (one, other) = (cache(), cache());
+    let [a, b] = ["a", "b"].map(|scope| TokenKey::new().scope(scope));
+    // The service refuses what one user asks for.
+    service.fail(TokenError::permanent("invalid_scope"));
+    one.get(&a).await.unwrap_err();
+    let error = other.get(&a).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::Paused(_)), "{error}");
+    assert_eq!(other.get(&b).await.unwrap().secret(), "t-2");
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_waits_is_a_failure_of_its_key_alone() {
+    let (service, key) = (Service::default(), crate::key::TokenKey::new().scope("a"));
+    let one = process(&service, MemoryStore::new());
+    let t_1 = one.fetch(first().with_key(key.clone())).await.unwrap();
+    let t_2 = one.fetch(rejected(&t_1).with_key(key.clone())).await.unwrap();
+    let error = one.fetch(rejected(&t_2).with_key(key)).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::TooSoon(_)), "{error}");
+    assert!(error.is_transient() && error.concerns_key_only());
+}
+
+#[cfg(feature = "keyed")]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_spends_its_refresh_token_is_not_shared_by_keys() {
     let service = Service::rotating();
     let request = first().with_key(crate::key::TokenKey::new().scope("a"));
@@ -375,6 +419,63 @@ async fn while_the_store_is_away_what_repeats_is_fetched_by_each() {
         assert!(began.elapsed() < 2 * SECOND, "{:?}", began.elapsed());
         assert_eq!(service.fetches(), 2);
     }
+}
+
+/// A store in which all writes but the first ones meet a conflict.
+struct Conflicting {
+    store: MemoryStore,
+    /// How many more writes succeed.
+    writes: AtomicUsize,
+    conflicts: Arc<AtomicUsize>,
+}
+
+impl Conflicting {
+    fn after(writes: usize) -> Self {
+        let (store, writes) = (MemoryStore::new(), AtomicUsize::new(writes));
+        Self { store, writes, conflicts: Arc::default() }
+    }
+}
+
+impl TokenStore for Conflicting {
+    async fn load(&self, name: &str) -> Result<Loaded, StoreError> {
+        TokenStore::load(&self.store, name).await
+    }
+
+    async fn swap(&self, name: &str, seen: &Version, sealed: &[u8]) -> Result<Swapped, StoreError> {
+        let less = |left: usize| left.checked_sub(1);
+        if self.writes.fetch_update(Relaxed, Relaxed, less).is_ok() {
+            return TokenStore::swap(&self.store, name, seen, sealed).await;
+        }
+        self.conflicts.fetch_add(1, Relaxed);
+        Ok(Swapped::Conflict)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_in_which_every_write_meets_a_conflict_costs_a_fetch_within_seconds() {
+    let service = Service::default();
+    let shared = process(&service, Conflicting::after(0));
+    let token = timeout(SECOND * 5, shared.fetch(first())).await.expect("in time").unwrap();
+    assert_eq!((token.secret(), service.fetches()), ("t-1", 1));
+
+    let service = Service::rotating();
+    let store = MemoryStore::new();
+    store.put("orders", "garbage");
+    let shared = process(&service, Conflicting { store, ..Conflicting::after(0) });
+    let error = timeout(SECOND * 5, shared.fetch(first())).await.expect("in time").unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::StoreAway(_)) && error.is_transient());
+    assert_eq!(service.fetches(), 0, "nothing is spent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_write_meets_conflicts_leaves_pauses_between_its_tries() {
+    let service = Service::default();
+    let store = Conflicting::after(1);
+    let conflicts = Arc::clone(&store.conflicts);
+    let shared = process(&service, store);
+    assert_eq!(shared.fetch(first()).await.unwrap().secret(), "t-1");
+    sleep(LEASE * 2).await;
+    assert!(conflicts.load(Relaxed) < 100, "{conflicts:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -527,6 +628,25 @@ async fn the_sealing_key_can_be_rotated() {
     assert_eq!(new.fetch(due(&t_1)).await.unwrap().secret(), "t-2");
     assert_eq!(old.fetch(due(&t_1)).await.unwrap().secret(), "t-2");
     assert_eq!(service.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_an_older_sealing_key_cannot_be_read_a_refresh_token_sealed_with_it_is_not_spent() {
+    let (service, store) = (Service::rotating(), MemoryStore::new());
+    let t_1 = process(&service, store.clone()).fetch(first()).await.unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let old_key = directory.path().join("seal-of-last-year");
+    std::fs::write(&old_key, &SEAL[..20]).unwrap();
+    let seal = Seal::new(SEAL.replace("00", "ff")).also_opens(crate::Secret::file(&old_key));
+    let new = Shared::new(Source(service.clone()), store).name("orders").seal(seal);
+    let error = new.fetch(due(&t_1)).await.unwrap_err();
+    assert!(matches!(shared_error(&error), SharedError::StoreAway(_)), "{error}");
+    assert!(error.is_transient() && error.to_string().contains("seal-of-last-year"), "{error}");
+    assert_eq!(service.fetches(), 1);
+
+    std::fs::write(&old_key, SEAL).unwrap();
+    assert_eq!(new.fetch(due(&t_1)).await.unwrap().secret(), "t-2");
 }
 
 // ===== A process that ends half-way =====

@@ -120,6 +120,25 @@ async fn a_server_that_falls_silent_gets_a_new_connection() {
     answers(&store).await;
 }
 
+#[test]
+fn a_connection_whose_runtime_is_not_driven_is_replaced() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (undriven, other) = (runtime(), runtime());
+    let Some(server) = other.block_on(Server::start()) else { return };
+    let store = server.store();
+    // It starts to connect, and goes no further.
+    undriven.block_on(async {
+        assert!(futures_util::poll!(Box::pin(store.load("orders"))).is_pending());
+    });
+    other.block_on(async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::time::resume();
+        timeout(BOUND, store.load("orders")).await.expect("in time").unwrap();
+    });
+    drop(undriven);
+}
+
 #[tokio::test]
 async fn a_connection_that_is_cut_before_the_answer_is_replaced() {
     let Some(server) = Server::start().await else { return };
@@ -130,6 +149,22 @@ async fn a_connection_that_is_cut_before_the_answer_is_replaced() {
     why(&store).await;
     proxy.set(Mode::Pass);
     answers(&store).await;
+}
+
+#[tokio::test]
+async fn many_callers_at_one_time_get_large_records_over_one_connection() {
+    let Some(server) = Server::start().await else { return };
+    let proxy = Proxy::start(server.address).await;
+    let store = RedisStore::new(proxy.url()).unwrap();
+    server.put("large", vec![b'x'; 16 * 1024]).await;
+    answers(&store).await;
+    // Each may be the record of another user.
+    let loads = (0..600).map(|_| store.load("large"));
+    let loads = timeout(BOUND, futures_util::future::join_all(loads)).await.expect("in time");
+    for loaded in loads {
+        assert_eq!(loaded.unwrap().sealed.unwrap().len(), 16 * 1024);
+    }
+    assert_eq!(proxy.connections(), 1);
 }
 
 #[tokio::test]

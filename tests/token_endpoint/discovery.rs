@@ -478,6 +478,19 @@ async fn a_fetch_that_is_dropped_while_it_reads_leaves_the_reading_to_the_next()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fetch_that_is_not_driven_while_it_reads_holds_up_the_others_for_a_reading() {
+    let steps = [Step::Hang, found()].into_iter().chain((0..50).map(|_| token()));
+    let (endpoint, service) = discovered(steps);
+    let mut undriven = Box::pin(fetch(&endpoint));
+    assert!(futures_util::poll!(&mut undriven).is_pending());
+    let others = join_all((0..50).map(|_| fetch(&endpoint)));
+    let tokens = tokio::time::timeout(10 * Duration::from_secs(1), others).await.expect("bounded");
+    assert!(tokens.iter().all(Result::is_ok), "{tokens:?}");
+    assert_eq!((gets(&service), service.seen().len()), (2, 52));
+    drop(undriven);
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_metadata_are_read_again_other_fetches_use_what_was_read_last() {
     let (endpoint, service) = discovered([found(), token(), Step::Hang, token(), token()]);
     fetch(&endpoint).await.unwrap();

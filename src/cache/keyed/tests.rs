@@ -764,6 +764,19 @@ async fn a_failure_that_one_key_caused_holds_for_that_key_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_on_trial_that_fails_for_itself_alone_lets_the_next_one_try_at_once() {
+    let service = Service::default();
+    let tokens = service.holding(10);
+    service.fail_with(TokenError::transient("down"));
+    tokens.get(&user("ann")).await.unwrap_err();
+    tokio::time::advance(2 * S).await;
+    service.fail_with(TokenError::permanent("invalid_grant"));
+    tokens.get(&user("bob")).await.unwrap_err();
+    service.fail_with(None);
+    tokens.get(&user("cara")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_attempts_of_one_flight_are_one_failure() {
     let service = Service::default();
     let policy = RefreshPolicy::builder().attempts(3).pause_jitter(0.0).build().unwrap();

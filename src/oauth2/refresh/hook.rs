@@ -93,7 +93,7 @@ impl Hooks {
             may_start
         };
         if may_start {
-            let worker = Worker(Arc::clone(self));
+            let mut worker = Worker { hooks: Arc::clone(self), has_ended: false };
             runtime.spawn(async move { worker.run().await });
         }
     }
@@ -112,8 +112,13 @@ impl Hooks {
         }
     }
 
-    fn first(&self) -> Option<Token> {
-        self.queue().tokens.front().cloned()
+    /// The first token. If there is none, the worker ends under the same lock, so that a push either
+    /// finds a worker that will see its token, or starts one.
+    fn first_or_end(&self) -> Option<Token> {
+        let mut queue = self.queue();
+        let first = queue.tokens.front().cloned();
+        queue.is_running = first.is_some();
+        first
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -124,23 +129,28 @@ impl Hooks {
 // ===== impl Worker =====
 
 /// Runs the hook until all tokens are handed over.
-struct Worker(Arc<Hooks>);
+struct Worker {
+    hooks: Arc<Hooks>,
+    /// Whether it has ended by itself. Another worker may be running since.
+    has_ended: bool,
+}
 
 impl Worker {
-    async fn run(&self) {
-        while let Some(token) = self.0.first() {
+    async fn run(&mut self) {
+        while let Some(token) = self.hooks.first_or_end() {
             self.hand_over(token).await;
-            let done = self.0.queue().tokens.pop_front();
+            let done = self.hooks.queue().tokens.pop_front();
             drop(done);
         }
+        self.has_ended = true;
     }
 
     async fn hand_over(&self, token: Token) {
         let start = Instant::now();
         // The panic of a hook is already reported, and the token is valid in spite of it.
-        let hook = AssertUnwindSafe(async { (self.0.hook)(token).await }).catch_unwind();
+        let hook = AssertUnwindSafe(async { (self.hooks.hook)(token).await }).catch_unwind();
         if let Either::Right(((), hook)) = select(pin!(hook), pin!(sleep(HANGS_AFTER))).await {
-            let label = self.0.queue().label.clone();
+            let label = self.hooks.queue().label.clone();
             observe::hook_hangs(&label, HANGS_AFTER);
             let _ = hook.await;
             observe::hook_ended(&label, start.elapsed());
@@ -151,8 +161,10 @@ impl Worker {
 impl Drop for Worker {
     /// Also runs if the runtime drops the task in the middle of a hook.
     fn drop(&mut self) {
-        self.0.queue().is_running = false;
-        self.0.is_idle.notify_waiters();
+        if !self.has_ended {
+            self.hooks.queue().is_running = false;
+        }
+        self.hooks.is_idle.notify_waiters();
     }
 }
 
@@ -216,6 +228,23 @@ mod tests {
         let expected: Vec<_> =
             (1000 - (MAX_WAITING - 2)..=1000).map(|at| format!("rt-{at}")).collect();
         assert_eq!(all, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_comes_while_the_worker_ends_is_handed_over() {
+        let (hooks, mut reported, permits) = hooks();
+        permits.add_permits(1);
+        hooks.queue().is_running = true;
+        let mut worker = Worker { hooks: Arc::clone(&hooks), has_ended: false };
+        worker.run().await;
+        // On another thread: the worker has found nothing, and is not dropped yet.
+        hooks.push(token(0));
+        drop(worker);
+        let limit = Duration::from_secs(30);
+        let handed_over = tokio::time::timeout(limit, reported.recv()).await;
+        assert_eq!(handed_over.expect("without another push").unwrap(), "rt-0");
+        tokio::task::yield_now().await;
+        assert!(!hooks.queue().is_running);
     }
 
     #[test]

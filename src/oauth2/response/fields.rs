@@ -168,14 +168,16 @@ impl FieldNames {
         self.configured.iter().map(|(_, name)| name.as_str())
     }
 
-    /// The field with that name, and the rank of the name.
+    /// The field with that name, and the rank of the name. A configured name may be the usual name
+    /// of another field.
     fn find(&self, name: &str) -> Option<(Field, usize)> {
-        Field::ALL.into_iter().find_map(|field| {
-            let configured = self.configured.iter().find(|(configured, _)| *configured == field);
-            let rank = match configured {
-                Some((_, configured)) => (configured == name).then_some(0),
-                None => field.usual_names().iter().position(|usual| *usual == name),
-            };
+        let configured = self.configured.iter().find(|(_, configured)| configured == name);
+        if let Some((field, _)) = configured {
+            return Some((*field, 0));
+        }
+        let is_usual = |field: &Field| !self.configured.iter().any(|(renamed, _)| renamed == field);
+        Field::ALL.into_iter().filter(is_usual).find_map(|field| {
+            let rank = field.usual_names().iter().position(|usual| *usual == name);
             Some((field, rank?))
         })
     }

@@ -137,6 +137,8 @@ fn a_renewed_token_is_not_renewed_again_at_once() {
     let left = Duration::from_secs(1);
     assert_eq!(ask_at(&want, false, Some(&seen), after(4)), Step::TooSoon(left));
     assert!(matches!(ask_at(&want, false, Some(&seen), after(5)), Step::Write(_)));
+    // The clock was set back.
+    assert!(matches!(ask_at(&want, false, Some(&seen), StoreTime(0)), Step::Write(_)));
     // A process whose older token was rejected takes it.
     let other = wants(Reason::Rejected, "older");
     assert!(matches!(ask_at(&other, false, Some(&seen), after(4)), Step::Have(_)));
@@ -283,6 +285,25 @@ fn a_failure_pauses_the_fleet_and_takes_nothing_away() {
         assert!(matches!(step, Step::Write(_)), "{step:?}");
         assert!(matches!(ask_at(&first(), true, Some(&failed), NOW), Step::Have(_)));
     }
+}
+
+#[test]
+fn a_token_of_a_clock_that_was_set_back_does_not_live_longer() {
+    let seen = record(1, token("a"));
+    for (now, is_taken) in [(NOW, true), (StoreTime(NOW.0 - 1), false), (StoreTime(0), false)] {
+        let step = ask_at(&first(), false, Some(&seen), now);
+        assert_eq!(matches!(step, Step::Have(_)), is_taken, "{step:?}");
+        assert_eq!(matches!(step, Step::Write(_)), !is_taken, "{step:?}");
+    }
+}
+
+#[test]
+fn a_pause_of_a_clock_that_was_set_back_does_not_last() {
+    let (lead, written) = lead(false, &record(1, token("a")), NOW);
+    let failed = lead.failed(Some(&written), Failure::UNKNOWN, NOW).unwrap();
+    let (want, long_ago) = (wants(Reason::Due, "a"), StoreTime(0));
+    assert!(matches!(ask_at(&want, false, Some(&failed), NOW), Step::Paused(_)));
+    assert!(matches!(ask_at(&want, false, Some(&failed), long_ago), Step::Write(_)));
 }
 
 // ===== A refresh token in doubt =====

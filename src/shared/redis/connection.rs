@@ -94,6 +94,7 @@ impl Connection {
         &self,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, RedisStoreError> {
+        let _waiting = self.state.allowance.wait();
         // `EVALSHA`, `SCRIPT LOAD` and `EVALSHA` again: up to three answers.
         for _ in 0..3 {
             self.state.allowance.one_answer_more();

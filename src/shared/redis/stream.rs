@@ -16,12 +16,22 @@ use crate::shared::record::MAX_LEN;
 
 /// More than the answer to one command: a record and its framing.
 const ANSWER: usize = MAX_LEN + 4096;
-/// The number of answers that may be outstanding at once.
+/// The number of answers that may be outstanding at once, besides those that callers wait for.
 const ANSWERS: usize = 16;
 
 /// How many bytes the server may still send. Each command permits one answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Allowance(Arc<AtomicUsize>);
+pub(super) struct Allowance(Arc<Left>);
+
+#[derive(Debug, Default)]
+struct Left {
+    bytes: AtomicUsize,
+    /// How many callers wait for an answer.
+    waiting: AtomicUsize,
+}
+
+/// A caller that waits for an answer.
+pub(super) struct Waiting(Allowance);
 
 /// A stream that fails once its allowance is spent, so that unsolicited or endless output of a
 /// server does not fill the memory.
@@ -32,9 +42,23 @@ pub(super) struct Bounded<T> {
 
 impl Allowance {
     pub(super) fn one_answer_more(&self) {
-        let more = |left: usize| Some(left.saturating_add(ANSWER).min(ANSWERS * ANSWER));
+        let most = ANSWERS.saturating_add(self.0.waiting.load(Ordering::Relaxed));
+        let most = most.saturating_mul(ANSWER);
+        let more = |left: usize| Some(left.saturating_add(ANSWER).min(most));
         // `more` always returns a value.
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let _ = self.0.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    /// Counts a caller until the result is dropped.
+    pub(super) fn wait(&self) -> Waiting {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -54,7 +78,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let read = buf.filled().len().saturating_sub(before);
         let less = |left: usize| left.checked_sub(read);
-        if self.allowance.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+        if self.allowance.0.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
             return Poll::Ready(Ok(()));
         }
         buf.set_filled(before);
