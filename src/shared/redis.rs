@@ -182,13 +182,11 @@ impl RedisStore {
     async fn connection(&self) -> Result<Connection, StoreError> {
         let attempt = {
             let mut attempt = self.inner.attempt.lock().unwrap_or_else(PoisonError::into_inner);
-            match attempt.as_ref().filter(|attempt| attempt.is_of_use()) {
-                Some(attempt) => attempt.connection.clone(),
-                None => {
-                    let connection = begin(Arc::clone(&self.inner.recipe));
-                    let began = Instant::now();
-                    attempt.insert(Attempt { began, connection }).connection.clone()
-                }
+            if let Some(attempt) = attempt.as_ref().filter(|attempt| attempt.is_of_use()) {
+                attempt.connection.clone()
+            } else {
+                let connection = begin(Arc::clone(&self.inner.recipe));
+                attempt.insert(Attempt { began: Instant::now(), connection }).connection.clone()
             }
         };
         attempt.await

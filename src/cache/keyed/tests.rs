@@ -360,14 +360,15 @@ fn a_flight_that_was_given_up_does_not_keep_a_later_one_from_being_forgotten() {
         assert!(tokens.get(&ann).now_or_never().is_none());
     }
     let driven = runtime(true);
-    let waiting = driven.block_on(async {
+    driven.block_on(async {
         let error = tokens.get(&ann).await.unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&CacheError::FlightLost));
-        let (tokens, ann) = (tokens.clone(), ann.clone());
-        let waiting = tokio::spawn(async move { tokens.get(&ann).await });
-        settle().await;
-        waiting
     });
+    let waiting = driven.spawn({
+        let (tokens, ann) = (tokens.clone(), ann.clone());
+        async move { tokens.get(&ann).await }
+    });
+    driven.block_on(settle());
     stalled.block_on(settle());
     driven.block_on(async {
         let forgotten = tokio::time::Instant::now();
