@@ -616,6 +616,17 @@ async fn a_seal_that_cannot_be_read_is_an_error_and_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_seal_that_never_answers_keeps_no_task_of_a_caller_that_has_gone() {
+    let seal = Seal::new(crate::Secret::from_fn(std::future::pending));
+    let shared = Shared::new(Source(Service::default()), MemoryStore::new()).seal(seal);
+    for _ in 0..10 {
+        assert!(timeout(SECOND, shared.fetch(first())).await.is_err());
+    }
+    sleep(SECOND).await;
+    assert_eq!(Arc::strong_count(&shared.member), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_sealing_key_can_be_rotated() {
     let (service, store) = (Service::default(), MemoryStore::new());
     let new_key = SEAL.replace("00", "ff");
