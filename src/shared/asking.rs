@@ -78,7 +78,12 @@ impl<S: TokenSource> Member<S> {
 
     async fn serve(self: Arc<Self>, request: TokenRequest, called: Instant, tell: Tell) {
         let mut tell = tell;
-        let outcome = match self.place(&request).await {
+        // The seal's key may come from a function that never answers.
+        let placed = match select(pin!(self.place(&request)), pin!(tell.closed())).await {
+            Either::Left((placed, _)) => placed,
+            Either::Right(_) => return,
+        };
+        let outcome = match placed {
             Ok(place) => self.answer(Arc::new(place), request, called, &mut tell).await,
             Err(error) => Answer::Told(Err(error)),
         };

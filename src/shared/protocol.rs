@@ -6,7 +6,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::{
-    record::{Doubt, Holder, Lease, NOBODY, Record, Stored},
+    record::{Doubt, Holder, Lease, MAX_SCOPE, NOBODY, Record, Stored},
     time::{StoreTime, millis},
 };
 use crate::{
@@ -389,7 +389,7 @@ impl Stored {
         Self {
             secret: Zeroizing::new(token.secret().to_owned()),
             refresh_token: token.refresh_token().map(|text| Zeroizing::new(text.to_owned())),
-            scope: token.scope().map(str::to_owned),
+            scope: token.scope().filter(|scope| scope.len() <= MAX_SCOPE).map(str::to_owned),
             fetched_at,
             expires_at: after(token.lifetime().map(rounded_down))
                 .or_else(|| token.expiry().map(StoreTime::of)),

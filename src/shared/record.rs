@@ -18,6 +18,9 @@ use super::time::StoreTime;
 /// The largest record that is read, in bytes. A token fits into an HTTP header, which is smaller.
 pub(super) const MAX_LEN: usize = 256 * 1024;
 
+/// The longest scope that is stored. Nothing depends on it, and it must leave room for the tokens.
+pub(super) const MAX_SCOPE: usize = MAX_LEN / 4;
+
 /// The record of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {

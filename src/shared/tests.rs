@@ -516,6 +516,24 @@ async fn what_was_spent_is_stored_before_it_is_used_however_long_that_takes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scope_that_is_too_long_for_a_record_holds_up_nobody() {
+    let source = crate::source::from_fn(|_| async {
+        let token = AccessToken::new("a").map_err(TokenError::permanent)?;
+        Ok(token.with_refresh_token("r").with_scope("s".repeat(300 * 1024)))
+    });
+    let source = Arc::new(source);
+    let store = MemoryStore::new();
+    let process = || {
+        let unsealed = Shared::new(Arc::clone(&source), store.clone());
+        unsealed.name("orders").seal(Seal::new(SEAL)).rotating()
+    };
+    for process in [process(), process()] {
+        let token = timeout(SECOND * 20, process.fetch(first())).await.expect("in time").unwrap();
+        assert_eq!((token.secret(), token.scope()), ("a", None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_emptied_store_gets_the_token_back_and_nobody_fetches() {
     for (service, interval) in [(Service::default(), 30), (Service::rotating(), 3)] {
         let store = MemoryStore::new();
@@ -613,6 +631,17 @@ async fn a_seal_that_cannot_be_read_is_an_error_and_nothing_is_sent() {
     assert!(matches!(shared_error(&error), SharedError::Seal(_)) && !error.is_transient());
     assert!(!format!("{error} {error:?} {shared:?}").contains("hush"));
     assert_eq!(service.fetches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seal_that_never_answers_keeps_no_task_of_a_caller_that_has_gone() {
+    let seal = Seal::new(crate::Secret::from_fn(std::future::pending));
+    let shared = Shared::new(Source(Service::default()), MemoryStore::new()).seal(seal);
+    for _ in 0..10 {
+        assert!(timeout(SECOND, shared.fetch(first())).await.is_err());
+    }
+    sleep(SECOND).await;
+    assert_eq!(Arc::strong_count(&shared.member), 1);
 }
 
 #[tokio::test(start_paused = true)]
