@@ -303,8 +303,14 @@ impl TokenCache {
         match self.core.decide(State::refresh) {
             Asked::Token(granted) => Ok(granted.token),
             Asked::Error(error) => Err(error),
-            // The caller learns of a failure, even if there is a token.
-            Asked::Wait(mut wait) => self.core.wait(&mut wait, end).await,
+            // The caller learns of a failure, even if there is a token. That a renewal brought the
+            // same token again is none to this caller.
+            Asked::Wait(mut wait) => match self.core.wait(&mut wait, end).await {
+                Err(error) if error.downcast_ref() == Some(&CacheError::SameToken) => {
+                    self.current().ok_or(error)
+                }
+                outcome => outcome,
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tokio::time::advance;
 use tower::Layer;
-use tower_bearer::{CacheError, Reason, TokenCache};
+use tower_bearer::{CacheError, Reason, Rejection, TokenCache};
 
 use crate::support::*;
 
@@ -56,4 +56,21 @@ async fn a_refresh_waits_no_longer_than_the_policy_says() {
     call.answer("a");
     settle().await;
     assert_eq!(cache.current().unwrap().secret(), "a", "the fetch went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_joins_a_renewal_gets_the_current_token_if_the_source_has_no_newer_one() {
+    let (source, mut desk) = manual();
+    let cache = cache(source);
+    desk.fill(&cache, token("a")).await;
+    let renewal = renew(&cache, Rejection::new(token("a")));
+    let flight = desk.next().await;
+    let refresh = tokio::spawn({
+        let cache = cache.clone();
+        async move { cache.refresh().await }
+    });
+    settle().await;
+    flight.answer("a");
+    renewal.await.unwrap().unwrap_err();
+    assert_eq!(refresh.await.unwrap().unwrap().secret(), "a");
 }

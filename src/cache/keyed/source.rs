@@ -175,6 +175,8 @@ impl KeySource {
     }
 
     fn failed(&self, error: &TokenError) {
+        // What the source said was before this failure.
+        self.shared.recovery.lock().answer = false;
         if error.concerns_key_only() {
             return self.undecided();
         }

@@ -752,6 +752,42 @@ async fn a_source_is_asked_once_a_second_whether_it_has_recovered_however_many_k
     }
 }
 
+/// A source whose secret is changed for another wrong one.
+#[derive(Clone, Default)]
+struct StillWrong(Arc<[AtomicUsize; 2]>);
+
+impl TokenSource for StillWrong {
+    async fn fetch(&self, _: TokenRequest) -> Result<AccessToken, TokenError> {
+        let [fetches, is_changed] = &*self.0;
+        fetches.fetch_add(1, SeqCst);
+        is_changed.store(0, SeqCst);
+        Err(TokenError::permanent("invalid_client").for_all_keys())
+    }
+
+    async fn recovered(&self) -> bool {
+        self.0[1].load(SeqCst) > 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_changed_for_another_wrong_one_is_tried_once() {
+    let source = StillWrong::default();
+    let tokens = KeyedTokenCache::builder(source.clone()).build().unwrap();
+    let ask = async |nth: i32| {
+        tokens.get(&user(&nth.to_string())).await.unwrap_err();
+        settle().await;
+    };
+    for nth in 0..50 {
+        ask(nth).await;
+    }
+    source.0[1].store(1, SeqCst);
+    for nth in 0..50 {
+        ask(nth).await;
+        ask(nth).await;
+    }
+    assert_eq!(source.0[0].load(SeqCst), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_one_key_caused_holds_for_that_key_alone() {
     let service = Service::default();
