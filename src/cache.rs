@@ -477,6 +477,10 @@ impl WeakTokenCache {
     fn upgrade(&self) -> Option<TokenCache> {
         self.0.upgrade().map(|core| TokenCache { core })
     }
+
+    fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl fmt::Debug for TokenCache {

@@ -42,7 +42,8 @@ impl Detached {
         let mut kept = self.0.lock();
         kept.caches.insert(entry.id.clone(), Handles { cache, source });
         if kept.caches.len() > kept.alive.saturating_mul(2).saturating_add(16) {
-            kept.caches.retain(|_, handles| handles.alive().is_some());
+            // To take them would drop the last of some here, under the lock.
+            kept.caches.retain(|_, handles| handles.is_alive());
             kept.alive = kept.caches.len();
         }
     }
@@ -76,6 +77,10 @@ impl Detached {
 }
 
 impl Handles {
+    fn is_alive(&self) -> bool {
+        self.cache.is_alive() && self.source.strong_count() > 0
+    }
+
     fn alive(&self) -> Option<(TokenCache, Arc<KeySource>)> {
         Some((self.cache.upgrade()?, self.source.upgrade()?))
     }
