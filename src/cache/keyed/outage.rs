@@ -98,10 +98,9 @@ impl Outage {
     /// This key's attempt has ended and says nothing of the token service. If it was the trial, the
     /// next key that asks is on trial.
     pub(super) fn undecided(&mut self, key: u64, now: Instant) {
-        if let Some(current) = self.current.as_mut().filter(|it| it.is_on_trial) {
-            if current.trying == key {
-                current.until = current.until.min(now);
-            }
+        let trial = self.current.as_mut().filter(|it| it.is_on_trial && it.trying == key);
+        if let Some(current) = trial {
+            current.until = current.until.min(now);
         }
     }
 
