@@ -325,9 +325,7 @@ async fn a_request_that_waits_for_the_inner_service_does_not_send_a_forgotten_to
         let flight = desk.next().await;
 
         api.close_gate();
-        let other: Request<Full<Bytes>> = get("/takes-the-permit");
-        drop(tokio::spawn(limited.oneshot(other)));
-        settle().await;
+        take_permit(limited).await;
         assert_eq!(api.waiting(), 1, "the permit is taken");
         flight.reply(Ok(token("t1").with_lifetime(lifetime)));
         settle().await;

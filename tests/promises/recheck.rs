@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use http_body_util::Full;
 use tokio::{task::JoinHandle, time::Instant};
-use tower::{BoxError, Layer, ServiceExt, limit::ConcurrencyLimitLayer};
+use tower::{BoxError, Layer, limit::ConcurrencyLimitLayer};
 use tower_bearer::{Rejection, TokenCache};
 
 use super::support::*;
@@ -33,9 +33,7 @@ impl Held {
         let flight = desk.next().await;
 
         api.close_gate();
-        let other: Request<Full<Bytes>> = get("/takes-the-permit");
-        drop(tokio::spawn(limited.oneshot(other)));
-        settle().await;
+        take_permit(limited).await;
         assert_eq!(api.waiting(), 1, "the permit is taken");
         flight.reply(Ok(token("t1").with_lifetime(lifetime)));
         settle().await;
@@ -53,9 +51,7 @@ impl Held {
         let request = tokio::spawn(async move { send(&stack, get("/held")).await });
         desk.next().await.answer("t1");
         settle().await;
-        let other: Request<Full<Bytes>> = get("/takes-the-permit");
-        drop(tokio::spawn(limited.oneshot(other)));
-        settle().await;
+        take_permit(limited).await;
         api.open_gate();
         api.close_gate();
         let renewal = desk.next().await;

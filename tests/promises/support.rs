@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_bearer::{
     AccessToken, BearerAuthLayer, RefreshPolicy, RefreshPolicyBuilder, Rejection, TokenCache,
     TokenError, TokenRequest, TokenSource,
@@ -49,6 +49,13 @@ pub(crate) fn exact() -> RefreshPolicyBuilder {
 
 pub(crate) fn cache(source: impl TokenSource) -> TokenCache {
     TokenCache::with_policy(source, exact().build().unwrap())
+}
+
+/// Another request takes the one permit of the inner service, and has arrived if the gate is closed.
+pub(crate) async fn take_permit(limited: ConcurrencyLimit<Api>) {
+    let other: Request<Full<Bytes>> = get("/takes-the-permit");
+    drop(tokio::spawn(limited.oneshot(other)));
+    settle().await;
 }
 
 /// Lets everything that can run do so, without time passing.
